@@ -1,0 +1,1 @@
+"""Ablation based counterfactuals of diffusion ensembles, exactly and on your own machine."""

@@ -1,0 +1,136 @@
+"""Members and a code, as one model that takes weights (2.2 to 2.4)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .codes import Codebook
+from .datasets import to_images
+from .diffusion import ExogenousNoise, denoise
+from .errors import BadValue, unknown
+from .models import NoisePredictor
+from .recipes import Recipe
+from .store import Artefact
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` takes a GPU if there is one; otherwise ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise unknown("device", name, ("auto", "cpu", "cuda", "mps")) from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise BadValue(f"device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BadValue(f"device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise unknown("device", name, ("auto", "cpu", "cuda", "mps"))
+    return device
+
+
+@dataclass
+class Ensemble:
+    """n members and the code that says what each of them saw.
+
+    The prediction is f . c = sum_i f_i c_i / n (2.4). Weights ``c`` default to all
+    ones, the whole ensemble; :meth:`Codebook.ablation` gives those that remove sources.
+    """
+
+    recipe: Recipe
+    codebook: Codebook
+    members: list[NoisePredictor]
+    identity: str = ""
+    """a hash of the members' parameters"""
+    artefact: Artefact | None = None
+    """where the members were read from: it knows when, on what and from which data they were trained"""
+
+    def __post_init__(self):
+        if len(self.members) != self.codebook.n:
+            raise BadValue(f"{len(self.members)} members do not fit a code of length {self.codebook.n}")
+        for member in self.members:
+            member.eval().requires_grad_(False)
+
+    @property
+    def n(self) -> int:
+        """The number of members."""
+        return len(self.members)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the members are."""
+        return next(self.members[0].parameters()).device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of a sample."""
+        unet, patch = self.members[0].unet, self.members[0].patch
+        side = unet.config.sample_size * patch
+        return unet.config.in_channels // patch**2, side, side
+
+    def to(self, device: torch.device | str) -> "Ensemble":
+        """Moves the members, in place, and returns the ensemble."""
+        for member in self.members:
+            member.to(device)
+        return self
+
+    def weights(self, c: np.ndarray | torch.Tensor | None, batch: int) -> torch.Tensor:
+        """``c`` as a float32 matrix (B, n) on the ensemble's device; None is the whole ensemble."""
+        if c is None:
+            c = np.ones(self.n)
+        c = torch.as_tensor(c, dtype=torch.float32)
+        if c.shape[-1] != self.n or c.ndim > 2 or (c.ndim == 2 and len(c) not in (1, batch)):
+            raise BadValue(f"weights of shape {tuple(c.shape)} do not fit {batch} trajectories and {self.n} members")
+        return c.to(self.device).expand(batch, self.n)
+
+    def predict(self, x: torch.Tensor, t: int | torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """(f . c)(x): noise predicted for states x (B, C, H, W) at step t, with weights c (B, n).
+
+        Each member is evaluated once, in one batch, on just the states that give it a
+        weight other than zero.
+        """
+        total = torch.zeros_like(x)
+        share = c / self.n
+        for i, member in enumerate(self.members):
+            keep = share[:, i].nonzero().squeeze(1)
+            if len(keep) == 0:
+                continue
+            whole = len(keep) == len(x)
+            states = x if whole else x[keep]
+            times = torch.as_tensor(t, device=x.device).expand(len(states))
+            eps = member(states, times) * share[keep, i][:, None, None, None]
+            total = total + eps if whole else total.index_add_(0, keep, eps)
+        return total
+
+    @torch.inference_mode()
+    def denoise(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None) -> torch.Tensor:
+        """Trajectories with weights ``c`` (n,) or (B, n) from exogenous noise, in the members' range.
+
+        The first step is computed once a sample, not once a trajectory: there all
+        trajectories of a sample are still in the same state.
+        """
+        noise = noise.to(self.device)
+        if owner is None:
+            owner = torch.arange(len(noise))
+        owner = owner.to(self.device)
+        c = self.weights(c, len(owner))
+
+        def predict(k: int, x: torch.Tensor, t: int) -> torch.Tensor:
+            if k == 0 and len(owner) > len(noise):
+                times = torch.full((len(noise),), t, device=x.device)
+                first = torch.stack([member(noise.initial, times) for member in self.members])
+                flat = torch.einsum("bn,nbm->bm", c / self.n, first.flatten(2)[:, owner])
+                return flat.view_as(x)
+            return self.predict(x, t, c)
+
+        return denoise(predict, noise, self.recipe.diffusion, self.recipe.sampling, owner)
+
+    def sample(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None) -> torch.Tensor:
+        """Images in [0, 1], (B, C, H, W), on the CPU; arguments as :meth:`denoise`."""
+        return to_images(self.denoise(noise, c, owner), self.recipe.data).cpu()
+
+    def draw_noise(self, seed: int, indices) -> ExogenousNoise:
+        """Exogenous noise of the right shape for this ensemble's sampler."""
+        return ExogenousNoise.draw(seed, indices, self.shape, self.recipe.sampling)

@@ -1,0 +1,105 @@
+"""Independent tasks run side by side, with one progress bar (through joblib)."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm.auto import tqdm
+
+from .errors import AbcError
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread within.
+
+    Every task on a CPU runs like this: two tasks on two threads each would crawl on
+    two cores, and the order of a sum over threads would change its bits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _call(function: Callable, on_cpu: bool, arguments: tuple):
+    if not on_cpu:
+        return function(*arguments)
+    with one_thread():
+        return function(*arguments)
+
+
+def run_tasks(
+    function: Callable,
+    arguments: list[tuple],
+    *,
+    device: torch.device,
+    total: int,
+    description: str,
+    unit: str,
+    poll: Callable[[], tuple[int, str]] | None = None,
+    n_jobs: int | None = None,
+    progress: bool = True,
+) -> Iterator:
+    """Results of ``function(*arguments[k])`` as they finish, in any order.
+
+    On a CPU there is one task a core, each on one thread; on a GPU one at a time. Who
+    wants another joblib backend (dask, ray) sets it with ``joblib.parallel_config``
+    around the call. ``poll()`` returns how much of ``total`` is done and a short text
+    for the bar; without it each finished task counts one.
+    """
+    on_cpu = device.type == "cpu"
+    _, configured = joblib.parallel.get_active_backend()
+    jobs = n_jobs or (configured if configured and configured > 1 else available_cores() if on_cpu else 1)
+    jobs = max(1, min(jobs, len(arguments)))
+    bar = tqdm(total=total, desc=description, unit=unit, disable=not progress, mininterval=1.0, smoothing=0.05)
+    stop = threading.Event()
+
+    def refresh():
+        done, text = poll()
+        bar.n = done
+        bar.set_postfix_str(text, refresh=False)
+        bar.refresh()
+
+    def watch():
+        while not stop.wait(1.0):
+            refresh()
+
+    watcher = threading.Thread(target=watch, daemon=True) if poll and progress else None
+    if watcher:
+        watcher.start()
+    try:
+        yield from _finished(function, on_cpu, arguments, jobs, bar if poll is None else None)
+    except TerminatedWorkerError:
+        raise AbcError(
+            "a worker process was killed, most likely for want of memory; finished work is kept: run again with n_jobs=1"
+        ) from None
+    finally:
+        stop.set()
+        if watcher:
+            watcher.join()
+            refresh()
+        bar.close()
+
+
+def _finished(function: Callable, on_cpu: bool, arguments: Iterable[tuple], jobs: int, bar: tqdm | None) -> Iterator:
+    if jobs == 1:
+        results = (_call(function, on_cpu, each) for each in arguments)
+    else:
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        results = parallel(joblib.delayed(_call)(function, on_cpu, each) for each in arguments)
+    for result in results:
+        if bar is not None:
+            bar.update(1)
+        yield result

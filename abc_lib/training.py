@@ -1,0 +1,333 @@
+"""Training members: resumable, reproducible, one task a member (2.3, B.2)."""
+
+import math
+
+import torch
+
+from .codes import Codebook
+from .datasets import SHAPES, TrainingSet, to_model, training_set
+from .diffusion import add_noise, alphas_cumprod
+from .ensemble import Ensemble, resolve_device
+from .errors import ArtefactError, BadValue
+from .models import NoisePredictor, build_network
+from .recipes import Recipe, digest, require_available
+from .seeds import derive, generator
+from .store import Artefact, Store, Workspace, stopwatch
+from .tasks import run_tasks
+
+CHECKPOINT_SECONDS = 20.0
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def draw_codebook(recipe: Recipe) -> Codebook:
+    """The recipe's code: which member sees which source."""
+    code = recipe.code
+    return Codebook.draw(code.n, code.weight, recipe.data.num_sources, code.seed)
+
+
+def member_spec(recipe: Recipe, member: int | str) -> dict:
+    """What determines one member; ``control`` is the single model trained on everything."""
+    return recipe.model_spec | {"member": member}
+
+
+def _label(recipe: Recipe, member: int | str) -> str:
+    return f"{recipe.label}-{member if isinstance(member, str) else f'm{member:02d}'}"
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The learning rate at a step, counted from 0."""
+    training = recipe.training
+    if training.schedule == "constant":
+        return training.learning_rate
+    if training.schedule != "cosine":
+        raise BadValue(f"learning rate schedule '{training.schedule}' is unknown; choose constant or cosine")
+    ramp = min(1.0, (step + 1) / max(1, training.warmup))
+    return training.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / training.steps))
+
+
+class _Batches:
+    """Minibatches as a function of the step: shuffled epochs, end to end."""
+
+    def __init__(self, recipe: Recipe, member: int | str, size: int):
+        self.recipe, self.member, self.size = recipe, member, size
+        self.orders: dict[int, torch.Tensor] = {}
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        if epoch not in self.orders:
+            names = ("order", self.recipe.training.seed, self.member, epoch)
+            self.orders = {k: v for k, v in self.orders.items() if k == epoch - 1}
+            self.orders[epoch] = torch.randperm(self.size, generator=generator(*names))
+        return self.orders[epoch]
+
+    def indices(self, step: int) -> torch.Tensor:
+        """Which images are in the batch of a step."""
+        batch = self.recipe.training.batch_size
+        position, picked = step * batch, []
+        while batch > 0:
+            epoch, start = divmod(position, self.size)
+            part = self._order(epoch)[start : start + batch]
+            picked.append(part)
+            position, batch = position + len(part), batch - len(part)
+        return torch.cat(picked)
+
+    def chance(self, step: int, shape: tuple) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+        """Time steps, noise, which images to flip, and a seed for dropout."""
+        rng = generator("step", self.recipe.training.seed, self.member, step)
+        times = torch.randint(0, self.recipe.diffusion.train_steps, shape[:1], generator=rng)
+        noise = torch.randn(shape, generator=rng)
+        flips = torch.rand(shape[0], generator=rng) < 0.5
+        return times, noise, flips, derive("dropout", self.recipe.training.seed, self.member, step)
+
+
+def _checkpoint(net: torch.nn.Module, optimiser: torch.optim.Adam, step: int, losses: torch.Tensor) -> dict[str, torch.Tensor]:
+    tensors = {"step": torch.tensor(step), "losses": losses.clone()}
+    for name, parameter in net.named_parameters():
+        tensors["value." + name] = parameter.detach().cpu()
+        for key in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{key}.{name}"] = optimiser.state[parameter][key].detach().cpu()
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _resume(net: torch.nn.Module, optimiser: torch.optim.Adam, piece: dict[str, torch.Tensor]) -> int:
+    step = int(piece["step"])
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.copy_(piece["value." + name])
+            optimiser.state[parameter] = {
+                "step": torch.tensor(float(step), device=parameter.device),
+                **{key: piece[f"{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")},
+            }
+    return step
+
+
+def train_member(
+    recipe: Recipe,
+    member: int | str,
+    images: TrainingSet,
+    store: Store,
+    device: torch.device | str = "cpu",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Artefact:
+    """Trains one member on ``images``, or finds it trained, or goes on where it was stopped.
+
+    ``images`` is the member's own split: nothing else of the training set reaches it.
+    The artefact holds ``member.safetensors`` (parameters, in the recipe's stored type)
+    and ``losses.safetensors`` (the loss of every step). On one CPU the same recipe
+    gives the same bits, however often the work was interrupted.
+    """
+    device = torch.device(device)
+    spec, label = member_spec(recipe, member), _label(recipe, member)
+    checksum = images.checksum
+    with store.lock("member", label, spec):
+        done = store.find("member", label, spec)
+        if done is None:
+            workspace = store.workspace("member", label, spec)
+            done = _train(recipe, member, images, store, workspace, device, checkpoint_seconds, checksum)
+            workspace.clear()
+    if done.info["split_checksum"] != checksum:
+        raise ArtefactError(
+            f"{done.path} was trained on other images ({done.info['origin']}) than those at hand ({images.origin}): "
+            "point ABC_DATA to the same copy of the data, or delete it to train again"
+        )
+    return done
+
+
+def _train(
+    recipe: Recipe, member: int | str, images: TrainingSet, store: Store, workspace: Workspace,
+    device: torch.device, checkpoint_seconds: float, checksum: str,
+) -> Artefact:
+    training, data = recipe.training, recipe.data
+    if len(images) == 0:
+        raise BadValue(f"member {member} of {recipe.name} has no images to train on; use more sources or a larger weight")
+    shape = tuple(images.images.shape[1:])
+    net = build_network(recipe.network, shape, derive("initial", training.seed, member), recipe.diffusion).to(device).train()
+    optimiser = torch.optim.Adam(net.parameters(), lr=training.learning_rate, fused=device.type != "mps")
+    losses = torch.zeros(training.steps)
+    start = 0
+    # A checkpoint holds for these images only: the same member of a changed data set starts anew.
+    name = f"checkpoint-{checksum[:12]}"
+    piece = workspace.load(name)
+    if piece is not None:
+        start = _resume(net, optimiser, piece)
+        losses = piece["losses"]
+    alphas = alphas_cumprod(recipe.diffusion).to(device)
+    x_all = to_model(images.images, data).to(device)
+    batches = _Batches(recipe, member, len(images))
+    run = torch.compile(net) if training.compile and device.type == "cuda" else net
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and training.precision == "bfloat16")
+    seconds, saved, cost, told = stopwatch(), 0.0, 0.0, 0.0
+    for step in range(start, training.steps):
+        which = batches.indices(step)
+        times, noise, flips, dropout_seed = batches.chance(step, (len(which), *shape))
+        x, times, noise = x_all[which.to(device)], times.to(device), noise.to(device)
+        if data.flips:
+            x = torch.where(flips.to(device)[:, None, None, None], x.flip(-1), x)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        if recipe.network.dropout:
+            torch.manual_seed(dropout_seed)
+        with autocast:
+            error = (run(add_noise(x, noise, times, alphas), times).float() - noise).square().mean(dim=(1, 2, 3))
+        loss = (error / alphas[times] if training.weighting == "velocity" else error).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses[step] = loss.detach()
+        if seconds() - told > 0.5:
+            told = seconds()
+            workspace.note(f"{step + 1} {float(losses[max(0, step - 99) : step + 1].mean()):.4f}")
+        # Saving must never take more than a twentieth of the time, however large the network.
+        if seconds() - saved > max(checkpoint_seconds, 20 * cost) and step + 1 < training.steps:
+            before = seconds()
+            workspace.save(name, _checkpoint(net, optimiser, step + 1, losses))
+            saved = seconds()
+            cost = saved - before
+    if not torch.isfinite(losses).all():
+        raise BadValue(f"training of {recipe.label} member {member} diverged (the loss is not finite); lower the learning rate")
+    stored = _PRECISIONS[training.stored]
+    parameters = {name: value.detach().to("cpu", stored).contiguous() for name, value in net.state_dict().items()}
+    info = {
+        "member": member, "images": len(images), "split_checksum": checksum, "origin": images.origin,
+        "loss": round(float(losses[-min(200, training.steps):].mean()), 6),
+        "seconds": round(seconds(), 1), "steps_in_these_seconds": training.steps - start,
+    }
+    return store.write(
+        "member", _label(recipe, member), member_spec(recipe, member),
+        {"member.safetensors": parameters, "losses.safetensors": {"losses": losses}}, info, device,
+    )
+
+
+def _network_of(recipe: Recipe, parameters: dict[str, torch.Tensor]) -> NoisePredictor:
+    net = NoisePredictor(recipe.network, SHAPES[recipe.data.family], recipe.diffusion)
+    net.load_state_dict({name: value.float() for name, value in parameters.items()})
+    return net
+
+
+def _train_task(recipe: Recipe, member: int | str, images: TrainingSet, cache, device: str) -> str:
+    # Only the cache: whoever trains has already looked at what is published.
+    train_member(recipe, member, images, Store(cache, None), device)
+    return member
+
+
+def train_ensemble(
+    recipe: Recipe,
+    store: Store | None = None,
+    device: str = "auto",
+    n_jobs: int | None = None,
+    images: TrainingSet | None = None,
+    progress: bool = True,
+    members: list[int | str] | None = None,
+) -> list[Artefact]:
+    """Trains the members that are not in the cache yet; returns them all, in order.
+
+    ``images`` defaults to the recipe's training set. ``members`` picks some, or
+    ``["control"]`` for the single model on the whole set.
+    """
+    require_available(recipe)
+    store = store or Store()
+    device = resolve_device(device)
+    codebook = draw_codebook(recipe)
+    members = list(range(codebook.n)) if members is None else members
+    cached = Store(store.cache, None)
+    found = {m: cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in members}
+    if images is None and (None in found.values()):
+        images = training_set(recipe.data)
+    todo = [m for m in members if images is not None]
+    splits = {m: images if m == "control" else images.of_sources(codebook.split(m)) for m in todo}
+    steps = recipe.training.steps
+    spaces = {m: store.workspace("member", _label(recipe, m), member_spec(recipe, m)) for m in members}
+
+    def poll() -> tuple[int, str]:
+        done, losses = 0, []
+        for m in members:
+            note = spaces[m].read_note().split()
+            if note:
+                done += int(note[0])
+                losses.append(float(note[1]))
+            elif found[m] is not None or (store.cache / "member" / Store.folder_name(_label(recipe, m), member_spec(recipe, m))).is_dir():
+                done += steps
+        return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
+
+    arguments = [(recipe, m, splits[m], store.cache, str(device)) for m in todo]
+    if any(found[m] is None for m in todo):
+        for _ in run_tasks(_train_task, arguments, device=device, total=steps * len(members),
+                           description=f"training {recipe.label}", unit="step", poll=poll, n_jobs=n_jobs, progress=progress):
+            pass
+    artefacts = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in members]
+    origins = {a.info["origin"] for a in artefacts}
+    if len(origins) > 1:
+        raise ArtefactError(f"the members of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
+                            f"delete {store.cache / 'member'} and train again")
+    return artefacts
+
+
+def identity_of(parameters: list[dict[str, torch.Tensor]]) -> str:
+    """A hash of the members' parameters, in order: the same recipe trained elsewhere is another ensemble."""
+    import hashlib
+
+    sha = hashlib.sha256()
+    for each in parameters:
+        for name in sorted(each):
+            sha.update(name.encode())
+            sha.update(each[name].contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publish: bool = True) -> Artefact:
+    """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``."""
+    codebook = draw_codebook(recipe)
+    parameters = [a.tensors("member.safetensors") for a in artefacts]
+    tensors = {f"{i:02d}.{name}": value for i, each in enumerate(parameters) for name, value in each.items()}
+    losses = {"losses": torch.stack([a.tensors("losses.safetensors")["losses"] for a in artefacts])}
+    info = {
+        "origin": artefacts[0].info["origin"],
+        "identity": identity_of(parameters),
+        "loss": [a.info["loss"] for a in artefacts],
+        "images": [a.info["images"] for a in artefacts],
+        "training_seconds": round(sum(a.info["seconds"] for a in artefacts), 1),
+        "trained_on": sorted({a.provenance["hardware"] for a in artefacts}),
+        "trained_at": max(a.provenance["time"] for a in artefacts),
+    }
+    files = {"members.safetensors": tensors, "code.safetensors": {"words": torch.from_numpy(codebook.words)},
+             "losses.safetensors": losses}
+    return store.write("ensemble", recipe.label, recipe.model_spec, files, info, publish=publish)
+
+
+def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ensemble | None:
+    """The ensemble if it was published or all its members are in the cache; else None."""
+    packed = None if recompute else store.find("ensemble", recipe.label, recipe.model_spec)
+    codebook = draw_codebook(recipe)
+    if packed is not None:
+        words = packed.tensors("code.safetensors")["words"].numpy()
+        codebook = Codebook(words)
+        tensors = packed.tensors("members.safetensors")
+        parameters = [{name[3:]: v for name, v in tensors.items() if name.startswith(f"{i:02d}.")} for i in range(codebook.n)]
+        artefact = packed
+    else:
+        cached = Store(store.cache, None)
+        artefacts = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in range(codebook.n)]
+        if None in artefacts:
+            return None
+        parameters = [a.tensors("member.safetensors") for a in artefacts]
+        artefact = artefacts[-1]
+    members = [_network_of(recipe, each) for each in parameters]
+    return Ensemble(recipe, codebook, members, identity_of(parameters), artefact)
+
+
+def get_ensemble(
+    recipe: Recipe, store: Store | None = None, device: str = "auto", recompute: bool = False,
+    n_jobs: int | None = None, progress: bool = True,
+) -> Ensemble:
+    """The recipe's ensemble: published, else from the cache, else trained now.
+
+    ``recompute`` passes over what is published; what this machine already trained, or
+    half trained, is still used.
+    """
+    require_available(recipe)
+    store = store or Store()
+    target = resolve_device(device)
+    ensemble = find_ensemble(recipe, store, recompute)
+    if ensemble is None:
+        train_ensemble(recipe, store, device, n_jobs, progress=progress)
+        ensemble = find_ensemble(recipe, store, recompute=True)
+    return ensemble.to(target)
