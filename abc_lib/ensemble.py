@@ -12,6 +12,7 @@ from .errors import BadValue, unknown
 from .models import NoisePredictor
 from .recipes import Recipe
 from .store import Artefact
+from .tasks import one_thread
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -111,6 +112,9 @@ class Ensemble:
         The first step is computed once a sample, not once a trajectory: there all
         trajectories of a sample are still in the same state.
         """
+        if self.device.type == "cpu" and torch.get_num_threads() > 1:
+            with one_thread():
+                return self.denoise(noise, c, owner)
         noise = noise.to(self.device)
         if owner is None:
             owner = torch.arange(len(noise))

@@ -39,6 +39,7 @@ from .paths import PUBLISHED, ROOT, cache_root
 from .recipes import digest
 
 FORMAT = 1
+Content = bytes | dict[str, torch.Tensor]
 
 
 def _sha256(data: bytes) -> str:
@@ -247,15 +248,16 @@ class Store:
         kind: str,
         label: str,
         spec: dict,
-        files: dict[str, bytes | dict[str, torch.Tensor]],
+        files: dict[str, Content | Callable[[], Content]],
         info: dict | None = None,
         device: torch.device | str = "cpu",
         publish: bool = False,
     ) -> Artefact:
         """Writes an artefact whole or not at all, and returns it.
 
-        ``files`` maps names to bytes, or to tensors for a safetensors file. If another
-        process finished the same artefact in the meantime, that one stays.
+        ``files`` maps names to bytes, to tensors for a safetensors file, or to a function
+        that makes one of the two when its turn comes. If another process finished the
+        same artefact in the meantime, that one stays.
         """
         root = self.published if publish else self.cache
         path = root / kind / self.folder_name(label, spec)
@@ -265,6 +267,7 @@ class Store:
             try:
                 listed = {}
                 for name, content in files.items():
+                    content = content() if callable(content) else content
                     data = content if isinstance(content, bytes) else save_tensors(content)
                     _write(temporary / name, data)
                     listed[name] = {"bytes": len(data), "sha256": _sha256(data)}

@@ -10,7 +10,7 @@ from .diffusion import add_noise, alphas_cumprod
 from .ensemble import Ensemble, resolve_device
 from .errors import ArtefactError, BadValue
 from .models import NoisePredictor, build_network
-from .recipes import Recipe, digest, require_available
+from .recipes import Recipe, require_available
 from .seeds import derive, generator
 from .store import Artefact, Store, Workspace, stopwatch
 from .tasks import run_tasks

@@ -1,0 +1,56 @@
+"""``python -m abc_lib list`` and ``python -m abc_lib publish NAME ...``"""
+
+import argparse
+import sys
+
+from .errors import AbcError
+from .landscape import compute_landscapes
+from .recipes import SCALES, get_recipe, require_available
+from .runs import all_statuses
+from .store import Store
+from .training import get_ensemble, pack_ensemble, train_ensemble
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    for status in all_statuses(arguments.scale):
+        print(f"{status.name:22} {'yes' if status.runs else 'no ':4} {status.note}")
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    store = Store()
+    for name in arguments.names:
+        recipe = require_available(get_recipe(name, arguments.scale))
+        packed = store.find("ensemble", recipe.label, recipe.model_spec)
+        if packed is None:
+            packed = pack_ensemble(recipe, train_ensemble(recipe, store, arguments.device), store)
+        print(f"{recipe.label}: {packed.path}")
+        if arguments.samples:
+            ensemble = get_ensemble(recipe, store, arguments.device)
+            landscapes = compute_landscapes(ensemble, range(arguments.samples), arguments.seed, store)
+            print(f"{recipe.label}: {store.copy(landscapes, 'landscape').path}")
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m abc_lib", description=__doc__)
+    parser.add_argument("--scale", choices=SCALES, default="laptop")
+    commands = parser.add_subparsers(required=True)
+    listing = commands.add_parser("list", help="every ensemble in the registry, and what can be done with it here")
+    listing.set_defaults(run=_list)
+    publish = commands.add_parser("publish", help="train ensembles, compute landscapes, put both into data/published")
+    publish.add_argument("names", nargs="+")
+    publish.add_argument("--samples", type=int, default=24, help="samples with full landscapes (0: the ensemble only)")
+    publish.add_argument("--seed", type=int, default=0)
+    publish.add_argument("--device", default="auto")
+    publish.set_defaults(run=_publish)
+    arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except AbcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""One function a figure: data in, axes or a figure out.
+
+Images are (C, H, W) tensors with values in [0, 1].
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from .codes import Codebook
+from .landscape import Landscapes
+from .radius import Law, LogRadius
+
+PALETTE = sns.color_palette("colorblind")
+OURS, PAPERS, ALERT = PALETTE[0], (0.55, 0.55, 0.55), PALETTE[3]
+RADIUS_LABEL = "counterfactual radius (Euclidean, 3×256×256)"
+
+
+def use_style() -> None:
+    """The one style of all figures: seaborn's white grid, colours that colour-blind readers can tell apart."""
+    sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
+    plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.spines.top": False,
+                         "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False})
+
+
+def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:
+    """One image without axes; ``frame`` is the colour of a border."""
+    array = image.detach().cpu().float().permute(1, 2, 0).numpy()
+    ax.imshow(array.squeeze(-1) if array.shape[-1] == 1 else array, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=frame is not None, color=frame, linewidth=2.5)
+    if title:
+        ax.set_title(title, fontsize=8, pad=3)
+
+
+def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sources: Sequence[int], columns: int = 12) -> Figure:
+    """A sample, framed, and its counterfactuals without each of ``sources``, each with its distance.
+
+    ``images`` (K, C, H, W) are the counterfactuals.
+    """
+    total = len(sources) + 1
+    rows = -(-total // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.85, rows * 1.12), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    axes = axes.flat
+    axes[0].set_axis_on()
+    show_image(axes[0], landscapes.factual[row], "factual", ALERT)
+    for ax, image, source in zip(axes[1:], images, sources):
+        ax.set_axis_on()
+        show_image(ax, image, f"−{source}: {landscapes.distances[row, source]:.0f}")
+    return figure
+
+
+def radius_gallery(landscapes: Landscapes, rows: Sequence[int]) -> Figure:
+    """Samples, the counterfactual farthest from each, and the training image whose removal made it."""
+    shown = landscapes.attributed_images is not None
+    names = ["sample", "farthest\ncounterfactual"] + (["training image\nremoved"] if shown else [])
+    figure, axes = plt.subplots(len(names), len(rows), figsize=(len(rows) * 1.0 + 1.0, len(names) * 1.2), squeeze=False)
+    for column, row in enumerate(rows):
+        source = landscapes.attributed_sources[row]
+        show_image(axes[0, column], landscapes.factual[row], f"#{landscapes.indices[row]}\nr = {landscapes.radii[row]:.1f}")
+        show_image(axes[1, column], landscapes.farthest_images[row])
+        if shown:
+            show_image(axes[2, column], landscapes.attributed_images[row], frame=PALETTE[1])
+        axes[-1, column].set_xlabel(f"source {source}", fontsize=8)
+    for ax, name in zip(axes[:, 0], names):
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def landscape_curves(landscapes: Landscapes, ax: Axes) -> Axes:
+    """Distances of every sample's counterfactuals, from the farthest down, one line a sample."""
+    for distances in landscapes.distances:
+        ax.plot(np.arange(1, len(distances) + 1), np.sort(distances)[::-1], color=OURS, alpha=0.35, linewidth=1)
+    ax.set(xscale="log", yscale="log", xlabel="counterfactuals, farthest first (rank)", ylabel="distance to the sample (Euclidean)")
+    return ax
+
+
+def radius_distribution(groups: dict[str, np.ndarray], ax: Axes, highlight: str | None = None) -> Axes:
+    """log10 radii of every sample of each ensemble as strips with boxes (figure 7, left)."""
+    names = list(groups)
+    logs = [np.log10(groups[name][groups[name] > 0]) for name in names]
+    colours = [ALERT if name == highlight else OURS for name in names]
+    boxes = ax.boxplot(logs, vert=False, widths=0.6, showfliers=False, patch_artist=True, positions=range(len(names)))
+    for box, colour in zip(boxes["boxes"], colours):
+        box.set(facecolor=(*colour, 0.15), edgecolor=colour)
+    for median in boxes["medians"]:
+        median.set(color="black")
+    rng = np.random.default_rng(0)  # where a dot sits across its strip carries no meaning
+    for position, (values, colour) in enumerate(zip(logs, colours)):
+        ax.scatter(values, position + rng.uniform(-0.18, 0.18, len(values)), s=12, color=colour, alpha=0.7, linewidths=0, zorder=3)
+    ax.set(yticks=range(len(names)), yticklabels=names, xlabel="log10 " + RADIUS_LABEL)
+    ax.invert_yaxis()
+    return ax
+
+
+def radius_law(
+    ours: Sequence[LogRadius], paper: Sequence[LogRadius], ax: Axes, our_law: Law | None = None, paper_law: Law | None = None,
+) -> Axes:
+    """Mean log10 radius over training set size, bars of one standard deviation, with fitted lines (figure 7, right)."""
+
+    def points(summaries, colour, marker, label, **style):
+        ax.errorbar([s.size for s in summaries], [s.mean for s in summaries],
+                    yerr=[0 if np.isnan(s.sd) else s.sd for s in summaries],
+                    fmt=marker, color=colour, label=label, capsize=2, elinewidth=1, **style)
+
+    points(paper, PAPERS, "o", "the paper's 23 ensembles", markersize=4, alpha=0.8)
+    families: dict[str, list[LogRadius]] = {}
+    for summary in ours:
+        families.setdefault(summary.name.split("_")[0], []).append(summary)
+    for (family, summaries), marker, colour in zip(families.items(), "sD^vPX", [PALETTE[k] for k in (0, 3, 2, 4, 1, 5)]):
+        points(summaries, colour, marker, f"ours: {family}", markersize=6)
+    for law, members, colour, name in ((paper_law, paper, PAPERS, "paper"), (our_law, ours, OURS, "ours")):
+        if law is not None:
+            sizes = np.array([min(s.size for s in members), max(s.size for s in members)], dtype=float)
+            ax.plot(sizes, law.intercept + law.slope * np.log10(sizes), color=colour, linestyle="--", linewidth=1.5,
+                    label=f"{name}: slope {law.slope:.2f}, $R^2$ {law.r2:.2f}")
+    ax.set(xscale="log", xlabel="training set size (images)", ylabel="mean log10 counterfactual radius")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def code_matrix(codebook: Codebook, ax: Axes, removed: int | None = None, rows: int = 16) -> Axes:
+    """The first codewords as a matrix, sources down and members across; the members that ``removed`` takes away are struck."""
+    words = codebook.words[:rows]
+    ax.imshow(words, cmap=sns.light_palette(OURS, as_cmap=True), vmin=0, vmax=1.4, aspect="auto", interpolation="nearest")
+    for (y, x), bit in np.ndenumerate(words):
+        ax.text(x, y, str(bit), ha="center", va="center", fontsize=8, color="black" if bit else "0.6")
+    if removed is not None:
+        for member in np.flatnonzero(~codebook.survivors(removed)):
+            ax.axvspan(member - 0.5, member + 0.5, color=ALERT, alpha=0.25)
+        ax.add_patch(plt.Rectangle((-0.5, removed - 0.5), codebook.n, 1, fill=False, edgecolor=ALERT, linewidth=2))
+    ax.set(xticks=range(codebook.n), yticks=range(len(words)), xlabel="member", ylabel="data source")
+    ax.grid(False)
+    return ax
+
+
+def causal_flow(codebook: Codebook, ax: Axes, removed: int | None = None) -> Axes:
+    """Figure 1's idea for a small code: sources, the members that saw them, the ensemble, the sample.
+
+    With ``removed``, the ablated members and every link through them are drawn pale.
+    """
+    N, n = codebook.num_sources, codebook.n
+    alive = np.ones(n, bool) if removed is None else codebook.survivors(removed)
+    centre = lambda count: np.linspace(0.5 + 0.45, 0.5 - 0.45, count) if count > 1 else [0.5]  # noqa: E731
+    sources = [(0.0, y) for y in centre(N)]
+    members = [(1.0, y) for y in centre(n)]
+    model, sample = (2.0, 0.5), (3.0, 0.5)
+
+    def link(a, b, on, broken=False):
+        ax.add_patch(FancyArrowPatch(a, b, arrowstyle="-|>", mutation_scale=9, shrinkA=14, shrinkB=14,
+                                     color=ALERT if broken else "0.25" if on else "0.85", linestyle=":" if broken else "-",
+                                     linewidth=1.1, zorder=1))
+
+    def node(at, text, on=True, colour=OURS):
+        ax.add_patch(FancyBboxPatch((at[0] - 0.17, at[1] - 0.05), 0.34, 0.1, boxstyle="round,pad=0.01,rounding_size=0.03",
+                                    facecolor=(*colour, 0.25) if on else "0.97", edgecolor=colour if on else "0.8", zorder=2))
+        ax.text(*at, text, ha="center", va="center", fontsize=9, color="black" if on else "0.65", zorder=3)
+
+    for s, i in zip(*np.nonzero(codebook.words)):
+        link(sources[s], members[i], alive[i])
+    for i, at in enumerate(members):
+        link(at, model, alive[i], broken=not alive[i])
+        node(at, f"$\\theta_{{{i + 1}}}$", alive[i])
+    link(model, sample, True)
+    link((2.0, 0.9), model, True)
+    for s, at in enumerate(sources):
+        node(at, f"$s_{{{s + 1}}}$", bool((codebook.words[s].astype(bool) & alive).any()), PALETTE[1])
+    node(model, "mean")
+    node(sample, "$y$", colour=PALETTE[2])
+    node((2.0, 0.9), "$\\varepsilon$", colour=PALETTE[4])
+    ax.set(xlim=(-0.3, 3.3), ylim=(-0.08, 1.08))
+    ax.set_axis_off()
+    return ax

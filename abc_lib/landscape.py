@@ -1,0 +1,436 @@
+"""Every counterfactual of a sample, exactly (2.1, 2.2).
+
+All N counterfactuals of all samples start from the samples' own exogenous noise. They
+are computed in blocks of trajectories; within a block every denoising step evaluates
+each member once, on just the trajectories that keep it, and the first step, where all
+trajectories of a sample are still one state, is computed once a sample.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .datasets import TrainingSet, available, training_set
+from .diffusion import ExogenousNoise
+from .ensemble import Ensemble
+from .errors import ArtefactError, BadValue, positive_int
+from .metrics import euclidean
+from .models import activation_bytes
+from .recipes import spec_of
+from .store import Artefact, Store, Workspace, stopwatch
+from .tasks import available_cores, run_tasks
+
+METRIC = "euclidean-256"
+_KIND = "landscape"
+
+
+@dataclass(frozen=True)
+class Landscapes:
+    """The counterfactual landscapes of S samples over N sources.
+
+    ``indices`` (S,) are the samples' numbers under ``seed``; ``factual`` (S, C, H, W)
+    the samples, in [0, 1]; ``distances`` (S, N) float64, Euclidean, how far the
+    counterfactual without each source lies. Of each sample's counterfactuals those in
+    ``kept_sources`` (S, K) are kept as ``kept_images`` (S, K, C, H, W), farthest first,
+    then the chosen ones. ``attributed_images`` (S, C, H, W) is the training image of the source
+    whose removal changed most (the one nearest to the sample, if it owns several) and
+    ``attributed_labels`` (S,) its label, None where the training images were not at hand.
+    """
+
+    name: str
+    scale: str
+    seed: int
+    indices: np.ndarray
+    factual: torch.Tensor
+    distances: np.ndarray
+    kept_sources: np.ndarray
+    kept_images: torch.Tensor
+    attributed_images: torch.Tensor | None
+    attributed_labels: np.ndarray | None
+    artefacts: list[Artefact] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def num_sources(self) -> int:
+        """N"""
+        return self.distances.shape[1]
+
+    @property
+    def radii(self) -> np.ndarray:
+        """Counterfactual radius of each sample (definition 1), (S,)."""
+        return self.distances.max(axis=1)
+
+    @property
+    def attributed_sources(self) -> np.ndarray:
+        """The source whose counterfactual lies farthest, (S,); the lowest number if several do."""
+        return self.distances.argmax(axis=1)
+
+    @property
+    def farthest_images(self) -> torch.Tensor:
+        """Each sample's farthest counterfactual, (S, C, H, W)."""
+        return self.kept_images[:, 0]
+
+    @property
+    def published(self) -> bool:
+        """Whether all of them came with the repository."""
+        return all(a.published for a in self.artefacts)
+
+
+def parse_bytes(budget: int | str) -> int:
+    """A memory budget in bytes, from a number or a text such as ``512MiB`` or ``2GB``."""
+    if isinstance(budget, int) and not isinstance(budget, bool):
+        value = budget
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(budget), re.IGNORECASE)
+        if not match:
+            raise BadValue(f"memory budget '{budget}' is not understood; write it like 512MiB or 2GiB")
+        power = " KMGT".index(match[2].upper() or " ")
+        value = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if value < 1:
+        raise BadValue(f"memory budget {budget!r} leaves nothing to work with; write it like 512MiB or 2GiB")
+    return value
+
+
+def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
+    """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
+    numbers = int(np.prod(ensemble.shape))
+    # Activations, the state and its companions in the loop, and every member's answer to the first step.
+    per_trajectory = activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * (8 + ensemble.n)
+    fits = memory // (jobs * per_trajectory)
+    if fits < 1:
+        raise BadValue(
+            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one trajectory for each of {jobs} jobs "
+            f"({per_trajectory / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+        )
+    # Measured: larger blocks fall out of a CPU's cache, smaller ones waste calls.
+    preferred = 256 if ensemble.device.type == "cpu" else 4096
+    return int(min(preferred, fits))
+
+
+def _factual_task(ensemble: Ensemble, noise: ExogenousNoise, workspace: Workspace, name: str) -> int:
+    workspace.save(name, {"factual": ensemble.sample(noise).contiguous()})
+    return len(noise)
+
+
+def _farthest_first(distances: np.ndarray) -> np.ndarray:
+    """Positions by falling distance; equal distances by position."""
+    return np.argsort(-distances, kind="stable")
+
+
+def _block_task(
+    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, owner: np.ndarray, source: np.ndarray,
+    keep: int, chosen: tuple[int, ...], everything: bool, workspace: Workspace, name: str,
+) -> int:
+    """One block: counterfactuals of ``noise[owner]`` without ``source``, saved as a piece."""
+    images = ensemble.sample(noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner))
+    distances = euclidean(images, factual[owner]).numpy()
+    if everything:
+        kept = np.arange(len(owner))
+    else:
+        # The farthest of a sample are among the farthest of each of its blocks.
+        mine = [np.flatnonzero(owner == o) for o in np.unique(owner)]
+        top = [m[_farthest_first(distances[m])[:keep]] for m in mine]
+        kept = np.unique(np.concatenate([*top, np.flatnonzero(np.isin(source, chosen))]))
+    workspace.save(name, {
+        "distances": torch.from_numpy(distances),
+        "kept": torch.from_numpy(kept.astype(np.int64)),
+        "images": images[torch.from_numpy(kept)].contiguous(),
+    })
+    return len(owner)
+
+
+def _spec(ensemble: Ensemble, seed: int, indices: list[int], keep: int, chosen: tuple[int, ...], everything: bool) -> dict:
+    return {
+        "recipe": ensemble.recipe.label, "ensemble": ensemble.identity, "sampling": spec_of(ensemble.recipe.sampling),
+        "seed": seed, "indices": indices, "metric": METRIC, "keep": keep, "chosen": list(chosen), "everything": everything,
+    }
+
+
+def compute_landscapes(
+    ensemble: Ensemble,
+    indices: Iterable[int],
+    seed: int = 0,
+    store: Store | None = None,
+    keep: int = 8,
+    chosen: Iterable[int] = (),
+    all_images: bool = False,
+    memory: int | str = "2GiB",
+    n_jobs: int | None = None,
+    progress: bool = True,
+    images: TrainingSet | None = None,
+) -> Artefact:
+    """Computes the landscapes of some samples and writes them to the cache; a stopped run goes on where it was.
+
+    ``keep`` farthest counterfactuals of each sample, those without the ``chosen``
+    sources, or all of them (``all_images``) are stored as images; distances are stored
+    for all. ``memory`` bounds what all jobs together hold of activations and
+    states, whatever N is. ``images`` is the training set that attributed images are shown from,
+    by default the recipe's if it is on this machine.
+    """
+    store = store or Store()
+    indices = [int(i) for i in indices]
+    if len(set(indices)) != len(indices) or any(i < 0 for i in indices):
+        raise BadValue("sample indices must be different whole numbers from 0 on")
+    if not indices:
+        raise BadValue("no samples were asked for; give at least one index")
+    positive_int("keep", keep)
+    book = ensemble.codebook
+    chosen = tuple(sorted(set(int(s) for s in chosen)))
+    if chosen and not (0 <= chosen[0] and chosen[-1] < book.num_sources):
+        raise BadValue(f"chosen sources must be in 0..{book.num_sources - 1}")
+    keep = min(keep, book.num_sources)
+    spec, label = _spec(ensemble, seed, indices, keep, chosen, all_images), ensemble.recipe.label
+    with store.lock(_KIND, label, spec):
+        done = Store(store.cache, None).find(_KIND, label, spec)
+        if done is None:
+            workspace = store.workspace(_KIND, label, spec)
+            done = _compute(ensemble, indices, seed, store, spec, workspace, parse_bytes(memory), n_jobs, progress, images)
+            workspace.clear()
+    return done
+
+
+def _compute(ensemble, indices, seed, store, spec, workspace, memory, n_jobs, progress, images) -> Artefact:
+    recipe, book, device = ensemble.recipe, ensemble.codebook, ensemble.device
+    N, seconds = book.num_sources, stopwatch()
+    jobs = n_jobs or (available_cores() if device.type == "cpu" else 1)
+    size = block_size(ensemble, memory, jobs)
+    noise = ensemble.draw_noise(seed, indices)
+    common = {"device": device, "n_jobs": n_jobs, "progress": progress}
+
+    # Work already done is found by its name, which has the size of its block: blocks of
+    # another size, from a run with another budget, are not mixed with these.
+    samples = [(start, f"factual-{size}-{start:06d}") for start in range(0, len(indices), size)]
+    todo = [(ensemble, noise[range(start, min(start + size, len(indices)))], workspace, name)
+            for start, name in samples if not workspace.has(name)]
+    if todo:
+        for _ in run_tasks(_factual_task, todo, total=len(todo), description=f"samples of {recipe.label}", unit="block", **common):
+            pass
+    factual = torch.cat([workspace.load(name)["factual"] for _, name in samples])
+
+    starts = list(range(0, len(indices) * N, size))
+    names = [f"block-{size}-{start:09d}" for start in starts]
+    owners = [np.arange(start, min(start + size, len(indices) * N)) // N for start in starts]
+    sources = [np.arange(start, min(start + size, len(indices) * N)) % N for start in starts]
+    todo, finished = [], 0
+    for owner, source, name in zip(owners, sources, names):
+        if workspace.has(name):
+            finished += len(owner)
+            continue
+        mine, local = np.unique(owner, return_inverse=True)
+        todo.append((ensemble, noise[mine], factual[mine], local, source,
+                     spec["keep"], tuple(spec["chosen"]), spec["everything"], workspace, name))
+    if todo:
+        counter = _Counter(finished)
+        for count in run_tasks(_block_task, todo, total=len(indices) * N, description=f"counterfactuals of {recipe.label}",
+                               unit="cf", poll=counter, **common):
+            counter.done += count
+    return _assemble(ensemble, store, spec, workspace, names, owners, sources, factual, images, seconds, size)
+
+
+@dataclass
+class _Counter:
+    done: int
+
+    def __call__(self) -> tuple[int, str]:
+        return self.done, ""
+
+
+def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual, images, seconds, size) -> Artefact:
+    recipe, N = ensemble.recipe, ensemble.codebook.num_sources
+    distances = np.concatenate([workspace.load(name)["distances"].numpy() for name in names]).reshape(-1, N)
+    order = [_farthest_first(row)[: spec["keep"]] for row in distances]
+    wanted = [list(row) + [s for s in spec["chosen"] if s not in row] for row in order]
+    width = max(map(len, wanted))
+    # A chosen source can be among the farthest of some samples only: fill up with the next farthest kept one, the first.
+    wanted = np.array([row + [row[0]] * (width - len(row)) for row in wanted], dtype=np.int64)
+    kept = torch.zeros(*wanted.shape, *factual.shape[1:])
+    for owner, source, name in zip(owners, sources, names):
+        piece = workspace.load(name)
+        for position, image in zip(piece["kept"].tolist(), piece["images"]):
+            o, s = owner[position], source[position]
+            for slot in np.flatnonzero(wanted[o] == s):
+                kept[o, slot] = image
+    table = pd.DataFrame({
+        "sample": np.repeat(np.array(spec["indices"], dtype=np.int32), N),
+        "source": np.tile(np.arange(N, dtype=np.int32), len(distances)),
+        "distance": distances.reshape(-1),
+    })
+    files = {
+        "distances.parquet": _parquet(table),
+        "images.safetensors": {"factual": factual, "kept": kept, "kept_sources": torch.from_numpy(wanted)},
+    }
+    if images is None and available(recipe.data.family):
+        images = training_set(recipe.data)
+    if images is not None:
+        shown = [attributed_image(images, int(s), f) for s, f in zip(wanted[:, 0], factual)]
+        files["attributed.safetensors"] = {
+            "images": images.images[shown].clone(), "labels": images.labels[shown].clone(),
+            "where": images.where[shown].clone(),
+        }
+    if spec["everything"]:
+        for o, index in enumerate(spec["indices"]):
+            files[f"all-{index:06d}.safetensors"] = _AllImages(workspace, names, owners, o)
+    info = {"seconds": round(seconds(), 1), "block": size, "num_sources": N,
+            "member_evaluations": int(len(distances) * N * (ensemble.n - ensemble.codebook.weight) * recipe.sampling.steps)}
+    return store.write(_KIND, recipe.label, spec, files, info, ensemble.device)
+
+
+@dataclass
+class _AllImages:
+    """One sample's N counterfactual images, gathered only when they are written."""
+
+    workspace: Workspace
+    names: list[str]
+    owners: list[np.ndarray]
+    sample: int
+
+    def __call__(self) -> dict[str, torch.Tensor]:
+        parts = [self.workspace.load(name)["images"][torch.from_numpy(owner == self.sample)]
+                 for name, owner in zip(self.names, self.owners) if (owner == self.sample).any()]
+        return {"counterfactuals": torch.cat(parts)}
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
+
+
+def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> int:
+    """The position in ``images`` of a source's image that is nearest to a sample (as shown in figure 4)."""
+    mine = torch.nonzero(images.sources == source).squeeze(1)
+    if len(mine) == 0:
+        raise BadValue(f"source {source} owns no image of this training set")
+    return int(mine[euclidean(images.images[mine], sample).argmin()])
+
+
+def read_landscapes(artefact: Artefact) -> Landscapes:
+    """An artefact's landscapes, with every byte checked."""
+    import io
+
+    spec = artefact.spec
+    name, _, scale = spec["recipe"].rpartition("-")
+    table = pd.read_parquet(io.BytesIO(artefact.read("distances.parquet")))
+    N = artefact.info["num_sources"]
+    found = artefact.tensors("images.safetensors")
+    shown = artefact.tensors("attributed.safetensors") if "attributed.safetensors" in artefact.manifest["files"] else None
+    return Landscapes(
+        name, scale, spec["seed"], np.array(spec["indices"]), found["factual"],
+        table["distance"].to_numpy().reshape(-1, N), found["kept_sources"].numpy(), found["kept"],
+        shown and shown["images"], shown and shown["labels"].numpy(), [artefact],
+    )
+
+
+def read_all_images(artefact: Artefact, index: int) -> torch.Tensor:
+    """All N counterfactuals of sample ``index``, (N, C, H, W), if they were asked for when it was computed."""
+    name = f"all-{index:06d}.safetensors"
+    if name not in artefact.manifest["files"]:
+        raise ArtefactError(f"{artefact.path} does not hold every image of sample {index}; compute it with all_images=True")
+    return artefact.tensors(name)["counterfactuals"]
+
+
+def _select(landscapes: Landscapes, rows: list[int]) -> Landscapes:
+    pick = lambda value: None if value is None else value[rows]  # noqa: E731
+    return Landscapes(
+        landscapes.name, landscapes.scale, landscapes.seed, landscapes.indices[rows], landscapes.factual[rows],
+        landscapes.distances[rows], landscapes.kept_sources[rows], landscapes.kept_images[rows],
+        pick(landscapes.attributed_images), pick(landscapes.attributed_labels), landscapes.artefacts,
+    )
+
+
+def _join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
+    keep = min(p.kept_sources.shape[1] for p in parts)
+    shown = all(p.attributed_images is not None for p in parts)
+    joined = Landscapes(
+        parts[0].name, parts[0].scale, parts[0].seed,
+        np.concatenate([p.indices for p in parts]),
+        torch.cat([p.factual for p in parts]),
+        np.concatenate([p.distances for p in parts]),
+        np.concatenate([p.kept_sources[:, :keep] for p in parts]),
+        torch.cat([p.kept_images[:, :keep] for p in parts]),
+        torch.cat([p.attributed_images for p in parts]) if shown else None,
+        np.concatenate([p.attributed_labels for p in parts]) if shown else None,
+        [a for p in parts for a in p.artefacts],
+    )
+    position = {int(index): row for row, index in enumerate(joined.indices)}
+    return _select(joined, [position[i] for i in indices])
+
+
+def find_landscapes(
+    ensemble: Ensemble, seed: int = 0, store: Store | None = None, keep: int = 1, recompute: bool = False,
+) -> Landscapes | None:
+    """All landscapes of this very ensemble under ``seed`` that are published or in the cache, or None."""
+    store = store or Store()
+    if recompute:
+        store = Store(store.cache, None)
+    keep = min(keep, ensemble.codebook.num_sources)
+    like = _spec(ensemble, seed, [], 0, (), False)
+    alike = [
+        artefact for artefact in store.find_all(_KIND, ensemble.recipe.label)
+        if all(artefact.spec[key] == like[key] for key in ("ensemble", "sampling", "seed", "metric")) and artefact.spec["keep"] >= keep
+    ]
+    return merge_landscapes(alike)
+
+
+def merge_landscapes(artefacts: list[Artefact]) -> Landscapes | None:
+    """The samples of several artefacts of one ensemble and seed, each once, by index; None if there are none."""
+    parts, seen = [], set()
+    for artefact in artefacts:
+        fresh = [row for row, i in enumerate(artefact.spec["indices"]) if i not in seen]
+        if fresh:
+            seen.update(artefact.spec["indices"])
+            parts.append(_select(read_landscapes(artefact), fresh))
+    return _join(parts, sorted(seen)) if parts else None
+
+
+def get_landscapes(
+    ensemble: Ensemble, num_samples: int, seed: int = 0, store: Store | None = None, recompute: bool = False, keep: int = 8, **options,
+) -> Landscapes:
+    """The landscapes of samples 0 .. num_samples - 1: published or cached ones first, the missing ones computed.
+
+    ``recompute`` passes over published ones. ``options`` go to :func:`compute_landscapes`.
+    """
+    positive_int("num_samples", num_samples)
+    store = store or Store()
+    found = find_landscapes(ensemble, seed, store, keep, recompute)
+    have = set() if found is None else set(found.indices.tolist())
+    missing = [i for i in range(num_samples) if i not in have]
+    parts = [] if found is None else [found]
+    if missing:
+        parts.append(read_landscapes(compute_landscapes(ensemble, missing, seed, store, keep, **options)))
+    return _join(parts, list(range(num_samples)))
+
+
+@dataclass(frozen=True)
+class Check:
+    """A stored distance beside the same one computed now."""
+
+    index: int
+    source: int
+    stored: float
+    now: float
+
+    @property
+    def difference(self) -> float:
+        """Absolute difference of the two."""
+        return abs(self.stored - self.now)
+
+
+def regenerate(ensemble: Ensemble, landscapes: Landscapes, rows: Iterable[int]) -> list[Check]:
+    """Samples some factuals and their farthest counterfactuals again, from noise, and measures their distance."""
+    rows = list(rows)
+    noise = ensemble.draw_noise(landscapes.seed, landscapes.indices[rows])
+    sources = landscapes.attributed_sources[rows]
+    factual = ensemble.sample(noise)
+    counterfactual = ensemble.sample(noise, ensemble.codebook.leave_one_out(sources))
+    now = euclidean(factual, counterfactual).tolist()
+    stored = landscapes.radii[rows].tolist()
+    return [Check(int(landscapes.indices[r]), int(s), a, b) for r, s, a, b in zip(rows, sources, stored, now)]

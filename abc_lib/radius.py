@@ -1,0 +1,89 @@
+"""Counterfactual radius, and how it shrinks as training sets grow (3.5, 3.6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .errors import BadValue
+from .paths import PAPER
+
+
+def counterfactual_radius(distances: np.ndarray) -> np.ndarray:
+    """Definition 1: the largest distance between a sample and a member of its landscape.
+
+    ``distances`` (..., N), Euclidean; returns (...).
+    """
+    distances = np.asarray(distances, dtype=float)
+    if distances.shape[-1:] in ((), (0,)):
+        raise BadValue("a landscape without counterfactuals has no radius; it needs at least one data source")
+    if not np.isfinite(distances).all() or (distances < 0).any():
+        raise BadValue("distances must be finite and not negative; recompute the landscape")
+    return distances.max(axis=-1)
+
+
+@dataclass(frozen=True)
+class LogRadius:
+    """log10 of the radii of one ensemble's samples."""
+
+    name: str
+    size: int
+    """training set size, images"""
+    count: int
+    """samples with a radius above zero"""
+    zeros: int
+    """samples with radius zero, which no logarithm can show: true unattributable samples"""
+    mean: float
+    sd: float
+    """standard deviation over samples (n - 1 in the denominator), NaN for a single one"""
+
+
+def summarise(name: str, size: int, radii: Sequence[float]) -> LogRadius:
+    """Mean and standard deviation of log10 radius, as the points and bars of figure 7."""
+    radii = np.asarray(radii, dtype=float)
+    if len(radii) == 0:
+        raise BadValue(f"{name} has no radii to summarise; compute at least one landscape")
+    log = np.log10(radii[radii > 0])
+    mean = float(log.mean()) if len(log) else float("nan")
+    sd = float(log.std(ddof=1)) if len(log) > 1 else float("nan")
+    return LogRadius(name, int(size), len(log), int((radii == 0).sum()), mean, sd)
+
+
+@dataclass(frozen=True)
+class Law:
+    """A least-squares line through mean log10 radius over log10 training set size (figure 7, right)."""
+
+    slope: float
+    intercept: float
+    r2: float
+    p: float
+    """two-sided p value of the slope being zero, NaN with two ensembles"""
+    ensembles: int
+
+    def radius_at(self, size: float) -> float:
+        """The radius that the line gives at a training set size, same units as the distances."""
+        return float(10 ** (self.intercept + self.slope * np.log10(size)))
+
+
+def fit_law(summaries: Sequence[LogRadius]) -> Law:
+    """Fits :class:`Law` to two or more ensembles of different sizes, each counting once."""
+    points = [(np.log10(s.size), s.mean) for s in summaries if np.isfinite(s.mean)]
+    if len({x for x, _ in points}) < 2:
+        raise BadValue("a line needs ensembles of at least two training set sizes; compute landscapes of another one")
+    x, y = np.array(points).T
+    fit = stats.linregress(x, y)
+    p = float(fit.pvalue) if len(x) > 2 else float("nan")
+    return Law(float(fit.slope), float(fit.intercept), float(fit.rvalue**2), p, len(x))
+
+
+def paper_radii() -> pd.DataFrame:
+    """The paper's published radii: columns ensemble, training_set_size, landscape_size, log10_radius."""
+    return pd.read_csv(PAPER / "radii.csv")
+
+
+def paper_summaries() -> list[LogRadius]:
+    """The paper's 23 ensembles, summarised as ours are."""
+    groups = paper_radii().groupby("ensemble", sort=False)
+    return [summarise(name, group["training_set_size"].iloc[0], 10 ** group["log10_radius"]) for name, group in groups]

@@ -1,0 +1,151 @@
+"""What a notebook asks for: a named ensemble with its landscapes, wherever they come from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .datasets import available
+from .ensemble import Ensemble
+from .errors import AbcError
+from .landscape import Landscapes, find_landscapes, get_landscapes, merge_landscapes
+from .radius import LogRadius, summarise
+from .recipes import Recipe, family_of, get_recipe, recipe_names, require_available, why_unavailable
+from .store import Artefact, Store
+from .training import find_ensemble, get_ensemble
+
+DEFAULT_SAMPLES = 12
+"""How many samples are computed when nothing is published and nobody says how many."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An ensemble, its landscapes, and how they were come by."""
+
+    recipe: Recipe
+    ensemble: Ensemble
+    landscapes: Landscapes
+
+    def origin(self) -> str:
+        """One paragraph, in Markdown: scale, data, members, hardware, dates, commits."""
+        recipe, made = self.recipe, self.ensemble.artefact
+        code = self.ensemble.codebook
+        trained = made.info.get("trained_on") or [made.provenance["hardware"]]
+        text = (
+            f"**{recipe.name}**, scale *{recipe.scale}*: {recipe.data.size:,} images ({made.info['origin']}) from "
+            f"{code.num_sources:,} data sources; {code.n} members of weight {code.weight}, each trained for "
+            f"{recipe.training.steps:,} steps of batch {recipe.training.batch_size} on {', '.join(trained)} "
+            f"({made.info.get('trained_at', made.provenance['time'])[:10]}, commit {made.provenance['commit']}); "
+            f"the ensemble is {'published with this repository' if made.published else 'from this machine'}. "
+        )
+        return text + landscapes_origin(self.landscapes)
+
+
+def landscapes_origin(landscapes: Landscapes) -> str:
+    """Where the landscapes' numbers come from, in a sentence."""
+    parts = []
+    for artefact in landscapes.artefacts:
+        made = artefact.provenance
+        where = "published with this repository" if artefact.published else "from this machine"
+        parts.append(
+            f"{len(artefact.spec['indices'])} samples with {artefact.info['num_sources']:,} counterfactuals each, {where}, computed on "
+            f"{made['hardware']} ({made['time'][:10]}, commit {made['commit']}, {artefact.info['seconds']:,.0f} s)"
+        )
+    return "Landscapes: " + "; ".join(parts) + "."
+
+
+def run(
+    dataset: str,
+    num_samples: int | None = None,
+    seed: int = 0,
+    scale: str = "laptop",
+    device: str = "auto",
+    recompute: bool = False,
+    store: Store | None = None,
+    n_jobs: int | None = None,
+    progress: bool = True,
+) -> Run:
+    """The ensemble ``dataset`` and the landscapes of its samples 0 .. num_samples - 1.
+
+    Published results are used if there are any, then this machine's, and what is
+    missing is computed. ``num_samples=None`` takes all samples that are there, or
+    computes 12. ``recompute`` passes over what is published. Raises an
+    :class:`AbcError` of one line for a wrong name, scale or device, and for a recipe
+    that cannot run here.
+    """
+    store = store or Store()
+    recipe = require_available(get_recipe(dataset, scale))
+    ensemble = get_ensemble(recipe, store, device, recompute, n_jobs, progress)
+    if num_samples is None:
+        found = find_landscapes(ensemble, seed, store, 8, recompute)
+        if found is not None:
+            return Run(recipe, ensemble, found)
+        num_samples = DEFAULT_SAMPLES
+    landscapes = get_landscapes(ensemble, num_samples, seed, store, recompute, n_jobs=n_jobs, progress=progress)
+    return Run(recipe, ensemble, landscapes)
+
+
+def stored_landscapes(dataset: str, scale: str = "laptop", store: Store | None = None) -> Landscapes | None:
+    """Landscapes of an ensemble that are published or in the cache, without loading its members.
+
+    If several ensembles of this name were trained, the published one counts, else the
+    one with most samples.
+    """
+    store = store or Store()
+    recipe = get_recipe(dataset, scale)
+    packed = store.find("ensemble", recipe.label, recipe.model_spec)
+    groups: dict[tuple, list[Artefact]] = {}
+    for artefact in store.find_all("landscape", recipe.label):
+        if packed is None or artefact.spec["ensemble"] == packed.info["identity"]:
+            groups.setdefault((artefact.spec["ensemble"], artefact.spec["seed"]), []).append(artefact)
+    if not groups:
+        return None
+    best = max(groups.values(), key=lambda artefacts: sum(len(a.spec["indices"]) for a in artefacts))
+    return merge_landscapes(best)
+
+
+def family_radii(dataset: str, scale: str = "laptop", store: Store | None = None) -> dict[str, np.ndarray]:
+    """Radii of every sample of each ensemble of a family that has stored landscapes, by training set size."""
+    found = {name: stored_landscapes(name, scale, store) for name in family_of(dataset, scale)}
+    return {name: landscapes.radii for name, landscapes in found.items() if landscapes is not None}
+
+
+def summarise_all(radii: dict[str, np.ndarray], scale: str = "laptop") -> list[LogRadius]:
+    """:func:`summarise` for each named ensemble."""
+    return [summarise(name, get_recipe(name, scale).data.size, values) for name, values in radii.items()]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What can be done with a name in the registry on this machine."""
+
+    name: str
+    scale: str
+    runs: bool
+    note: str
+
+
+def status(name: str, scale: str = "laptop", store: Store | None = None) -> Status:
+    """Whether an ensemble is published, can be trained here, or why not, in one line."""
+    store = store or Store()
+    recipe = get_recipe(name, scale)
+    reason = why_unavailable(recipe)
+    if reason:
+        return Status(name, scale, False, reason)
+    try:
+        published = store.find("ensemble", recipe.label, recipe.model_spec)
+        landscapes = stored_landscapes(name, scale, store)
+        trained = published or find_ensemble(recipe, store)
+    except AbcError as error:
+        return Status(name, scale, False, str(error))
+    samples = f", {len(landscapes)} samples with landscapes" if landscapes is not None else ""
+    if trained:
+        return Status(name, scale, True, ("published" if published else "trained on this machine") + samples)
+    if available(recipe.data.family):
+        return Status(name, scale, True, "can be trained here: its images are at hand")
+    return Status(name, scale, True, f"its images are not at hand: set ABC_DATA to a folder with {recipe.data.family}/, "
+                                     "put them into data/raw, or let torchvision download them")
+
+
+def all_statuses(scale: str = "laptop", store: Store | None = None) -> list[Status]:
+    """:func:`status` of the whole registry."""
+    return [status(name, scale, store) for name in recipe_names()]
