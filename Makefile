@@ -1,0 +1,48 @@
+# Each target first makes its own virtual environment, .venv (see tools/setup.sh).
+
+PYTHON ?= python3
+DATASET ?=
+
+# The virtual environment's programs come first, and so does its Jupyter kernel:
+# a python3 kernel that the user installed elsewhere would not know abc_lib.
+RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
+
+RADIUS := data/cache/runs/03_radius$(if $(DATASET),_$(DATASET))
+
+.PHONY: help setup radius book test test-slow clean
+
+help:  ## list the targets
+	@echo "Usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "Other Python: make PYTHON=python3.12 TARGET. To start over, remove .venv."
+
+setup: .venv/.stamp  ## make the virtual environment .venv; the other targets do it too
+
+radius: .venv/.stamp  ## run the radius notebook as HTML; DATASET=mnist_1024 picks a training set
+	@mkdir -p data/cache/runs
+	$(RUN) papermill notebooks/03_radius.ipynb $(RADIUS).ipynb -k python3 $(if $(DATASET),-p dataset $(DATASET))
+	$(RUN) jupyter nbconvert --log-level WARN --to html $(RADIUS).ipynb
+	@echo "Read it in a browser: $(CURDIR)/$(RADIUS).html"
+
+book: .venv/.stamp  ## build the book; a warning is an error
+	$(RUN) jupyter-book build book/ -W -n --keep-going
+	@echo "Read it in a browser: $(CURDIR)/book/_build/html/index.html"
+
+test: .venv/.stamp  ## run the tests, without the slow ones
+	$(RUN) python -m pytest
+
+test-slow: .venv/.stamp  ## run only the slow tests
+	$(RUN) python -m pytest -m slow --timeout 3600
+
+clean:  ## remove built pages, notebook runs and caches; keeps .venv, data and trained members
+	rm -rf book/_build data/cache/runs .pytest_cache .hypothesis .ruff_cache build *.egg-info
+	find abc_lib notebooks book tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find notebooks book -name .ipynb_checkpoints -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A virtual environment that was moved or copied with its folder does not work, so
+# a stamp that names another folder counts as missing.
+ifneq ($(shell cat .venv/.stamp 2>/dev/null),$(CURDIR))
+.PHONY: .venv/.stamp
+endif
+.venv/.stamp: pyproject.toml constraints.txt
+	@bash tools/setup.sh "$(PYTHON)"
