@@ -20,10 +20,11 @@ from .codes import Codebook, smallest_sufficient_n
 from .models import build_network, num_parameters
 from .diffusion import ExogenousNoise, denoise, sampler_steps
 from .store import Artefact, Store
+from .tasks import one_thread
 from .ensemble import Ensemble, resolve_device
 from .training import draw_codebook, get_ensemble, train_ensemble
 from .metrics import euclidean
-from .landscape import Landscapes, compute_landscapes, get_landscapes, read_all_images, regenerate
+from .landscape import Landscapes, compute_landscapes, counterfactuals, get_landscapes, read_all_images, regenerate
 from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
 from .runs import Run, all_statuses, family_radii, landscapes_origin, run, status, stored_landscapes, summarise_all
 from . import figures
@@ -53,6 +54,7 @@ __all__ = [
     "sampler_steps",
     "Artefact",
     "Store",
+    "one_thread",
     "Ensemble",
     "resolve_device",
     "draw_codebook",
@@ -61,6 +63,7 @@ __all__ = [
     "euclidean",
     "Landscapes",
     "compute_landscapes",
+    "counterfactuals",
     "get_landscapes",
     "read_all_images",
     "regenerate",

@@ -44,6 +44,8 @@ _IDX_MD5 = {
 }
 _TITLES = {"digits": "digits", "mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 _TORCHVISION = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+FOLDERS = {"mnist": "mnist", "fashion": "fashion", "cifar10": "cifar10_jpeg", "cifar100": "cifar-100-python"}
+"""what to put into a data folder for each family that is not built in"""
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 32, 32), "fashion": (1, 32, 32), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
 """C, H, W of an image of each family, as the networks see it"""
 
@@ -189,7 +191,7 @@ def _download(family: str, split: str) -> None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataMissing(
             f"{title} is not at hand and could not be downloaded ({reason}): set ABC_DATA to a folder that holds "
-            f"{family}/, or put that folder into {RAW}, or try again with a network"
+            f"{FOLDERS[family]}/, or put that folder into {RAW}, or try again with a network"
         ) from None
 
 

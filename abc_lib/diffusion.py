@@ -132,17 +132,20 @@ def denoise(
     diffusion: Diffusion,
     sampling: Sampling,
     owner: torch.Tensor | None = None,
+    visit: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """G(f, eps) of section 2.4: from exogenous noise to samples, (B, C, H, W).
 
     ``owner`` (B,) says which sample's noise each of B trajectories uses, so that many
     counterfactuals share one noise without copying it; by default trajectory i uses
-    sample i.
+    sample i. ``visit(k, x)`` is shown the states before step k, and the samples as step T.
     """
     if owner is None:
         owner = torch.arange(len(noise), device=noise.initial.device)
     x = noise.initial[owner]
     for k, step in enumerate(sampler_steps(diffusion, sampling)):
+        if visit is not None:
+            visit(k, x)
         eps = predict(k, x, step.t)
         x0 = (x - step.from_eps * eps) / step.from_x
         if sampling.clip is not None:
@@ -150,4 +153,6 @@ def denoise(
         x = step.to_x0 * x0 + step.to_x * x + step.to_eps * eps
         if step.to_noise:
             x = x + step.to_noise * noise.steps[k][owner]
+    if visit is not None:
+        visit(sampling.steps, x)
     return x

@@ -106,7 +106,7 @@ class Ensemble:
         return total
 
     @torch.inference_mode()
-    def denoise(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None) -> torch.Tensor:
+    def denoise(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None, visit=None) -> torch.Tensor:
         """Trajectories with weights ``c`` (n,) or (B, n) from exogenous noise, in the members' range.
 
         The first step is computed once a sample, not once a trajectory: there all
@@ -114,7 +114,7 @@ class Ensemble:
         """
         if self.device.type == "cpu" and torch.get_num_threads() > 1:
             with one_thread():
-                return self.denoise(noise, c, owner)
+                return self.denoise(noise, c, owner, visit)
         noise = noise.to(self.device)
         if owner is None:
             owner = torch.arange(len(noise))
@@ -129,11 +129,17 @@ class Ensemble:
                 return flat.view_as(x)
             return self.predict(x, t, c)
 
-        return denoise(predict, noise, self.recipe.diffusion, self.recipe.sampling, owner)
+        return denoise(predict, noise, self.recipe.diffusion, self.recipe.sampling, owner, visit)
 
     def sample(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None) -> torch.Tensor:
         """Images in [0, 1], (B, C, H, W), on the CPU; arguments as :meth:`denoise`."""
         return to_images(self.denoise(noise, c, owner), self.recipe.data).cpu()
+
+    def trajectory(self, noise: ExogenousNoise, c=None) -> torch.Tensor:
+        """The states of :meth:`sample` from the initial noise to the images, (T + 1, B, C, H, W), in [0, 1], on the CPU."""
+        states = []
+        self.denoise(noise, c, visit=lambda k, x: states.append(to_images(x, self.recipe.data).cpu()))
+        return torch.stack(states)
 
     def draw_noise(self, seed: int, indices) -> ExogenousNoise:
         """Exogenous noise of the right shape for this ensemble's sampler."""

@@ -409,6 +409,14 @@ def get_landscapes(
     return _join(parts, list(range(num_samples)))
 
 
+def counterfactuals(ensemble: Ensemble, landscapes: Landscapes, row: int, sources: Iterable[int]) -> torch.Tensor:
+    """Samples the counterfactuals of one sample without each of ``sources`` now, (K, C, H, W), in [0, 1]."""
+    sources = np.asarray(list(sources), dtype=np.int64)
+    noise = ensemble.draw_noise(landscapes.seed, [landscapes.indices[row]])
+    owner = torch.zeros(len(sources), dtype=torch.int64)
+    return ensemble.sample(noise, ensemble.codebook.leave_one_out(sources), owner)
+
+
 @dataclass(frozen=True)
 class Check:
     """A stored distance beside the same one computed now."""

@@ -308,7 +308,7 @@ def family_of(name: str, scale: str = "laptop") -> list[str]:
 def why_unavailable(recipe: Recipe) -> str | None:
     """Why this version of the library cannot run a recipe at all, or None."""
     if recipe.data.space != "pixel":
-        return (f"{recipe.name} lives in the latent space of the {recipe.data.space} autoencoder, "
+        return (f"it lives in the latent space of the {recipe.data.space} autoencoder, "
                 "which this version does not have yet; choose a pixel-space ensemble such as mnist_1024")
     return None
 
@@ -317,5 +317,5 @@ def require_available(recipe: Recipe) -> Recipe:
     """The recipe itself, or :class:`NotAvailable` with the reason."""
     reason = why_unavailable(recipe)
     if reason:
-        raise NotAvailable(reason)
+        raise NotAvailable(f"{recipe.name} cannot run: {reason}")
     return recipe

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .datasets import available
+from .datasets import FOLDERS, available
 from .ensemble import Ensemble
 from .errors import AbcError
 from .landscape import Landscapes, find_landscapes, get_landscapes, merge_landscapes
@@ -142,8 +142,8 @@ def status(name: str, scale: str = "laptop", store: Store | None = None) -> Stat
         return Status(name, scale, True, ("published" if published else "trained on this machine") + samples)
     if available(recipe.data.family):
         return Status(name, scale, True, "can be trained here: its images are at hand")
-    return Status(name, scale, True, f"its images are not at hand: set ABC_DATA to a folder with {recipe.data.family}/, "
-                                     "put them into data/raw, or let torchvision download them")
+    return Status(name, scale, True, f"its images are not at hand: set ABC_DATA to a folder with {FOLDERS[recipe.data.family]}/, "
+                                     "put that into data/raw, or let torchvision download them")
 
 
 def all_statuses(scale: str = "laptop", store: Store | None = None) -> list[Status]:

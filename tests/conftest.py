@@ -1,0 +1,64 @@
+"""What several tests share: a cache of their own, and an ensemble small enough to train in seconds."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import forks
+from abc_lib.datasets import training_set
+from abc_lib.store import Store
+from abc_lib.training import find_ensemble, train_ensemble
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads or writes what this machine computed for its user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store: a cache, and a place to publish in."""
+    return Store(tmp_path / "cache", tmp_path / "published")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """12 real digits, 6 members of weight 3, 12 training steps, 6 sampling steps."""
+    return forks.tiny_recipe()
+
+
+@pytest.fixture(scope="session")
+def trained(tiny, tmp_path_factory):
+    """The trained tiny ensemble: ``recipe``, ``store``, ``images``, ``artefacts``, ``ensemble``. Not to be changed."""
+    store = Store(tmp_path_factory.mktemp("trained"), None)
+    artefacts = train_ensemble(tiny, store, "cpu", n_jobs=1, progress=False)
+    return SimpleNamespace(recipe=tiny, store=store, images=training_set(tiny.data), artefacts=artefacts,
+                           ensemble=find_ensemble(tiny, store))
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """Starts worker processes that can be killed, without the wait for their imports."""
+    with forks.Zygote() as running:
+        yield running
+
+
+@pytest.fixture
+def one_line():
+    """Whether an error is a single line that can be shown to a user."""
+
+    def check(error):
+        text = str(error.value if hasattr(error, "value") else error)
+        return bool(text) and "\n" not in text and "Traceback" not in text
+
+    return check
+
+
+@pytest.fixture
+def argv(monkeypatch):
+    """Sets the command line."""
+    return lambda *words: monkeypatch.setattr(sys, "argv", ["abc_lib", *words])

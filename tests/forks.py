@@ -1,0 +1,143 @@
+"""Real processes to kill.
+
+Importing PyTorch and diffusers takes seconds. So one process, the zygote, does it once
+and forks a worker for every job; it runs no tensor operation itself. The jobs at the
+end of this file are what workers can be told to do.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from abc_lib.recipes import Code, get_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tiny_recipe(steps=12):
+    return get_recipe("digits_64").replace(
+        data={"size": 12, "num_sources": 12}, code=Code(6, 3), network={"channels": (8, 8), "groups": 4},
+        training={"steps": steps, "batch_size": 8, "warmup": 3}, sampling={"steps": 6},
+    )
+
+
+class Zygote:
+    def __enter__(self):
+        path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def _ask(self, *words):
+        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, job, *arguments):
+        """The process id of a worker that does a job."""
+        return self._ask("start", job, *map(str, arguments))
+
+    def poll(self, pid):
+        """None while it runs; its exit status, negative if a signal ended it."""
+        return self._ask("poll", pid)
+
+    def wait(self, pid):
+        while (code := self.poll(pid)) is None:
+            time.sleep(0.005)
+        return code
+
+    def kill(self, pid):
+        """kill -9, and its exit status: that of the signal unless it had ended before."""
+        os.kill(pid, signal.SIGKILL)
+        return self.wait(pid)
+
+
+def _serve():
+    import abc_lib  # noqa: F401  the slow imports, before anything is forked
+    import sklearn.datasets  # noqa: F401
+    from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel  # noqa: F401
+
+    ended = {}
+    for line in sys.stdin:
+        command, what, *arguments = json.loads(line)
+        if command == "start":
+            pid = os.fork()
+            if pid == 0:
+                os.dup2(2, 1)
+                code = 1
+                try:
+                    globals()[what](*arguments)
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            answer = pid
+        else:
+            if what not in ended:
+                pid, status = os.waitpid(what, os.WNOHANG)
+                if pid:
+                    ended[what] = os.waitstatus_to_exitcode(status)
+            answer = ended.get(what)
+        print(json.dumps(answer), flush=True)
+
+
+# --- the jobs ---
+
+
+def write(cache, label, size):
+    """An artefact of a few files, each of ``size`` bytes."""
+    from abc_lib.store import Store
+
+    files = {f"{k}.bin": bytes([k]) * int(size) for k in range(4)}
+    Store(Path(cache), None).write("thing", label, {"size": size}, files)
+
+
+def hold(cache, sign):
+    """Takes a lock, says so by a file, and never lets go."""
+    from abc_lib.store import Store
+
+    with Store(Path(cache), None).lock("thing", "held", {}):
+        Path(sign).touch()
+        time.sleep(1000)
+
+
+def train(cache, steps):
+    """Every member of the tiny ensemble, with a checkpoint as often as can be."""
+    from abc_lib.datasets import training_set
+    from abc_lib.store import Store
+    from abc_lib.tasks import one_thread
+    from abc_lib.training import draw_codebook, train_member
+
+    recipe, store = tiny_recipe(int(steps)), Store(Path(cache), None)
+    images, code = training_set(recipe.data), draw_codebook(recipe)
+    with one_thread():
+        for member in range(code.n):
+            train_member(recipe, member, images.of_sources(code.split(member)), store, "cpu", checkpoint_seconds=0)
+
+
+def landscapes(members, cache, samples, memory):
+    """Landscapes of the ensemble in one cache, into another one."""
+    from abc_lib.landscape import compute_landscapes
+    from abc_lib.store import Store
+    from abc_lib.training import find_ensemble
+
+    ensemble = find_ensemble(tiny_recipe(), Store(Path(members), None))
+    compute_landscapes(ensemble, range(int(samples)), store=Store(Path(cache), None), all_images=True,
+                       memory=int(memory), n_jobs=1, progress=False)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,122 @@
+"""Notebooks: pairs in step, no outputs in the sources, executed copies that belong to them, and a real run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+import pytest
+from jupytext.compare import compare_notebooks
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted((ROOT / "book").glob("*.ipynb"))
+
+
+def source_of(executed: Path) -> Path:
+    """book/03_radius_mnist_1024.ipynb was made from notebooks/03_radius.ipynb: the longest name that fits."""
+    fits = [n for n in NOTEBOOKS if executed.stem == n.stem or executed.stem.startswith(n.stem + "_")]
+    return max(fits, key=lambda n: len(n.stem))
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert {"03_radius", "method"} <= {n.stem for n in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_pair_says_the_same(path):
+    compare_notebooks(jupytext.read(path), jupytext.read(path.with_suffix(".py")), fmt="py:percent")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_first_code_cell_is_the_parameters_and_nothing_has_outputs(path):
+    cells = code_cells(nbformat.read(path, 4))
+    assert "parameters" in cells[0].metadata.get("tags", [])
+    assert not any(cell.outputs for cell in cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_use_only_the_public_names(path):
+    text = "\n".join(cell.source for cell in code_cells(nbformat.read(path, 4)))
+    assert re.findall(r"^(?:import|from) abc_lib.*", text, re.M) == ["import abc_lib as abc"]
+    import abc_lib
+
+    used = set(re.findall(r"\babc\.(\w+)", text))
+    assert used <= set(abc_lib.__all__)
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda p: p.stem)
+def test_executed_copy_is_of_the_present_source_and_without_errors(path):
+    executed, source = nbformat.read(path, 4), nbformat.read(source_of(path), 4)
+    cells = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    assert [c.source for c in cells] == [c.source for c in source.cells]
+    outputs = [o for c in code_cells(executed) for o in c.outputs]
+    assert outputs and not any(o.output_type == "error" for o in outputs)
+    assert any("image/png" in o.get("data", {}) for o in outputs)
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda p: p.stem)
+def test_executed_copy_names_no_folder_of_the_machine_it_ran_on(path):
+    text = path.read_text()
+    assert str(ROOT) not in text and str(Path.home()) + "/" not in text
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """Notebook 03 on the smallest digits set, executed by papermill as a user would."""
+    folder = tmp_path_factory.mktemp("run")
+    os.environ["ABC_CACHE"] = str(folder / "cache")
+    out = folder / "03_radius_small.ipynb"
+    try:
+        papermill.execute_notebook(
+            str(ROOT / "notebooks/03_radius.ipynb"), str(out), {"dataset": "digits_64", "num_samples": 4},
+            kernel_name="python3", progress_bar=False,
+        )
+        yield out
+    finally:
+        del os.environ["ABC_CACHE"]
+
+
+def test_notebook_03_runs_small(small_run):
+    outputs = [o for c in code_cells(nbformat.read(small_run, 4)) for o in c.outputs]
+    text = "\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o)
+    assert "**digits_64**" in text and "published with this repository" in text
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 5
+
+
+def test_notebook_03_gives_the_same_outputs_again(small_run, tmp_path):
+    """nbval runs the executed notebook once more and compares what every cell shows."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q", "-c", os.devnull, str(small_run)],
+        capture_output=True, text=True, cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"\b\d+ passed", done.stdout) and "failed" not in done.stdout
+
+
+def test_a_users_slip_is_one_line_in_a_notebook(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError) as error:
+        papermill.execute_notebook(
+            str(ROOT / "notebooks/03_radius.ipynb"), str(tmp_path / "out.ipynb"), {"dataset": "digits_65"},
+            kernel_name="python3", progress_bar=False,
+        )
+    assert error.value.ename == "UnknownName"
+    assert error.value.traceback == ["UnknownName: unknown ensemble 'digits_65'; did you mean 'digits_64'?"]
+
+
+def test_the_book_builds_without_a_warning(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter_book.cli.main", "build", str(ROOT / "book"), "-W", "-n", "--keep-going", "--path-output", str(tmp_path)],
+        capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    page = (tmp_path / "_build/html/03_radius.html").read_text()
+    assert page.count("<img") >= 5

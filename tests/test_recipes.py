@@ -1,0 +1,274 @@
+"""The registry against the paper's tables, and the digests that name artefacts."""
+
+import csv
+import dataclasses
+from math import comb
+
+import pytest
+import torch
+
+from abc_lib.datasets import SHAPES, SPLITS
+from abc_lib.errors import NotAvailable, UnknownName
+from abc_lib.models import NoisePredictor, num_parameters
+from abc_lib.paths import PAPER
+from abc_lib.recipes import (
+    DIGITS_SIZES, SCALES, Data, Network, Recipe, Training, digest, family_of, get_recipe, recipe_names, require_available,
+    spec_of, why_unavailable,
+)
+from abc_lib.runs import all_statuses, status
+from abc_lib.store import Store
+
+
+def rows(table: str) -> list[dict]:
+    with open(PAPER / table, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+TABLE_2, FURTHER = rows("ensembles.csv"), rows("additional_ensembles.csv")
+PAPER_NAMES = [row["ensemble"] for row in TABLE_2 + FURTHER]
+EVERYTHING = [get_recipe(name, scale) for scale in SCALES for name in recipe_names()]
+PIXEL = [recipe for recipe in EVERYTHING if recipe.data.space == "pixel"]
+SOURCES = {"data point": "image", "image class": "class", "random group": "group", "celebrity": "celebrity", "artist": "artist"}
+SPACES = {"pixel": "pixel", "basic autoencoder": "basic", "Stable Diffusion v1-5 autoencoder": "stable-diffusion"}
+
+
+def label(recipe: Recipe) -> str:
+    return recipe.label
+
+
+def test_the_registry_holds_the_papers_30_and_the_digits_and_nothing_else():
+    assert len(TABLE_2) == 23 and len(FURTHER) == 7
+    digits = [f"digits_{size}" for size in (64, 128, 256, 512, 1024)]
+    assert recipe_names() == digits + PAPER_NAMES
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("row", TABLE_2 + FURTHER, ids=lambda row: row["ensemble"])
+def test_data_agree_with_the_papers_row_at_both_scales(row, scale):
+    data = get_recipe(row["ensemble"], scale).data
+    # the family by the ensemble's name, not by the way the library reads the table
+    family = {"landscapes": "artbench"}.get(row["ensemble"], row["ensemble"].split("_")[0])
+    assert data.family == family
+    assert data.size == int(row["training_set_size"])
+    assert data.num_sources == int(row["landscape_size"])
+    assert data.sources == SOURCES[row["data_source"]]
+    assert data.space == SPACES[row["space"]]
+    assert data.binarise == (row["ensemble"] == "mnist_binary_190")
+    if family in SPLITS:
+        assert data.split == ("train" if "training split" in row["origin"] else "test")
+
+
+@pytest.mark.parametrize("row", TABLE_2 + FURTHER, ids=lambda row: row["ensemble"])
+def test_members_and_weight_agree_with_the_papers_row(row):
+    code = get_recipe(row["ensemble"], "paper").code
+    assert (code.n, code.weight) == (int(row["members"]), int(row["weight"]))
+
+
+@pytest.mark.parametrize("row", TABLE_2, ids=lambda row: row["ensemble"])
+def test_network_flips_and_normalisation_agree_with_table_2(row):
+    recipe = get_recipe(row["ensemble"], "paper")
+    channels = {"small": (128, 256, 512, 512), "large": (192, 384, 768, 768)}[row["unet"]]
+    assert recipe.network.channels == channels
+    assert recipe.network.down_attention == (1,) and recipe.network.up_attention == (2,)
+    assert recipe.network.dropout == float(row["dropout"])
+    assert recipe.data.flips == (row["horizontal_flip"] == "yes")
+    if recipe.data.space == "pixel":
+        factor = {"(x-0.5)*2": 2.0, "(x-1)*4 as printed in B.2": 4.0}[row["normalisation"]]
+        assert (recipe.data.shift, recipe.data.factor) == (0.5, factor)
+        # black and white must survive the clipping of predicted images
+        assert recipe.sampling.clip == factor / 2
+    else:
+        assert recipe.sampling.clip is None
+
+
+@pytest.mark.parametrize("row", FURTHER, ids=lambda row: row["ensemble"])
+def test_the_further_ensembles_follow_b2_where_b3_is_silent(row):
+    recipe = get_recipe(row["ensemble"], "paper")
+    assert recipe.network.channels == (128, 256, 512, 512) and recipe.network.dropout == 0
+    assert recipe.data.flips == row["ensemble"].startswith("fashion")
+
+
+@pytest.mark.parametrize("name", PAPER_NAMES)
+def test_paper_scale_trains_and_samples_as_b2_says(name):
+    recipe = get_recipe(name, "paper")
+    assert recipe.diffusion.train_steps == 1000
+    assert (recipe.sampling.sampler, recipe.sampling.steps) == ("ddpm", 50)
+    assert (recipe.training.batch_size, recipe.training.learning_rate, recipe.training.schedule) == (128, 1e-4, "constant")
+    assert recipe.network.predicts == "noise" and recipe.training.weighting == "noise"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_laptop_scale_is_the_same_experiment_with_another_network_and_code(name):
+    laptop, paper = get_recipe(name), get_recipe(name, "paper")
+    assert (laptop.scale, paper.scale) == ("laptop", "paper")
+    assert laptop.data == paper.data and laptop.sampling == paper.sampling and laptop.diffusion == paper.diffusion
+    assert laptop.code.n <= paper.code.n
+    assert laptop.network.dropout == paper.network.dropout or laptop.data.family == "digits"
+
+
+@pytest.mark.parametrize("recipe", EVERYTHING, ids=label)
+def test_every_code_has_a_codeword_for_every_source(recipe):
+    assert 0 < recipe.code.weight < recipe.code.n
+    assert comb(recipe.code.n, recipe.code.weight) >= recipe.data.num_sources
+
+
+@pytest.mark.parametrize("size", DIGITS_SIZES)
+def test_digits_have_one_source_an_image_and_one_code_length_a_scale(size):
+    for scale, n in (("laptop", 14), ("paper", 22)):
+        recipe = get_recipe(f"digits_{size}", scale)
+        assert (recipe.data.size, recipe.data.num_sources, recipe.data.sources) == (size, size, "image")
+        assert (recipe.code.n, recipe.code.weight) == (n, n // 2)
+
+
+@pytest.mark.parametrize("recipe", PIXEL, ids=label)
+def test_images_fit_the_levels_and_patches_of_their_network(recipe):
+    _, height, width = SHAPES[recipe.data.family]
+    step = recipe.network.patch * 2 ** (len(recipe.network.channels) - 1)
+    assert height % step == 0 and width % step == 0
+    assert all(c % recipe.network.groups == 0 for c in recipe.network.channels)
+
+
+@pytest.mark.parametrize("name, least", [("mnist_1024", 97e6), ("cifar10_50000", 200e6)])
+def test_the_papers_networks_have_the_papers_size(name, least):
+    recipe = get_recipe(name, "paper")
+    with torch.device("meta"):  # shapes without memory
+        network = NoisePredictor(recipe.network, SHAPES[recipe.data.family])
+    assert least <= num_parameters(network) < 1.2 * least
+
+
+def test_recipes_cannot_be_changed_in_place():
+    recipe = get_recipe("digits_64")
+    for part, field in ((recipe, "name"), (recipe.data, "size"), (recipe.code, "n"), (recipe.network, "patch"),
+                        (recipe.training, "steps"), (recipe.sampling, "steps"), (recipe.diffusion, "train_steps")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, field, 1)
+    hash(recipe)
+
+
+def test_replace_changes_a_copy():
+    recipe = get_recipe("digits_64")
+    other = recipe.replace(training={"steps": 7}, scale="paper")
+    assert other.training == dataclasses.replace(recipe.training, steps=7) and other.scale == "paper"
+    assert other.data == recipe.data
+    assert get_recipe("digits_64").training.steps == recipe.training.steps != 7
+
+
+def test_the_digest_of_a_published_recipe_never_changes():
+    # A change here would orphan the artefacts that are published under this name.
+    assert digest(get_recipe("digits_64").model_spec) == "1bb8155c4ec95db0"
+
+
+def test_digests_are_distinct():
+    digests = {digest(recipe.model_spec) for recipe in EVERYTHING}
+    assert len(digests) == len(EVERYTHING) == 70
+
+
+def test_whatever_changes_the_members_changes_the_digest_and_sampling_does_not():
+    recipe = get_recipe("digits_64")
+    same = digest(recipe.model_spec)
+    for change in ({"data": {"subset_seed": 1}}, {"code": {"seed": 1}}, {"network": {"layers_per_block": 2}},
+                   {"training": {"seed": 1}}, {"diffusion": {"beta_end": 0.01}}):
+        assert digest(recipe.replace(**change).model_spec) != same
+    assert digest(recipe.replace(sampling={"steps": 10}).model_spec) == same
+
+
+def test_a_field_at_its_default_does_not_change_a_digest():
+    bare = Data("mnist", "test", 10)
+    written_out = Data("mnist", "test", 10, "image", 0, 0, "pixel", False, False, 0.5, 2.0)
+    assert digest(spec_of(bare)) == digest(spec_of(written_out))
+    later = dataclasses.make_dataclass("Later", [("added", float, 0.0)], bases=(Training,), frozen=True)
+    assert digest(spec_of(later(steps=5, seed=3))) == digest(spec_of(Training(steps=5, seed=3)))
+    assert digest(spec_of(later(steps=5, seed=3, added=1.0))) != digest(spec_of(Training(steps=5, seed=3)))
+
+
+def test_required_fields_are_always_in_the_spec():
+    assert spec_of(Network((8, 8))) == {"channels": (8, 8)}
+    assert spec_of(Training(steps=3)) == {"steps": 3}
+
+
+def test_a_near_miss_is_told_the_closest_name():
+    with pytest.raises(UnknownName, match="^unknown ensemble 'mnist_1000'; did you mean 'mnist_1024'[?]$"):
+        get_recipe("mnist_1000")
+
+
+@pytest.mark.parametrize("printed, name", [("MNIST_1024", "mnist_1024"), ("CIFAR-10_500", "cifar10_500"), ("MetFaces", "metfaces")])
+def test_a_name_as_the_paper_prints_it_is_recognised_or_corrected(printed, name):
+    try:
+        assert get_recipe(printed).name == name
+    except UnknownName as error:
+        assert f"did you mean '{name}'?" in str(error)
+
+
+def test_an_unknown_scale_is_told_the_two_there_are():
+    with pytest.raises(UnknownName, match="^unknown scale 'huge'; known: laptop, paper$"):
+        get_recipe("digits_64", "huge")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_latent_ensembles_say_in_one_line_why_they_cannot_run(scale):
+    latent = [recipe for recipe in EVERYTHING if recipe.scale == scale and recipe.data.family in ("celeba", "metfaces", "artbench")]
+    assert len(latent) == 8
+    for recipe in latent:
+        reason = why_unavailable(recipe)
+        assert recipe.name in reason and "latent" in reason and "\n" not in reason
+        with pytest.raises(NotAvailable) as error:
+            require_available(recipe)
+        assert str(error.value) == reason
+
+
+def test_pixel_ensembles_are_available():
+    assert len(PIXEL) == 2 * (5 + 22)
+    assert all(why_unavailable(recipe) is None and require_available(recipe) is recipe for recipe in PIXEL)
+
+
+def test_a_family_is_ordered_by_size_and_unmixed():
+    assert family_of("digits_256") == [f"digits_{size}" for size in DIGITS_SIZES]
+    assert family_of("fashion_512") == [f"fashion_{k}" for k in (256, 384, 512, 1024, 2048, 4096, 8192)]
+    assert family_of("cifar10_500") == ["cifar10_500", "cifar10_50000"]
+    assert family_of("cifar100_500") == ["cifar100_500", "cifar100_50000"]
+    assert family_of("mnist_classes") == ["mnist_classes"]
+    assert family_of("celeba_ba_512") == ["celeba_ba_512", "celeba_ba_8192"]
+
+
+@pytest.fixture
+def empty_store(tmp_path):
+    return Store(tmp_path / "cache", tmp_path / "published")
+
+
+def test_status_of_an_ensemble_whose_images_are_here(empty_store):
+    found = status("digits_64", store=empty_store)
+    assert (found.name, found.scale, found.runs) == ("digits_64", "laptop", True)
+    assert found.note == "can be trained here: its images are at hand"
+
+
+def test_status_of_a_latent_ensemble_is_the_reason(empty_store):
+    found = status("metfaces", store=empty_store)
+    assert not found.runs and found.note == why_unavailable(get_recipe("metfaces"))
+
+
+def test_status_without_images_names_the_remedies(empty_store, monkeypatch, tmp_path):
+    monkeypatch.setattr("abc_lib.datasets.data_roots", lambda: [tmp_path / "nothing"])
+    found = status("mnist_256", store=empty_store)
+    assert "ABC_DATA" in found.note and "mnist/" in found.note and "data/raw" in found.note and "download" in found.note
+    assert "\n" not in found.note
+
+
+def test_status_of_a_damaged_artefact_is_a_line_not_a_crash(empty_store):
+    recipe = get_recipe("digits_64")
+    folder = empty_store.published / "ensemble" / Store.folder_name(recipe.label, recipe.model_spec)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    found = status("digits_64", store=empty_store)
+    assert not found.runs and "is refused" in found.note and "\n" not in found.note
+
+
+def test_status_of_an_unknown_name_is_an_error(empty_store):
+    with pytest.raises(UnknownName):
+        status("mnist_1000", store=empty_store)
+
+
+def test_all_statuses_cover_the_registry_in_order(empty_store, monkeypatch):
+    monkeypatch.setattr("abc_lib.runs.find_ensemble", lambda *_: None)  # codes of 50,000 words take a second each
+    statuses = all_statuses(store=empty_store)
+    assert [each.name for each in statuses] == recipe_names()
+    assert all(each.note and "\n" not in each.note for each in statuses)
