@@ -66,7 +66,7 @@ def _distinct_ranks(total: int, count: int, rng: random.Random) -> list[int]:
     return order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codebook:
     """N distinct codewords of length n and equal weight, row s for data source s.
 
@@ -81,6 +81,8 @@ class Codebook:
             raise BadValue("a codebook is a matrix of zeros and ones with one row a source and one column a member")
         if len(set(words.sum(1).tolist())) != 1:
             raise BadValue("the codewords differ in weight; theorem 1 needs a constant weight")
+        if not 0 < words[0].sum() < words.shape[1]:
+            raise BadValue("a weight of 0 or of n leaves a source unseen or nobody without it; choose one in between")
         if len(np.unique(words, axis=0)) != len(words):
             raise BadValue("two sources share a codeword; every source needs its own")
 
@@ -94,9 +96,10 @@ class Codebook:
             raise BadValue(f"weight {weight} of {n} members leaves none when a source is removed; choose a smaller weight")
         total = comb(n, weight)
         if num_sources > total:
+            enough = smallest_sufficient_n(num_sources)
             raise BadValue(
                 f"{n} members of weight {weight} give {total} codewords, too few for {num_sources} sources; "
-                f"{smallest_sufficient_n(num_sources)} members would do"
+                f"{enough} members of weight {enough // 2} would do"
             )
         rng = random.Random(derive("codebook", n, weight, num_sources, seed))
         ranks = _distinct_ranks(total, num_sources, rng)
@@ -123,15 +126,22 @@ class Codebook:
             raise BadValue(f"member {member} is outside 0..{self.n - 1}")
         return np.flatnonzero(self.words[:, member])
 
+    def _checked(self, sources) -> np.ndarray:
+        """Source numbers as int64, shape (K,); a mask or a fraction is no source number."""
+        sources = np.atleast_1d(np.asarray(sources))
+        if len(sources) and not np.issubdtype(sources.dtype, np.integer):
+            raise BadValue(f"sources are given by number, 0..{self.num_sources - 1}, not as {sources.dtype}")
+        outside = sources[(sources < 0) | (sources >= self.num_sources)]
+        if len(outside):
+            raise BadValue(f"source {outside.max() if outside.max() >= 0 else outside.min()} is outside 0..{self.num_sources - 1}")
+        return sources.astype(np.int64)
+
     def survivors(self, sources: int | list[int] | np.ndarray) -> np.ndarray:
         """Which members have seen none of ``sources``: a boolean vector of shape (n,).
 
         Raises :class:`NoSurvivors` when every member has seen one of them.
         """
-        sources = np.atleast_1d(np.asarray(sources, dtype=np.int64))
-        if len(sources) and not (0 <= sources.min() and sources.max() < self.num_sources):
-            raise BadValue(f"source {sources.max() if sources.max() >= self.num_sources else sources.min()} "
-                           f"is outside 0..{self.num_sources - 1}")
+        sources = self._checked(sources)
         alive = ~self.words[sources].any(axis=0)
         if not alive.any():
             raise NoSurvivors(
@@ -151,5 +161,5 @@ class Codebook:
 
     def leave_one_out(self, sources: np.ndarray | None = None) -> np.ndarray:
         """Row k removes ``sources[k]`` alone (default: every source). Shape (N, n), float64."""
-        words = self.words if sources is None else self.words[sources]
+        words = self.words if sources is None else self.words[self._checked(sources)]
         return (1 - words) * (self.n / (self.n - self.weight))

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .errors import BadValue, DataCorrupt, DataMissing, unknown
+from .errors import BadValue, DataCorrupt, DataMissing, positive_int, unknown
 from .paths import RAW, data_roots
 from .recipes import Data
 from .seeds import generator
@@ -44,6 +44,7 @@ _IDX_MD5 = {
 }
 _TITLES = {"digits": "digits", "mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 _TORCHVISION = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+_CIFAR_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 FOLDERS = {"mnist": "mnist", "fashion": "fashion", "cifar10": "cifar10_jpeg", "cifar100": "cifar-100-python"}
 """what to put into a data folder for each family that is not built in"""
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 32, 32), "fashion": (1, 32, 32), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
@@ -138,12 +139,18 @@ def _jpeg_zip(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
             names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))
             classes = sorted({name.split("/")[0] for name in names})
             for name in names:
-                image = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
+                if name.count("/") != 1:
+                    raise DataCorrupt(f"{name} in {path} is not in the folder of its class; replace the file")
+                content = archive.read(name)
+                try:
+                    image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+                except OSError:
+                    raise DataCorrupt(f"{name} in {path} is not a whole JPEG image; replace the file") from None
                 if image.shape != (32, 32, 3):
                     raise DataCorrupt(f"{name} in {path} is {image.shape[1]}x{image.shape[0]}, not 32x32; replace the file")
                 images.append(image)
                 labels.append(classes.index(name.split("/")[0]))
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataCorrupt(f"{path} cannot be read ({error}); replace it with a fresh copy") from None
     if not images:
         raise DataCorrupt(f"{path} holds no JPEG files; replace it with a fresh copy")
@@ -154,7 +161,7 @@ def _cifar(family: str, split: str) -> tuple[torch.Tensor, torch.Tensor, str]:
     import torchvision.datasets
 
     loader = getattr(torchvision.datasets, _TORCHVISION[family])
-    folder = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[family]
+    folder = _CIFAR_FOLDERS[family]
 
     def load():
         for root in data_roots():
@@ -188,7 +195,8 @@ def _download(family: str, split: str) -> None:
         RAW.mkdir(parents=True, exist_ok=True)
         getattr(torchvision.datasets, _TORCHVISION[family])(RAW, train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # torchvision lists its mirrors one a line
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataMissing(
             f"{title} is not at hand and could not be downloaded ({reason}): set ABC_DATA to a folder that holds "
             f"{FOLDERS[family]}/, or put that folder into {RAW}, or try again with a network"
@@ -232,16 +240,16 @@ def load_split(family: str, split: str) -> tuple[torch.Tensor, torch.Tensor, str
     return _load_split(family, split, tuple(data_roots()))
 
 
-def available(family: str) -> bool:
-    """Whether a family's images are on this machine, so that nothing would be downloaded."""
+def available(family: str, split: str) -> bool:
+    """Whether a split's images are on this machine, so that nothing would be downloaded."""
     if family == "digits":
         return True
     for root in data_roots():
         if family in ("mnist", "fashion"):
-            found = _find_idx(root, family, "train-images") or _find_idx(root, family, "t10k-images")
+            prefix = {"train": "train", "test": "t10k"}[split]
+            found = all(_find_idx(root, family, f"{prefix}-{kind}") for kind in ("images", "labels"))
         else:
-            folder = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}.get(family, family)
-            found = (root / folder).is_dir() or (root / f"{family}_jpeg").is_dir()
+            found = (root / _CIFAR_FOLDERS[family]).is_dir() or (root / f"{family}_jpeg" / f"{split}.zip").is_file()
         if found:
             return True
     return False
@@ -255,6 +263,8 @@ def training_set(data: Data) -> TrainingSet:
     single images are numbered in that order; classes by label; groups are drawn at
     random with sizes that differ by one at most.
     """
+    positive_int("size", data.size)
+    positive_int("num_sources", data.num_sources)
     images, labels, origin = load_split(data.family, data.split)
     where = torch.randperm(len(images), generator=generator("subset", data.family, data.split, data.subset_seed))
     if data.binarise:

@@ -112,7 +112,9 @@ class ExogenousNoise:
 
     def __getitem__(self, which) -> "ExogenousNoise":
         """The noise of some of these samples, by position (repeats allowed)."""
-        which = torch.as_tensor(which, dtype=torch.int64, device=self.indices.device).reshape(-1)
+        which = torch.as_tensor(which, device=self.indices.device).reshape(-1)
+        if which.dtype == torch.bool:
+            which = which.nonzero().reshape(-1)
         steps = None if self.steps is None else self.steps[:, which.to(self.initial.device)]
         return ExogenousNoise(self.initial[which.to(self.initial.device)], steps, self.indices[which])
 

@@ -19,6 +19,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     """``auto`` takes a GPU if there is one; otherwise ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "gpu":
+        raise BadValue("unknown device 'gpu'; a GPU is 'cuda' (or 'mps' on a Mac), 'auto' takes one if there is one")
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
@@ -124,9 +126,12 @@ class Ensemble:
         def predict(k: int, x: torch.Tensor, t: int) -> torch.Tensor:
             if k == 0 and len(owner) > len(noise):
                 times = torch.full((len(noise),), t, device=x.device)
-                first = torch.stack([member(noise.initial, times) for member in self.members])
-                flat = torch.einsum("bn,nbm->bm", c / self.n, first.flatten(2)[:, owner])
-                return flat.view_as(x)
+                total = torch.zeros_like(x)
+                for member, share in zip(self.members, (c / self.n).T):
+                    keep = share.nonzero().squeeze(1)
+                    if len(keep):
+                        total.index_add_(0, keep, member(noise.initial, times)[owner[keep]] * share[keep][:, None, None, None])
+                return total
             return self.predict(x, t, c)
 
         return denoise(predict, noise, self.recipe.diffusion, self.recipe.sampling, owner, visit)

@@ -1,6 +1,7 @@
 """The errors a user can meet: one line each, which says what to do."""
 
 import difflib
+import numbers
 from collections.abc import Iterable
 
 
@@ -46,13 +47,15 @@ class NoSurvivors(AbcError):
 def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownName:
     """The error for ``name``, with the closest of the ``known`` names."""
     known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(known)
+    # The paper prints MNIST_1024 and CIFAR-10_500.
+    plain = {each.lower().replace("-", ""): each for each in known}
+    close = difflib.get_close_matches(str(name).lower().replace("-", ""), plain, n=1)
+    hint = f"did you mean '{plain[close[0]]}'?" if close else "known: " + ", ".join(known)
     return UnknownName(f"unknown {kind} '{name}'; {hint}")
 
 
 def positive_int(name: str, value: object) -> int:
     """``value`` as an int of at least 1, or a :class:`BadValue` that names it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise BadValue(f"{name} is {value!r}; it must be a whole number of at least 1")
-    return value
+    return int(value)

@@ -4,6 +4,7 @@ Images are (C, H, W) tensors with values in [0, 1].
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from .codes import Codebook
+from .errors import BadValue
 from .landscape import Landscapes
 from .radius import Law, LogRadius
 
@@ -46,6 +48,8 @@ def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sourc
 
     ``images`` (K, C, H, W) are the counterfactuals.
     """
+    if len(images) != len(sources):
+        raise BadValue(f"{len(images)} images do not go with {len(sources)} sources; give one image for each")
     total = len(sources) + 1
     rows = -(-total // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.85, rows * 1.12), squeeze=False)
@@ -81,7 +85,9 @@ def landscape_curves(landscapes: Landscapes, ax: Axes) -> Axes:
     """Distances of every sample's counterfactuals, from the farthest down, one line a sample."""
     for distances in landscapes.distances:
         ax.plot(np.arange(1, len(distances) + 1), np.sort(distances)[::-1], color=OURS, alpha=0.35, linewidth=1)
-    ax.set(xscale="log", yscale="log", xlabel="counterfactuals, farthest first (rank)", ylabel="distance to the sample (Euclidean)")
+    # Only zeros, from unattributable samples, have no place on a logarithmic axis.
+    ax.set(xscale="log", yscale="log" if landscapes.distances.any() else "linear",
+           xlabel="counterfactuals, farthest first (rank)", ylabel="distance to the sample (Euclidean)")
     return ax
 
 
@@ -90,7 +96,7 @@ def radius_distribution(groups: dict[str, np.ndarray], ax: Axes, highlight: str 
     names = list(groups)
     logs = [np.log10(groups[name][groups[name] > 0]) for name in names]
     colours = [ALERT if name == highlight else OURS for name in names]
-    boxes = ax.boxplot(logs, vert=False, widths=0.6, showfliers=False, patch_artist=True, positions=range(len(names)))
+    boxes = ax.boxplot(logs, orientation="horizontal", widths=0.6, showfliers=False, patch_artist=True, positions=range(len(names)))
     for box, colour in zip(boxes["boxes"], colours):
         box.set(facecolor=(*colour, 0.15), edgecolor=colour)
     for median in boxes["medians"]:
@@ -117,8 +123,8 @@ def radius_law(
     families: dict[str, list[LogRadius]] = {}
     for summary in ours:
         families.setdefault(summary.name.split("_")[0], []).append(summary)
-    for (family, summaries), marker, colour in zip(families.items(), "sD^vPX", [PALETTE[k] for k in (0, 3, 2, 4, 1, 5)]):
-        points(summaries, colour, marker, f"ours: {family}", markersize=6)
+    for (family, summaries), marker, k in zip(families.items(), cycle("sD^vPX"), cycle((0, 3, 2, 4, 1, 5, 6, 8, 9))):
+        points(summaries, PALETTE[k], marker, f"ours: {family}", markersize=6)
     for law, members, colour, name in ((paper_law, paper, PAPERS, "paper"), (our_law, ours, OURS, "ours")):
         if law is not None:
             sizes = np.array([min(s.size for s in members), max(s.size for s in members)], dtype=float)

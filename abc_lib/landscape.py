@@ -6,6 +6,8 @@ each member once, on just the trajectories that keep it, and the first step, whe
 trajectories of a sample are still one state, is computed once a sample.
 """
 
+import dataclasses
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,10 +19,10 @@ import torch
 from .datasets import TrainingSet, available, training_set
 from .diffusion import ExogenousNoise
 from .ensemble import Ensemble
-from .errors import ArtefactError, BadValue, positive_int
+from .errors import ArtefactError, BadValue, DataCorrupt, DataMissing, positive_int
 from .metrics import euclidean
 from .models import activation_bytes
-from .recipes import spec_of
+from .recipes import Recipe, spec_of
 from .store import Artefact, Store, Workspace, stopwatch
 from .tasks import available_cores, run_tasks
 
@@ -265,8 +267,7 @@ def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual,
         "distances.parquet": _parquet(table),
         "images.safetensors": {"factual": factual, "kept": kept, "kept_sources": torch.from_numpy(wanted)},
     }
-    if images is None and available(recipe.data.family):
-        images = training_set(recipe.data)
+    images = images_to_show(recipe) if images is None else images
     if images is not None:
         shown = [attributed_image(images, int(s), f) for s, f in zip(wanted[:, 0], factual)]
         files["attributed.safetensors"] = {
@@ -297,8 +298,6 @@ class _AllImages:
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False, compression="zstd")
     return buffer.getvalue()
@@ -312,10 +311,25 @@ def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> 
     return int(mine[euclidean(images.images[mine], sample).argmin()])
 
 
+def images_to_show(recipe: Recipe) -> TrainingSet | None:
+    """The recipe's training set if it is on this machine and sound: pictures of it are welcome but not needed."""
+    if not available(recipe.data.family, recipe.data.split):
+        return None
+    try:
+        return training_set(recipe.data)
+    except (DataMissing, DataCorrupt) as error:
+        print(f"training images are not shown: {error}")
+        return None
+
+
+def with_attributed_images(landscapes: Landscapes, images: TrainingSet) -> Landscapes:
+    """The same landscapes with the training images that attribution points to filled in."""
+    shown = [attributed_image(images, int(s), f) for s, f in zip(landscapes.attributed_sources, landscapes.factual)]
+    return dataclasses.replace(landscapes, attributed_images=images.images[shown], attributed_labels=images.labels[shown].numpy())
+
+
 def read_landscapes(artefact: Artefact) -> Landscapes:
     """An artefact's landscapes, with every byte checked."""
-    import io
-
     spec = artefact.spec
     name, _, scale = spec["recipe"].rpartition("-")
     table = pd.read_parquet(io.BytesIO(artefact.read("distances.parquet")))

@@ -36,6 +36,10 @@ def euclidean(a: torch.Tensor, b: torch.Tensor, resolution: int = RESOLUTION) ->
     """
     if a.shape[-3:] != b.shape[-3:]:
         raise BadValue(f"images of shapes {tuple(a.shape[-3:])} and {tuple(b.shape[-3:])} cannot be compared; resize one first")
+    if a.ndim < 3:
+        raise BadValue(f"an image has the shape (C, H, W), not {tuple(a.shape)}")
+    if not (a.is_floating_point() and b.is_floating_point()):
+        raise BadValue("images of whole numbers have no scale; give floating-point values in [0, 1]")
     channels, height, width = a.shape[-3:]
     if channels not in (1, 3):
         raise BadValue(f"images have {channels} channels; a distance is defined for 1 (grey) or 3 (colour)")

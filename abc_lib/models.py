@@ -75,7 +75,8 @@ def build_network(
     The same seed gives the same parameters; the global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed the GPUs' generators as well
+        torch.default_generator.manual_seed(seed)
         return NoisePredictor(network, shape, diffusion)
 
 

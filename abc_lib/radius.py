@@ -45,6 +45,8 @@ def summarise(name: str, size: int, radii: Sequence[float]) -> LogRadius:
     radii = np.asarray(radii, dtype=float)
     if len(radii) == 0:
         raise BadValue(f"{name} has no radii to summarise; compute at least one landscape")
+    if not np.isfinite(radii).all() or (radii < 0).any():
+        raise BadValue(f"the radii of {name} must be finite and not negative; recompute its landscapes")
     log = np.log10(radii[radii > 0])
     mean = float(log.mean()) if len(log) else float("nan")
     sd = float(log.std(ddof=1)) if len(log) > 1 else float("nan")

@@ -199,7 +199,7 @@ def _paper_tables() -> dict[str, dict]:
 
 def _paper_recipe(row: dict) -> Recipe:
     origin = row["origin"].split(",")[0]
-    family = next(value for key, value in _FAMILIES.items() if origin.startswith(key))
+    family = _FAMILIES[max((key for key in _FAMILIES if origin.startswith(key)), key=len)]  # CIFAR-100, not CIFAR-10
     split = "all" if family == "metfaces" else "train" if "training" in origin else "test"
     name = row["ensemble"]
     latent = family in _LATENT

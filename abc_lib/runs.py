@@ -7,11 +7,11 @@ import numpy as np
 from .datasets import FOLDERS, available
 from .ensemble import Ensemble
 from .errors import AbcError
-from .landscape import Landscapes, find_landscapes, get_landscapes, merge_landscapes
+from .landscape import Landscapes, find_landscapes, get_landscapes, images_to_show, merge_landscapes, with_attributed_images
 from .radius import LogRadius, summarise
 from .recipes import Recipe, family_of, get_recipe, recipe_names, require_available, why_unavailable
 from .store import Artefact, Store
-from .training import find_ensemble, get_ensemble
+from .training import cached_members, get_ensemble
 
 DEFAULT_SAMPLES = 12
 """How many samples are computed when nothing is published and nobody says how many."""
@@ -75,12 +75,13 @@ def run(
     store = store or Store()
     recipe = require_available(get_recipe(dataset, scale))
     ensemble = get_ensemble(recipe, store, device, recompute, n_jobs, progress)
-    if num_samples is None:
-        found = find_landscapes(ensemble, seed, store, 8, recompute)
-        if found is not None:
-            return Run(recipe, ensemble, found)
-        num_samples = DEFAULT_SAMPLES
-    landscapes = get_landscapes(ensemble, num_samples, seed, store, recompute, n_jobs=n_jobs, progress=progress)
+    landscapes = find_landscapes(ensemble, seed, store, 8, recompute) if num_samples is None else None
+    if landscapes is None:
+        wanted = DEFAULT_SAMPLES if num_samples is None else num_samples
+        landscapes = get_landscapes(ensemble, wanted, seed, store, recompute, n_jobs=n_jobs, progress=progress)
+    if landscapes.attributed_images is None:
+        images = images_to_show(recipe)
+        landscapes = landscapes if images is None else with_attributed_images(landscapes, images)
     return Run(recipe, ensemble, landscapes)
 
 
@@ -134,13 +135,13 @@ def status(name: str, scale: str = "laptop", store: Store | None = None) -> Stat
     try:
         published = store.find("ensemble", recipe.label, recipe.model_spec)
         landscapes = stored_landscapes(name, scale, store)
-        trained = published or find_ensemble(recipe, store)
+        trained = published or cached_members(recipe, store)
     except AbcError as error:
         return Status(name, scale, False, str(error))
     samples = f", {len(landscapes)} samples with landscapes" if landscapes is not None else ""
     if trained:
         return Status(name, scale, True, ("published" if published else "trained on this machine") + samples)
-    if available(recipe.data.family):
+    if available(recipe.data.family, recipe.data.split):
         return Status(name, scale, True, "can be trained here: its images are at hand")
     return Status(name, scale, True, f"its images are not at hand: set ABC_DATA to a folder with {FOLDERS[recipe.data.family]}/, "
                                      "put that into data/raw, or let torchvision download them")

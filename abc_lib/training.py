@@ -1,6 +1,9 @@
 """Training members: resumable, reproducible, one task a member (2.3, B.2)."""
 
+import contextlib
+import hashlib
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -77,6 +80,17 @@ class _Batches:
         noise = torch.randn(shape, generator=rng)
         flips = torch.rand(shape[0], generator=rng) < 0.5
         return times, noise, flips, derive("dropout", self.recipe.training.seed, self.member, step)
+
+
+@contextlib.contextmanager
+def _seeded_dropout(recipe: Recipe, device: torch.device, seed: int) -> Iterator[None]:
+    """Dropout is the one thing that draws from a global generator; it is seeded within and left as it was."""
+    if not recipe.network.dropout:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _checkpoint(net: torch.nn.Module, optimiser: torch.optim.Adam, step: int, losses: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -164,9 +178,7 @@ def _train(
             x = torch.where(flips.to(device)[:, None, None, None], x.flip(-1), x)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        if recipe.network.dropout:
-            torch.manual_seed(dropout_seed)
-        with autocast:
+        with _seeded_dropout(recipe, device, dropout_seed), autocast:
             error = (run(add_noise(x, noise, times, alphas), times).float() - noise).square().mean(dim=(1, 2, 3))
         loss = (error / alphas[times] if training.weighting == "velocity" else error).mean()
         optimiser.zero_grad(set_to_none=True)
@@ -198,7 +210,7 @@ def _train(
 
 
 def _network_of(recipe: Recipe, parameters: dict[str, torch.Tensor]) -> NoisePredictor:
-    net = NoisePredictor(recipe.network, SHAPES[recipe.data.family], recipe.diffusion)
+    net = build_network(recipe.network, SHAPES[recipe.data.family], 0, recipe.diffusion)
     net.load_state_dict({name: value.float() for name, value in parameters.items()})
     return net
 
@@ -263,8 +275,6 @@ def train_ensemble(
 
 def identity_of(parameters: list[dict[str, torch.Tensor]]) -> str:
     """A hash of the members' parameters, in order: the same recipe trained elsewhere is another ensemble."""
-    import hashlib
-
     sha = hashlib.sha256()
     for each in parameters:
         for name in sorted(each):
@@ -293,6 +303,13 @@ def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publi
     return store.write("ensemble", recipe.label, recipe.model_spec, files, info, publish=publish)
 
 
+def cached_members(recipe: Recipe, store: Store) -> list[Artefact] | None:
+    """The artefacts of all members, in order, if every one of them is in the cache."""
+    cached = Store(store.cache, None)
+    found = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in range(recipe.code.n)]
+    return None if None in found else found
+
+
 def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ensemble | None:
     """The ensemble if it was published or all its members are in the cache; else None."""
     packed = None if recompute else store.find("ensemble", recipe.label, recipe.model_spec)
@@ -304,9 +321,8 @@ def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ense
         parameters = [{name[3:]: v for name, v in tensors.items() if name.startswith(f"{i:02d}.")} for i in range(codebook.n)]
         artefact = packed
     else:
-        cached = Store(store.cache, None)
-        artefacts = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in range(codebook.n)]
-        if None in artefacts:
+        artefacts = cached_members(recipe, store)
+        if artefacts is None:
             return None
         parameters = [a.tensors("member.safetensors") for a in artefacts]
         artefact = artefacts[-1]

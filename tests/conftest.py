@@ -4,11 +4,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import forks
 from abc_lib.datasets import training_set
 from abc_lib.store import Store
 from abc_lib.training import find_ensemble, train_ensemble
+from small import tiny_recipe
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +19,12 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ABC_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small only get slower on more threads."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def store(tmp_path):
 @pytest.fixture(scope="session")
 def tiny():
     """12 real digits, 6 members of weight 3, 12 training steps, 6 sampling steps."""
-    return forks.tiny_recipe()
+    return tiny_recipe()
 
 
 @pytest.fixture(scope="session")

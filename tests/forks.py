@@ -14,16 +14,9 @@ import time
 import traceback
 from pathlib import Path
 
-from abc_lib.recipes import Code, get_recipe
+from small import tiny_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def tiny_recipe(steps=12):
-    return get_recipe("digits_64").replace(
-        data={"size": 12, "num_sources": 12}, code=Code(6, 3), network={"channels": (8, 8), "groups": 4},
-        training={"steps": steps, "batch_size": 8, "warmup": 3}, sampling={"steps": 6},
-    )
 
 
 class Zygote:

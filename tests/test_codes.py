@@ -62,7 +62,7 @@ def test_other_seeds_give_other_codes():
 def test_a_code_of_today_is_the_code_of_tomorrow():
     # Published ensembles were trained on it: drawing must not change with a version.
     words = Codebook.draw(6, 3, 5, 0).words
-    assert ["".join(map(str, word)) for word in words.tolist()] == PINNED
+    assert ["".join(map(str, word)) for word in words.tolist()] == ["111000", "001011", "110100", "110010", "001101"]
 
 
 def test_codewords_are_drawn_evenly():
@@ -97,7 +97,7 @@ def test_a_long_code_is_drawn_without_listing_its_words():
     book = Codebook.draw(80, 40, 500, 0)  # C(80, 40) is about 1e23
     assert book.words.shape == (500, 80) and (book.words.sum(axis=1) == 40).all()
     # every member sees about half, as the paper says: 250, s.d. 11
-    assert abs(book.words.sum(axis=0) - 250).max() < 60
+    assert all(abs(seen - 250) < 60 for seen in book.words.sum(axis=0).tolist())
 
 
 @quick

@@ -210,10 +210,10 @@ def test_latent_ensembles_say_in_one_line_why_they_cannot_run(scale):
     assert len(latent) == 8
     for recipe in latent:
         reason = why_unavailable(recipe)
-        assert recipe.name in reason and "latent" in reason and "\n" not in reason
+        assert "latent" in reason and "\n" not in reason
         with pytest.raises(NotAvailable) as error:
             require_available(recipe)
-        assert str(error.value) == reason
+        assert recipe.name in str(error.value) and str(error.value).endswith(reason)
 
 
 def test_pixel_ensembles_are_available():
@@ -267,8 +267,7 @@ def test_status_of_an_unknown_name_is_an_error(empty_store):
         status("mnist_1000", store=empty_store)
 
 
-def test_all_statuses_cover_the_registry_in_order(empty_store, monkeypatch):
-    monkeypatch.setattr("abc_lib.runs.find_ensemble", lambda *_: None)  # codes of 50,000 words take a second each
+def test_all_statuses_cover_the_registry_in_order(empty_store):
     statuses = all_statuses(store=empty_store)
     assert [each.name for each in statuses] == recipe_names()
     assert all(each.note and "\n" not in each.note for each in statuses)

@@ -1,6 +1,7 @@
 """Artefacts: what is written is read back, and nothing else ever is."""
 
 import errno
+import hashlib
 import json
 import os
 import random
@@ -246,8 +247,6 @@ def test_an_edited_manifest_needs_more_than_its_inner_checksums(store):
     path = put(store).path
     (path / "a.bin").write_bytes(b"forged")
     manifest = json.loads((path / "manifest.json").read_text())
-    import hashlib
-
     manifest["files"]["a.bin"] = {"bytes": 6, "sha256": hashlib.sha256(b"forged").hexdigest()}
     (path / "manifest.json").write_text(json.dumps(manifest, sort_keys=True, indent=1) + "\n")
     with pytest.raises(ArtefactError, match="manifest.json is refused"):
@@ -311,12 +310,12 @@ def test_a_writer_stopped_between_steps_leaves_nothing(store, monkeypatch, when)
 
 def test_a_killed_writer_leaves_a_whole_artefact_or_none(zygote, tmp_path):
     rng, store, size, outcomes = random.Random(2), Store(tmp_path, None), 2_000_000, []
-    for k in range(12):
+    for k in range(8):
         pid = zygote.start("write", tmp_path, f"thing{k}", size)
         # Once a file of the artefact can be seen, at a moment on the way to the last one.
         wanted = rng.randrange(1, 6)
         while zygote.poll(pid) is None and len(list(tmp_path.glob("thing/.tmp-*/*"))) < wanted:
-            pass
+            time.sleep(0.0005)
         time.sleep(rng.uniform(0, 0.002))
         zygote.kill(pid)
         found = store.find("thing", f"thing{k}", {"size": str(size)})
@@ -502,7 +501,7 @@ def test_seeds_are_equal_only_for_equal_names(one, two):
 
 
 def test_seeds_do_not_change_with_python_or_the_day():
-    assert derive("order", 0, 3, 1) == 0 and False or True
+    assert derive("order", 0, 3, 1) == 4368171999144391311
 
 
 def test_a_generator_depends_on_its_names_alone():

@@ -1,0 +1,39 @@
+"""An ensemble small enough for tests, and how much memory a block of it takes."""
+
+from functools import lru_cache
+
+from abc_lib.codes import Codebook
+from abc_lib.ensemble import Ensemble
+from abc_lib.errors import BadValue
+from abc_lib.landscape import block_size
+from abc_lib.models import build_network
+from abc_lib.recipes import Code, get_recipe
+
+
+def tiny_recipe(steps=12):
+    """12 real digits, 6 members of weight 3, 6 sampling steps."""
+    return get_recipe("digits_64").replace(
+        data={"size": 12, "num_sources": 12}, code=Code(6, 3), network={"channels": (8, 8), "groups": 4},
+        training={"steps": steps, "batch_size": 8, "warmup": 3}, sampling={"steps": 6},
+    )
+
+
+@lru_cache
+def one_trajectory(network, n):
+    """The least memory that holds one trajectory of the tiny ensemble."""
+    members = [build_network(network, (1, 8, 8), 0).eval() for _ in range(n)]
+    ensemble = Ensemble(tiny_recipe(), Codebook.draw(n, 3, 12, 0), members)
+    low, high = 1, 2**24
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            block_size(ensemble, middle, 1)
+            high = middle
+        except BadValue:
+            low = middle + 1
+    return low
+
+
+def budget(ensemble, size):
+    """The least memory that makes blocks of ``size`` trajectories."""
+    return size * one_trajectory(ensemble.recipe.network, ensemble.n)

@@ -1,0 +1,125 @@
+"""``python -m abc_lib``: lists, publishes, and answers a slip with one line."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import abc_lib.__main__ as command
+from abc_lib.landscape import find_landscapes
+from abc_lib.recipes import get_recipe, recipe_names
+from abc_lib.store import Store
+from abc_lib.training import find_ensemble
+from forks import ROOT
+
+
+def call(*words):
+    return subprocess.run([sys.executable, "-m", "abc_lib", *words], cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+@pytest.fixture
+def here(store, tiny, monkeypatch):
+    """The command line with a store of the test's, where digits_64 is the tiny recipe."""
+    monkeypatch.setattr(command, "Store", lambda: store)
+    monkeypatch.setattr(command, "get_recipe", lambda name, scale="laptop": tiny if name == "digits_64" else get_recipe(name, scale))
+    return store
+
+
+def test_list_names_every_ensemble_in_a_line_each():
+    asked = call("list")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    lines = asked.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == recipe_names() and len(lines) == 5 + 23 + 7
+    assert "digits_64 " in lines[0] and " yes " in lines[0]
+    assert all(line.split()[1] in ("yes", "no") for line in lines)
+
+
+def test_an_unknown_name_ends_with_status_2_and_one_line(here, argv, capsys):
+    argv("publish", "mnist_1000")
+    assert command.main() == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "error: unknown ensemble 'mnist_1000'; did you mean 'mnist_1024'?\n")
+
+
+@pytest.mark.slow
+def test_the_exit_status_reaches_the_shell():
+    asked = call("publish", "mnist_1000")
+    assert (asked.returncode, asked.stdout, asked.stderr.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize("words, hint", [
+    (("publish", "digits"), "unknown ensemble"), (("publish", "celeba_ba_512"), "autoencoder"),
+    (("publish", "digits_64", "--device", "abacus"), "unknown device"),
+])
+def test_other_slips_end_the_same_way(here, argv, capsys, words, hint):
+    argv(*words)
+    assert command.main() == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1 and shown.err.startswith("error: ") and hint in shown.err
+    assert not here.cache.exists()
+
+
+@pytest.mark.parametrize("words", [(), ("lst",), ("publish",), ("--scale", "huge", "list"), ("publish", "digits_64", "--samples", "many")])
+def test_a_wrong_command_shows_how_to_call_it(here, argv, capsys, words):
+    argv(*words)
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 2 and "usage: python -m abc_lib" in capsys.readouterr().err
+    assert not here.cache.exists()
+
+
+def test_a_full_disk_ends_with_one_line(here, argv, capsys, monkeypatch):
+    argv("publish", "digits_64")
+
+    def fsync(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    # In this process, where the full disk is.
+    monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
+    assert command.main() == 2
+    shown = capsys.readouterr().err
+    # The progress bar writes there too.
+    assert shown.splitlines()[-1].startswith("error: ") and "disk is full" in shown and "Traceback" not in shown
+
+
+def test_publish_puts_an_ensemble_and_its_landscapes_into_the_repository(here, trained, argv, capsys, monkeypatch):
+    shutil.copytree(trained.store.cache, here.cache)
+    argv("publish", "digits_64", "--samples", "2", "--seed", "3")
+    assert command.main() == 0
+    assert capsys.readouterr().out.count("digits_64-laptop: ") == 2
+    only_published = Store(here.cache / "nothing", here.published)
+    ensemble = find_ensemble(trained.recipe, only_published)
+    assert ensemble.identity == trained.ensemble.identity
+    ensemble.artefact.verify()
+    landscapes = find_landscapes(ensemble, 3, only_published)
+    assert landscapes.indices.tolist() == [0, 1]
+    landscapes.artefacts[0].verify()
+    before = {p: p.read_bytes() for p in here.published.rglob("*") if p.is_file()}
+    assert command.main() == 0
+    assert before == {p: p.read_bytes() for p in here.published.rglob("*") if p.is_file()}
+
+
+def test_publish_trains_what_is_not_there(here, trained, argv, capsys, monkeypatch):
+    monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
+    argv("publish", "digits_64", "--samples", "0", "--device", "cpu")
+    assert command.main() == 0
+    found = find_ensemble(trained.recipe, Store(here.cache / "nothing", here.published))
+    assert found.identity == trained.ensemble.identity
+    assert not (here.published / "landscape").exists()
+
+
+def test_an_interrupted_command_shows_no_traceback(here, argv, capsys, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "all_statuses", interrupted)
+    argv("list")
+    try:
+        code = command.main()
+    except KeyboardInterrupt:
+        pytest.fail("Ctrl-C ends with a traceback")
+    assert code == 130 and capsys.readouterr().err.count("\n") <= 1

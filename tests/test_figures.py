@@ -1,0 +1,214 @@
+"""Every figure draws without a warning, says what its axes are, and shows the numbers it was given."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from abc_lib import figures  # noqa: E402
+from abc_lib.codes import Codebook  # noqa: E402
+from abc_lib.datasets import training_set  # noqa: E402
+from abc_lib.landscape import Landscapes  # noqa: E402
+from abc_lib.radius import Law, LogRadius, fit_law, paper_summaries, summarise  # noqa: E402
+from abc_lib.recipes import get_recipe  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+S, N, KEPT = 3, 20, 4
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    with matplotlib.rc_context():
+        figures.use_style()
+        yield
+    plt.close("all")
+
+
+def landscapes(attributed: bool = True, colour: bool = False, distances: np.ndarray | None = None) -> Landscapes:
+    pictures = training_set(get_recipe("digits_64").data).images
+    pictures = pictures.expand(-1, 3, -1, -1) if colour else pictures
+    if distances is None:
+        distances = np.random.default_rng(0).uniform(1, 40, (S, N))
+    kept = np.argsort(-distances, axis=1, kind="stable")[:, :KEPT]
+    return Landscapes(
+        "digits_64", "laptop", 0, np.array([4, 7, 9]), pictures[:S], distances, kept,
+        pictures[S : S + S * KEPT].reshape(S, KEPT, *pictures.shape[1:]),
+        pictures[40 : 40 + S] if attributed else None, np.arange(S) if attributed else None,
+    )
+
+
+def draw(figure) -> None:
+    """Layout, fonts and limits are worked out only when a figure is drawn."""
+    figure.canvas.draw()
+
+
+def pixels(ax) -> np.ndarray:
+    (image,) = ax.get_images()
+    return np.asarray(image.get_array())
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_show_image_shows_these_pixels_on_a_fixed_grey_scale(colour):
+    image = landscapes(colour=colour).factual[0] * 0.5  # not stretched to white
+    figure, ax = plt.subplots()
+    figures.show_image(ax, image, "title", frame="red")
+    draw(figure)
+    shown = pixels(ax)
+    assert np.allclose(shown, image.permute(1, 2, 0).numpy() if colour else image[0].numpy())
+    assert ax.get_images()[0].get_clim() == (0, 1)
+    assert ax.get_title() == "title" and len(ax.get_xticks()) == 0
+    assert all(spine.get_visible() for spine in ax.spines.values())
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_grid_shows_the_sample_and_each_counterfactual_with_its_distance(colour):
+    found = landscapes(colour=colour)
+    sources = [5, 0, 19, 3, 8]
+    figure = figures.landscape_grid(found, 1, found.kept_images[0][:1].expand(5, -1, -1, -1), sources, columns=4)
+    draw(figure)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == ["factual"] + [f"−{s}: {found.distances[1, s]:.0f}" for s in sources]
+    assert len(figure.axes) == 8 and sum(bool(ax.get_images()) for ax in figure.axes) == 6
+    first = found.factual[1]
+    assert np.allclose(pixels(figure.axes[0]), first.permute(1, 2, 0).numpy().squeeze())
+
+
+def test_the_gallery_names_samples_radii_and_sources():
+    found = landscapes()
+    figure = figures.radius_gallery(found, [2, 0])
+    draw(figure)
+    axes = np.array(figure.axes).reshape(3, 2)
+    assert [ax.get_title() for ax in axes[0]] == [f"#9\nr = {found.radii[2]:.1f}", f"#4\nr = {found.radii[0]:.1f}"]
+    assert [ax.get_xlabel() for ax in axes[-1]] == [f"source {found.distances[row].argmax()}" for row in (2, 0)]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["sample", "farthest\ncounterfactual", "training image\nremoved"]
+    for column, row in enumerate((2, 0)):
+        for line, image in enumerate((found.factual[row], found.kept_images[row, 0], found.attributed_images[row])):
+            assert np.allclose(pixels(axes[line, column]), image[0].numpy())
+
+
+def test_the_gallery_does_without_training_images():
+    figure = figures.radius_gallery(landscapes(attributed=False), [0, 1, 2])
+    draw(figure)
+    assert len(figure.axes) == 6
+
+
+def test_curves_fall_from_the_radius():
+    found = landscapes()
+    figure, ax = plt.subplots()
+    assert figures.landscape_curves(found, ax) is ax
+    draw(figure)
+    assert len(ax.lines) == S and ax.get_xlabel() and ax.get_ylabel()
+    for line, distances in zip(ax.lines, found.distances):
+        assert line.get_ydata().tolist() == sorted(distances, reverse=True) and line.get_xdata().tolist() == list(range(1, N + 1))
+
+
+def test_curves_of_an_unattributable_sample_are_drawn_too():
+    distances = np.random.default_rng(0).uniform(1, 40, (S, N))
+    distances[1] = 0
+    figure, ax = plt.subplots()
+    figures.landscape_curves(landscapes(distances=distances), ax)
+    draw(figure)
+
+
+def test_curves_of_unattributable_samples_only_are_drawn_without_a_warning():
+    figure, ax = plt.subplots()
+    figures.landscape_curves(landscapes(distances=np.zeros((S, N))), ax)
+    draw(figure)
+
+
+def test_the_distribution_has_a_strip_for_each_ensemble_with_every_radius():
+    rng = np.random.default_rng(0)
+    groups = {name: 10 ** rng.normal(mean, 0.2, 12) for name, mean in (("digits_64", 2.0), ("digits_128", 1.8))}
+    figure, ax = plt.subplots()
+    figures.radius_distribution(groups, ax, highlight="digits_128")
+    draw(figure)
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(groups) and ax.get_xlabel().startswith("log10")
+    dots = [np.sort(c.get_offsets()[:, 0]) for c in ax.collections]
+    assert all(np.allclose(d, np.sort(np.log10(values))) for d, values in zip(dots, groups.values(), strict=True))
+    first, second = (c.get_facecolor()[0][:3] for c in ax.collections)
+    assert tuple(second) == pytest.approx(figures.ALERT) and tuple(first) == pytest.approx(figures.OURS)
+
+
+def test_the_distribution_bears_radii_of_zero_even_only_zeros():
+    figure, ax = plt.subplots()
+    figures.radius_distribution({"some": np.array([0, 10.0, 20.0]), "none": np.zeros(4)}, ax)
+    draw(figure)
+    assert [len(c.get_offsets()) for c in ax.collections] == [2, 0]
+
+
+def test_the_law_shows_both_sets_of_points_and_both_lines():
+    ours = [summarise(f"digits_{k}", k, np.array([m, 1.2 * m])) for k, m in ((64, 60), (256, 45), (1024, 30))]
+    ours.append(LogRadius("mnist_256", 256, 1, 0, 1.7, float("nan")))
+    paper = paper_summaries()
+    figure, ax = plt.subplots()
+    our_law, paper_law = fit_law(ours), fit_law(paper)
+    figures.radius_law(ours, paper, ax, our_law, paper_law)
+    draw(figure)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert any("paper's 23" in text for text in labels) and "ours: digits" in labels and "ours: mnist" in labels
+    for law in (our_law, paper_law):
+        assert any(f"slope {law.slope:.2f}, $R^2$ {law.r2:.2f}" in text for text in labels)
+    assert ax.get_xscale() == "log" and "training set size" in ax.get_xlabel() and "radius" in ax.get_ylabel()
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    ends = {tuple(line.get_xdata()): line.get_ydata() for line in dashed}
+    assert ends[64.0, 1024.0] == pytest.approx([np.log10(our_law.radius_at(64)), np.log10(our_law.radius_at(1024))])
+    assert ends[256.0, 162770.0] == pytest.approx([np.log10(paper_law.radius_at(256)), np.log10(paper_law.radius_at(162770))])
+
+
+def test_the_law_draws_without_lines_and_with_an_ensemble_of_zeros():
+    figure, ax = plt.subplots()
+    figures.radius_law([summarise("digits_64", 64, [0, 0]), summarise("digits_128", 128, [3, 4])], paper_summaries(), ax)
+    draw(figure)
+    assert not [line for line in ax.lines if line.get_linestyle() == "--"]
+
+
+def test_the_law_drops_no_family():
+    families = ["digits", "mnist", "fashion", "cifar10", "cifar100", "celeba", "metfaces", "landscapes", "artbench"]
+    figure, ax = plt.subplots()
+    figures.radius_law([LogRadius(f"{name}_1", 100, 5, 0, 2.0, 0.1) for name in families], paper_summaries(), ax, Law(-0.2, 2.4, 0.8, 0.01, 9))
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert [name for name in families if f"ours: {name}" not in labels] == []
+
+
+def test_the_code_matrix_shows_the_words_and_strikes_the_members_that_go():
+    book = Codebook.draw(6, 3, 20, 0)
+    figure, ax = plt.subplots()
+    figures.code_matrix(book, ax, removed=2, rows=8)
+    draw(figure)
+    assert np.array_equal(pixels(ax), book.words[:8])
+    assert [int(text.get_text()) for text in ax.texts] == book.words[:8].ravel().tolist()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("member", "data source")
+    struck = {round(p.get_x() + 0.5) for p in ax.patches if p.get_width() == 1}
+    assert struck == set(np.flatnonzero(book.words[2]))
+
+
+def test_the_code_matrix_without_a_removal_strikes_nothing():
+    figure, ax = plt.subplots()
+    figures.code_matrix(Codebook.draw(4, 2, 3, 0), ax)
+    draw(figure)
+    assert len(ax.patches) == 0 and pixels(ax).shape == (3, 4)
+
+
+def test_the_flow_has_an_arrow_for_every_sight_and_breaks_those_of_removed_members():
+    book = Codebook.draw(4, 2, 6, 0)
+    for removed in (None, 3):
+        figure, ax = plt.subplots()
+        figures.causal_flow(book, ax, removed)
+        draw(figure)
+        arrows = [p for p in ax.patches if isinstance(p, figures.FancyArrowPatch)]
+        assert len(arrows) == 6 * 2 + 4 + 2  # sights, members, noise in and sample out
+        assert sum(arrow.get_linestyle() in (":", "dotted") for arrow in arrows) == (0 if removed is None else 2)
+        words = [text.get_text() for text in ax.texts]
+        assert words.count("mean") == 1 and sum("theta" in w for w in words) == 4 and sum("s_" in w for w in words) == 6
+        plt.close(figure)
+
+
+def test_a_figure_takes_a_tensor_that_needs_gradients():
+    figure, ax = plt.subplots()
+    figures.show_image(ax, torch.rand(1, 8, 8, requires_grad=True))
+    draw(figure)

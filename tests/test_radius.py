@@ -1,0 +1,115 @@
+"""Counterfactual radius, its summaries, and the paper's law."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from abc_lib.errors import BadValue
+from abc_lib.paths import PAPER
+from abc_lib.radius import LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
+
+
+def point(size: int, mean: float) -> LogRadius:
+    return LogRadius(f"made_{size}", size, 10, 0, mean, 0.1)
+
+
+def test_the_radius_is_the_largest_distance():
+    distances = np.array([[1.0, 5.0, 2.0], [0.0, 0.0, 0.0]])
+    assert counterfactual_radius(distances).tolist() == [5, 0]
+    assert counterfactual_radius([3, 1]) == 3
+    assert counterfactual_radius(np.ones((2, 3, 4))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("distances", [[], np.zeros((3, 0)), 4.0])
+def test_a_landscape_without_counterfactuals_has_no_radius(distances):
+    with pytest.raises(BadValue, match="at least one data source"):
+        counterfactual_radius(distances)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_distances_that_cannot_be_are_refused(wrong):
+    with pytest.raises(BadValue, match="finite and not negative"):
+        counterfactual_radius([[1.0, 2.0], [wrong, 1.0]])
+
+
+def test_a_summary_is_mean_and_deviation_of_the_logarithms():
+    found = summarise("x", 64, [1, 10, 100])
+    assert found == LogRadius("x", 64, 3, 0, pytest.approx(1), pytest.approx(1))
+
+
+def test_radii_of_zero_are_counted_apart():
+    found = summarise("x", 64, [0, 10, 0, 1000])
+    assert (found.count, found.zeros) == (2, 2) and found.mean == pytest.approx(2)
+
+
+def test_one_radius_has_no_deviation_and_none_above_zero_no_mean():
+    one, none = summarise("x", 64, [10]), summarise("x", 64, [0, 0])
+    assert one.mean == pytest.approx(1) and np.isnan(one.sd)
+    assert (none.count, none.zeros) == (0, 2) and np.isnan(none.mean) and np.isnan(none.sd)
+
+
+def test_no_radii_at_all_are_refused():
+    with pytest.raises(BadValue, match="x has no radii"):
+        summarise("x", 64, [])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_radii_that_cannot_be_are_refused_not_left_out(wrong):
+    with pytest.raises(BadValue):
+        summarise("x", 64, [1.0, wrong, 10.0])
+
+
+def test_the_line_is_numpys_least_squares_line():
+    rng = np.random.default_rng(0)
+    sizes = [64, 128, 256, 512, 1024]
+    means = 2.5 - 0.3 * np.log10(sizes) + 0.05 * rng.standard_normal(5)
+    law = fit_law([point(size, mean) for size, mean in zip(sizes, means)])
+    slope, intercept = np.polyfit(np.log10(sizes), means, 1)
+    residual = means - (slope * np.log10(sizes) + intercept)
+    assert (law.slope, law.intercept) == (pytest.approx(slope, rel=1e-9), pytest.approx(intercept, rel=1e-9))
+    assert law.r2 == pytest.approx(1 - residual @ residual / ((means - means.mean()) ** 2).sum(), rel=1e-9)
+    assert law.ensembles == 5 and 0 < law.p < 0.05
+    assert law.radius_at(1000) == pytest.approx(10 ** (intercept + 3 * slope), rel=1e-9)
+
+
+def test_ensembles_of_one_size_count_each():
+    law = fit_law([point(100, 1.0), point(100, 2.0), point(1000, 1.0)])
+    assert law.ensembles == 3 and law.slope == pytest.approx(-0.5)
+
+
+def test_two_ensembles_make_a_line_without_a_p_value():
+    law = fit_law([point(100, 2.0), point(10_000, 1.0)])
+    assert (law.slope, law.intercept) == (pytest.approx(-0.5), pytest.approx(3)) and np.isnan(law.p)
+
+
+def test_an_ensemble_of_zeros_only_is_left_out_of_the_line():
+    law = fit_law([point(100, 2.0), point(10_000, 1.0), summarise("zeros", 500, [0, 0])])
+    assert law.ensembles == 2
+
+
+@pytest.mark.parametrize("summaries", [[], [point(64, 2.0)], [point(64, 2.0), point(64, 1.9)], [point(64, 2.0), point(128, np.nan)]])
+def test_a_line_needs_two_sizes(summaries):
+    with pytest.raises(BadValue, match="at least two training set sizes"):
+        fit_law(summaries)
+
+
+def test_the_papers_law_comes_out_of_its_radii():
+    law = fit_law(paper_summaries())
+    assert law.ensembles == 23
+    assert law.slope == pytest.approx(-0.200, abs=5e-4)
+    assert law.intercept == pytest.approx(2.464, abs=5e-4)
+    assert law.r2 == pytest.approx(0.80, abs=5e-3)
+    assert 8e-9 < law.p <= 8.8e-9
+    assert law.radius_at(1e8) == pytest.approx(7, abs=0.5)
+
+
+def test_the_papers_summaries_are_the_23_ensembles_of_table_2():
+    with open(PAPER / "ensembles.csv", newline="") as file:
+        table = {row["ensemble"]: int(row["training_set_size"]) for row in csv.DictReader(file)}
+    assert {s.name: s.size for s in paper_summaries()} == table
+    logs = paper_radii().groupby("ensemble")["log10_radius"]
+    for summary in paper_summaries():
+        assert summary.mean == pytest.approx(logs.get_group(summary.name).mean(), rel=1e-9)
+        assert summary.sd == pytest.approx(logs.get_group(summary.name).std(), rel=1e-9)
+        assert summary.zeros == 0 and summary.count == len(logs.get_group(summary.name))

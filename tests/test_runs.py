@@ -1,0 +1,211 @@
+"""A named ensemble with its landscapes, wherever they come from."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from abc_lib import paths, runs
+from abc_lib.ensemble import Ensemble
+from abc_lib.errors import AbcError, BadValue, NotAvailable, UnknownName
+from abc_lib.landscape import compute_landscapes, read_landscapes
+from abc_lib.recipes import get_recipe, recipe_names
+from abc_lib.runs import all_statuses, family_radii, landscapes_origin, run, status, stored_landscapes, summarise_all
+from abc_lib.store import Store
+from abc_lib.training import _Batches, pack_ensemble
+from small import tiny_recipe
+
+QUIET = {"n_jobs": 1, "progress": False, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def tiny_registry(monkeypatch):
+    """Every digits recipe in the registry is as small as the tiny one, under its own name."""
+
+    def get(name, scale="laptop"):
+        recipe = get_recipe(name, scale)
+        return dataclasses.replace(tiny_recipe(), name=name, scale=scale) if name.startswith("digits") else recipe
+
+    monkeypatch.setattr(runs, "get_recipe", get)
+
+
+@pytest.fixture
+def with_members(store, trained):
+    """A store whose cache holds the trained tiny ensemble."""
+    shutil.copytree(trained.store.cache, store.cache)
+    return store
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("something is being trained")
+
+    monkeypatch.setattr(_Batches, "indices", refuse)
+
+
+def landscapes_of(ensemble, indices, store, **options):
+    return compute_landscapes(ensemble, indices, store=store, n_jobs=1, progress=False, **options)
+
+
+def test_a_run_with_nothing_there_trains_and_computes(store, trained):
+    made = run("digits_64", 2, store=store, **QUIET)
+    assert made.recipe == trained.recipe and made.ensemble.identity == trained.ensemble.identity
+    assert made.landscapes.indices.tolist() == [0, 1] and made.landscapes.distances.shape == (2, 12)
+    assert not store.published.exists()
+    text = made.origin()
+    assert "\n" not in text and "**digits_64**, scale *laptop*: 12 images" in text and "12 data sources" in text
+    assert "6 members of weight 3" in text and "12 steps of batch 8" in text and "from this machine" in text
+    assert "2 samples with 12 counterfactuals each" in text and "published" not in text
+
+
+def test_without_a_number_a_run_computes_twelve_samples(with_members, no_training):
+    assert run("digits_64", store=with_members, **QUIET).landscapes.indices.tolist() == list(range(12))
+
+
+def test_without_a_number_a_run_takes_what_is_there(with_members, trained, no_training, monkeypatch):
+    landscapes_of(trained.ensemble, [0, 1, 4], with_members)
+    monkeypatch.setattr(Ensemble, "sample", None)
+    assert run("digits_64", store=with_members, **QUIET).landscapes.indices.tolist() == [0, 1, 4]
+    assert run("digits_64", 2, store=with_members, **QUIET).landscapes.indices.tolist() == [0, 1]
+
+
+def test_published_results_are_enough(store, trained, no_training, monkeypatch):
+    pack_ensemble(trained.recipe, trained.artefacts, store)
+    made = landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "elsewhere", None))
+    store.copy(made, "landscape")
+    shutil.rmtree(store.cache)
+    monkeypatch.setattr(Ensemble, "sample", None)
+    found = run("digits_64", store=store, **QUIET)
+    assert found.landscapes.indices.tolist() == [0, 1] and found.ensemble.identity == trained.ensemble.identity
+    assert not store.cache.exists()
+
+
+def test_what_a_store_published_counts_as_published(store, trained):
+    # Also where it publishes to another folder than the repository's.
+    packed = pack_ensemble(trained.recipe, trained.artefacts, store)
+    store.copy(landscapes_of(trained.ensemble, [0], store), "landscape")
+    found = run("digits_64", store=store, **QUIET)
+    assert packed.published and found.landscapes.published and "published with this repository" in found.origin()
+
+
+def test_recompute_passes_over_what_is_published(store, trained):
+    pack_ensemble(trained.recipe, trained.artefacts, store)
+    store.copy(landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "elsewhere", None)), "landscape")
+    made = run("digits_64", 1, store=store, recompute=True, **QUIET)
+    assert store.cache in made.ensemble.artefact.path.parents and made.ensemble.identity == trained.ensemble.identity
+    assert [store.cache in a.path.parents for a in made.landscapes.artefacts] == [True]
+    assert len(list((store.cache / "member").iterdir())) == 6
+
+
+@pytest.mark.parametrize("arguments, kind", [
+    (("digits_63",), UnknownName), (("digits_64", 2, 0, "desk"), UnknownName), (("celeba_sd_512",), NotAvailable),
+    (("digits_64", 0), BadValue), (("digits_64", "two"), BadValue),
+])
+def test_a_slip_gives_one_line_before_anything_is_trained(store, no_training, arguments, kind, one_line):
+    with pytest.raises(kind) as error:
+        run(*arguments, store=store, **QUIET)
+    assert one_line(error) and not store.cache.exists()
+
+
+def test_a_wrong_device_gives_one_line_before_anything_is_trained(store, no_training, one_line):
+    with pytest.raises(AbcError, match="abacus") as error:
+        run("digits_64", 1, store=store, device="abacus", n_jobs=1, progress=False)
+    assert one_line(error)
+
+
+# --- stored landscapes without an ensemble ---
+
+
+def test_stored_landscapes_need_no_members(store, trained):
+    assert stored_landscapes("digits_64", store=store) is None
+    landscapes_of(trained.ensemble, [0, 2], store)
+    landscapes_of(trained.ensemble, [2, 1], store)
+    found = stored_landscapes("digits_64", store=store)
+    assert found.indices.tolist() == [0, 1, 2] and len(found.artefacts) == 2
+    assert landscapes_origin(found).count("2 samples with 12 counterfactuals each") == 2
+
+
+def test_stored_landscapes_are_those_of_the_published_ensemble(store, trained):
+    pack_ensemble(trained.recipe, trained.artefacts, store)
+    landscapes_of(dataclasses.replace(trained.ensemble, identity="another"), [0, 1, 2], store)
+    assert stored_landscapes("digits_64", store=store) is None
+    landscapes_of(trained.ensemble, [5], store)
+    assert stored_landscapes("digits_64", store=store).indices.tolist() == [5]
+
+
+def test_of_several_ensembles_or_seeds_that_with_most_samples_is_taken(store, trained):
+    landscapes_of(dataclasses.replace(trained.ensemble, identity="another"), [0], store)
+    landscapes_of(trained.ensemble, [0, 1], store, seed=4)
+    landscapes_of(trained.ensemble, [3], store, seed=5)
+    found = stored_landscapes("digits_64", store=store)
+    assert found.indices.tolist() == [0, 1] and found.seed == 4
+
+
+def test_stored_landscapes_of_two_samplers_are_not_mixed(store, trained):
+    landscapes_of(trained.ensemble, [0, 1], store)
+    landscapes_of(dataclasses.replace(trained.ensemble, recipe=trained.recipe.replace(sampling={"sampler": "ddim"})), [1, 2, 3], store)
+    assert stored_landscapes("digits_64", store=store).indices.tolist() in ([0, 1], [1, 2, 3])
+
+
+def test_stored_landscapes_of_another_recipe_under_the_same_name_do_not_count(store, trained):
+    """A reader's own variant of a recipe is not shown as the recipe itself."""
+    variant = trained.recipe.replace(training={"steps": 2})
+    landscapes_of(dataclasses.replace(trained.ensemble, recipe=variant, identity="variant"), [0, 1, 2], store)
+    landscapes_of(trained.ensemble, [7], store)
+    assert stored_landscapes("digits_64", store=store).indices.tolist() == [7]
+
+
+def test_radii_of_a_family_by_size(store, trained):
+    assert family_radii("digits_256", store=store) == {}
+    for name in ("digits_1024", "digits_64"):
+        ensemble = dataclasses.replace(trained.ensemble, recipe=dataclasses.replace(trained.recipe, name=name))
+        landscapes_of(ensemble, [0, 1], store)
+    radii = family_radii("digits_256", store=store)
+    assert list(radii) == ["digits_64", "digits_1024"]
+    for values in radii.values():
+        expected = read_landscapes(landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "alone", None)))
+        np.testing.assert_array_equal(values, expected.distances.max(1))
+    summaries = summarise_all({"digits_64": radii["digits_64"]})
+    assert summaries[0].name == "digits_64" and summaries[0].count == 2
+    assert summaries[0].mean == pytest.approx(np.log10(radii["digits_64"]).mean())
+
+
+# --- what can be done here ---
+
+
+def test_every_name_has_a_status_of_one_line(store, one_line):
+    for scale in ("laptop", "paper"):
+        found = all_statuses(scale, store)
+        assert [s.name for s in found] == recipe_names()
+        assert all(one_line(s.note) and s.scale == scale for s in found)
+    assert not store.cache.exists()
+
+
+def test_a_status_tells_what_is_there(with_members, trained, store):
+    assert status("digits_128", store=store).note == "can be trained here: its images are at hand"
+    assert status("digits_64", store=store) == runs.Status("digits_64", "laptop", True, "trained on this machine")
+    landscapes_of(trained.ensemble, [0, 3], store)
+    assert status("digits_64", store=store).note == "trained on this machine, 2 samples with landscapes"
+    pack_ensemble(trained.recipe, trained.artefacts, store)
+    assert status("digits_64", store=store).note == "published, 2 samples with landscapes"
+
+
+def test_a_status_tells_what_is_missing(store, monkeypatch, tmp_path):
+    monkeypatch.delenv("ABC_DATA", raising=False)
+    monkeypatch.setattr(paths, "RAW", tmp_path / "raw")
+    for name, folder in (("mnist_1024", "mnist/"), ("cifar10_1024", "cifar10")):
+        if name in recipe_names():
+            found = status(name, store=store)
+            assert found.runs and "not at hand" in found.note and folder in found.note
+    latent = status("celeba_sd_512", store=store)
+    assert not latent.runs and "autoencoder" in latent.note
+
+
+def test_a_damaged_artefact_shows_in_the_status(with_members, one_line):
+    path = next(with_members.cache.glob("member/*-m02-*/manifest.json"))
+    path.write_bytes(path.read_bytes()[:-2])
+    found = status("digits_64", store=with_members)
+    assert not found.runs and "refused" in found.note and one_line(found.note)
+    assert status("digits_128", store=with_members).runs

@@ -1,0 +1,116 @@
+"""Tasks side by side: every result arrives, and a worker's trouble is told in one line."""
+
+import os
+import signal
+import threading
+
+import joblib
+import pytest
+import torch
+
+from abc_lib.errors import AbcError, DataMissing
+from abc_lib.landscape import compute_landscapes
+from abc_lib.store import Store
+from abc_lib.tasks import available_cores, one_thread, run_tasks
+from abc_lib.training import train_ensemble
+from small import budget
+
+CPU = torch.device("cpu")
+
+
+def tasks(function, arguments, **options):
+    options = {"device": CPU, "total": len(arguments), "description": "tasks", "unit": "task", "progress": False} | options
+    return run_tasks(function, arguments, **options)
+
+
+def square(x):
+    return x * x, torch.get_num_threads(), os.getpid()
+
+
+def fail(x):
+    if x == 2:
+        raise DataMissing(f"number {x} is not at hand; fetch it")
+    return x
+
+
+def die(x):
+    if x == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_result_arrives_from_tasks_on_one_thread(jobs):
+    results = list(tasks(square, [(x,) for x in range(7)], n_jobs=jobs))
+    assert sorted(r[0] for r in results) == [x * x for x in range(7)]
+    assert {r[1] for r in results} == {1}
+    assert (os.getpid() in {r[2] for r in results}) == (jobs == 1)
+
+
+def test_no_tasks_have_no_results():
+    assert list(tasks(square, [])) == []
+
+
+def test_another_backend_can_be_chosen():
+    with joblib.parallel_config("threading", n_jobs=2):
+        results = list(tasks(square, [(x,) for x in range(7)]))
+    assert sorted(r[0] for r in results) == [x * x for x in range(7)] and {r[2] for r in results} == {os.getpid()}
+
+
+def test_the_number_of_threads_is_put_back():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ZeroDivisionError), one_thread():
+            assert torch.get_num_threads() == 1
+            1 / 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert available_cores() >= 1
+
+
+@pytest.mark.parametrize("poll", [None, lambda: (4, "loss 0.5")])
+def test_progress_counts_tasks_or_what_poll_says(capfd, poll):
+    threads = threading.active_count()
+    list(tasks(square, [(1,), (2,)], n_jobs=1, progress=True, poll=poll, total=5))
+    shown = capfd.readouterr().err
+    assert ("4/5" in shown and "loss 0.5" in shown) if poll else "2/5" in shown
+    # The watcher has ended too (tqdm may have started a monitor of its own).
+    assert threading.active_count() <= threads + 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_clear_error_in_a_worker_reaches_the_caller_as_itself(jobs, one_line):
+    with pytest.raises(DataMissing, match="^number 2 is not at hand; fetch it$") as error:
+        list(tasks(fail, [(x,) for x in range(5)], n_jobs=jobs))
+    assert one_line(error) and error.value._render_traceback_() == ["DataMissing: number 2 is not at hand; fetch it"]
+
+
+@pytest.mark.slow
+def test_two_jobs_train_and_sample_the_same_bits_as_one(trained, store):
+    members = train_ensemble(trained.recipe, store, "cpu", n_jobs=2, progress=False)
+    for one, other in zip(trained.artefacts, members, strict=True):
+        for name in one.manifest["files"]:
+            assert one.read(name) == other.read(name)
+    one, two = (
+        compute_landscapes(trained.ensemble, [0, 1, 2], store=Store(store.cache / str(jobs), None), n_jobs=jobs,
+                           memory=jobs * budget(trained.ensemble, 10), all_images=True, progress=False)
+        for jobs in (1, 2)
+    )
+    assert one.info["block"] == two.info["block"] == 10
+    for name in one.manifest["files"]:
+        assert one.read(name) == two.read(name)
+
+
+def test_a_killed_worker_gives_one_line(one_line):
+    with pytest.raises(AbcError, match="worker process was killed.*n_jobs=1") as error:
+        list(tasks(die, [(x,) for x in range(5)], n_jobs=2))
+    assert one_line(error)
+
+
+@pytest.mark.slow
+def test_after_a_killed_worker_there_are_new_ones():
+    with pytest.raises(AbcError, match="killed"):
+        list(tasks(die, [(x,) for x in range(5)], n_jobs=2))
+    assert sorted(tasks(fail, [(0,), (1,)], n_jobs=2)) == [0, 1]

@@ -1,0 +1,439 @@
+"""Training: the same bits however often it was stopped, and nothing but a member's own split in it."""
+
+import dataclasses
+import errno
+import math
+import os
+import random
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from abc_lib import training
+from abc_lib.datasets import training_set
+from abc_lib.errors import AbcError, ArtefactError, BadValue
+from abc_lib.recipes import get_recipe
+from abc_lib.store import Store, Workspace
+from abc_lib.training import (
+    _Batches, draw_codebook, find_ensemble, get_ensemble, learning_rate, member_spec, pack_ensemble, train_ensemble, train_member,
+)
+
+DATA_FILES = ("member.safetensors", "losses.safetensors")
+
+
+def split_of(recipe, member, images=None):
+    images = training_set(recipe.data) if images is None else images
+    return images.of_sources(draw_codebook(recipe).split(member))
+
+
+def train(recipe, member, store, images=None, seconds=1000.0):
+    return train_member(recipe, member, split_of(recipe, member) if images is None else images, store, "cpu", seconds)
+
+
+def bits(artefact):
+    return [artefact.read(name) for name in DATA_FILES]
+
+
+def altered(images, change):
+    pixels = images.images.clone()
+    change(pixels)
+    return dataclasses.replace(images, images=pixels)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Lets training run up to a step and stops it there as Ctrl-C would; every step before left a checkpoint."""
+    clock, real = [0.0], _Batches.indices
+    # Time passes between steps only, so that when a checkpoint is due does not depend on the machine.
+    monkeypatch.setattr(training, "stopwatch", lambda: lambda: clock[0])
+
+    def arrange(step):
+        def indices(self, k):
+            if k == step:
+                raise KeyboardInterrupt
+            clock[0] += 1.0
+            return real(self, k)
+
+        monkeypatch.setattr(_Batches, "indices", indices)
+
+    return arrange
+
+
+# --- the same bits ---
+
+
+def test_the_same_recipe_gives_the_same_bits(trained, store):
+    for member in (0, 5):
+        assert bits(train(trained.recipe, member, store)) == bits(trained.artefacts[member])
+
+
+def test_members_seeds_and_recipes_differ(trained, store):
+    again = trained.recipe.replace(training={"seed": 1})
+    assert len({bits(a)[0] for a in trained.artefacts}) == 6
+    assert bits(train(again, 0, store))[0] != bits(trained.artefacts[0])[0]
+    assert member_spec(again, 0) != member_spec(trained.recipe, 0) != member_spec(trained.recipe, 1)
+
+
+def test_training_does_not_depend_on_the_global_generator(trained, store):
+    torch.manual_seed(12345)
+    assert bits(train(trained.recipe, 1, store)) == bits(trained.artefacts[1])
+
+
+def test_training_does_not_depend_on_the_number_of_threads(trained, store):
+    torch.set_num_threads(2)
+    try:
+        (member,) = train_ensemble(trained.recipe, store, "cpu", 1, progress=False, members=[1])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert bits(member) == bits(trained.artefacts[1])
+
+
+def test_dropout_is_reproducible_too(tiny, store, stop_at):
+    recipe = tiny.replace(network={"dropout": 0.3})
+    whole = bits(train(recipe, 0, Store(store.cache / "one", None)))
+    assert whole != bits(train(tiny, 0, store))
+    stop_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, 0, store, seconds=0)
+    stop_at(None)
+    assert bits(train(recipe, 0, store)) == whole
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 8, 11])
+def test_a_member_stopped_before_any_step_goes_on_to_the_same_bits(trained, store, stop_at, step):
+    stop_at(step)
+    with pytest.raises(KeyboardInterrupt):
+        train(trained.recipe, 2, store, seconds=0)
+    stop_at(None)
+    done = train(trained.recipe, 2, store, seconds=0)
+    # It did go on: only the steps that were missing were run.
+    assert done.info["steps_in_these_seconds"] == 12 - step
+    assert bits(done) == bits(trained.artefacts[2])
+
+
+def test_a_member_stopped_many_times_ends_with_the_same_bits(trained, store, stop_at):
+    rng, step, stops = random.Random(4), 0, 0
+    while (step := step + rng.randrange(1, 3)) < 12:
+        stop_at(step)
+        with pytest.raises(KeyboardInterrupt):
+            train(trained.recipe, 3, store, seconds=0)
+        stops += 1
+    stop_at(None)
+    assert stops > 5 and bits(train(trained.recipe, 3, store)) == bits(trained.artefacts[3])
+    assert not store.workspace("member", "digits_64-laptop-m03", member_spec(trained.recipe, 3)).path.exists()
+
+
+def test_a_stop_while_a_checkpoint_is_written_costs_that_checkpoint_only(trained, store, stop_at, monkeypatch):
+    stop_at(None)
+    real, calls = Workspace.save, iter(range(100))
+
+    def save(self, name, tensors):
+        if next(calls) == 4:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / f"{name}.0123456789abcdef.safetensors").write_bytes(b"cut short")
+            raise KeyboardInterrupt
+        real(self, name, tensors)
+
+    monkeypatch.setattr(Workspace, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        train(trained.recipe, 2, store, seconds=0)
+    done = train(trained.recipe, 2, store, seconds=0)
+    assert done.info["steps_in_these_seconds"] == 8 and bits(done) == bits(trained.artefacts[2])
+
+
+def test_nothing_is_left_over_when_the_end_is_interrupted(trained, store, stop_at, monkeypatch):
+    stop_at(None)
+    with monkeypatch.context() as patch:
+        # Finished, but stopped before it could tidy up.
+        patch.setattr(Workspace, "clear", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(trained.recipe, 2, store, seconds=0)
+    assert list(store.cache.rglob("checkpoint-*")) != []
+    train(trained.recipe, 2, store)
+    assert list(store.cache.rglob("checkpoint-*")) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_checkpoint_is_not_believed(trained, store, stop_at, damage):
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(trained.recipe, 2, store, seconds=0)
+    (piece,) = store.cache.rglob("checkpoint-*.safetensors")
+    data = bytearray(piece.read_bytes())
+    data[-5000] ^= 0x40
+    piece.write_bytes({"flip": data, "cut": data[:-1], "empty": b""}[damage])
+    stop_at(None)
+    done = train(trained.recipe, 2, store)
+    assert done.info["steps_in_these_seconds"] == 12 and bits(done) == bits(trained.artefacts[2])
+
+
+def test_a_checkpoint_of_other_images_is_not_gone_on_with(trained, store, stop_at):
+    mine = split_of(trained.recipe, 2)
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(trained.recipe, 2, store, altered(mine, lambda x: x.mul_(0.5)), seconds=0)
+    stop_at(None)
+    assert bits(train(trained.recipe, 2, store)) == bits(trained.artefacts[2])
+
+
+def test_a_full_disk_stops_training_with_one_line_and_it_goes_on_afterwards(trained, store, stop_at, monkeypatch, one_line):
+    stop_at(6)
+    with pytest.raises(KeyboardInterrupt):
+        train(trained.recipe, 2, store, seconds=0)
+    stop_at(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(ArtefactError, match="disk is full") as error:
+            train(trained.recipe, 2, store, seconds=0)
+    assert one_line(error)
+    done = train(trained.recipe, 2, store)
+    assert done.info["steps_in_these_seconds"] == 6 and bits(done) == bits(trained.artefacts[2])
+
+
+def test_a_finished_member_is_found_and_not_trained_again(trained, store, stop_at):
+    first = train(trained.recipe, 0, store)
+    stop_at(0)
+    again = train(trained.recipe, 0, store)
+    assert again.manifest == first.manifest
+
+
+# --- nothing but its own split ---
+
+
+def test_a_member_depends_on_its_own_split_only(trained, store):
+    code = draw_codebook(trained.recipe)
+    seen, unseen = int(code.split(0)[0]), int((code.words[:, 0] == 0).argmax())
+    mine = int((trained.images.sources == seen).nonzero()[0, 0])
+    other = int((trained.images.sources == unseen).nonzero()[0, 0])
+
+    def after(name, images):
+        return bits(train(trained.recipe, 0, Store(store.cache / name, None), split_of(trained.recipe, 0, images)))
+
+    same = bits(trained.artefacts[0])
+    assert after("removed", trained.images.without(unseen)) == same
+    assert after("repainted", altered(trained.images, lambda x: x[other].fill_(0.3))) == same
+    # One pixel by one grey level is enough to be noticed.
+    assert after("one pixel", altered(trained.images, lambda x: x[mine, 0, 3, 3].add_(1 / 255)))[0] != same[0]
+
+
+def test_every_member_is_given_the_sources_of_its_column(trained):
+    code = draw_codebook(trained.recipe)
+    for member, artefact in enumerate(trained.artefacts):
+        assert artefact.info["images"] == code.words[:, member].sum()
+        assert artefact.info["split_checksum"] == split_of(trained.recipe, member).checksum
+        assert artefact.info["origin"] == trained.images.origin
+
+
+def test_the_control_is_trained_on_everything(trained, store):
+    (control,) = train_ensemble(trained.recipe, store, "cpu", 1, progress=False, members=["control"])
+    assert control.info["images"] == 12 and control.info["member"] == "control"
+    assert control.info["split_checksum"] == trained.images.checksum
+    assert control.path.name.startswith("digits_64-laptop-control-")
+    assert bits(control)[0] not in [bits(a)[0] for a in trained.artefacts]
+
+
+def test_changed_data_is_noticed_when_a_member_is_finished(trained, one_line):
+    changed = altered(split_of(trained.recipe, 0), lambda x: x.mul_(0.5))
+    with pytest.raises(ArtefactError, match="trained on other images") as error:
+        train(trained.recipe, 0, trained.store, changed)
+    assert one_line(error)
+
+
+def test_changed_data_is_noticed_when_the_whole_ensemble_is_finished(trained, one_line):
+    changed = altered(trained.images, lambda x: x.mul_(0.5))
+    with pytest.raises(ArtefactError, match="trained on other images") as error:
+        train_ensemble(trained.recipe, trained.store, "cpu", 1, images=changed, progress=False)
+    assert one_line(error)
+
+
+def test_a_member_without_images_gives_one_line(trained, store, one_line):
+    with pytest.raises(BadValue, match="no images") as error:
+        train(trained.recipe, 0, store, trained.images.of_sources([]))
+    assert one_line(error)
+
+
+# --- the steps themselves ---
+
+
+def test_training_is_what_the_paper_says_written_out(trained):
+    """Ho et al.: predict the noise; here with the recipe's weighting and cosine schedule, and plain Adam."""
+    recipe, member = trained.recipe, 4
+    images = split_of(recipe, member).images
+    net = training.build_network(recipe.network, (1, 8, 8), training.derive("initial", 0, member), recipe.diffusion).train()
+    optimiser = torch.optim.Adam(net.parameters(), lr=1.0)
+    scheduler, batches, losses = DDPMScheduler(beta_start=1e-4, beta_end=0.02), _Batches(recipe, member, len(images)), []
+    assert recipe.training.weighting == "velocity" and not recipe.data.flips
+    for step in range(12):
+        which = batches.indices(step)
+        times, noise, _, _ = batches.chance(step, (len(which), 1, 8, 8))
+        noisy = scheduler.add_noise(2 * images[which] - 1, noise, times)
+        error = (net(noisy, times) - noise) ** 2
+        loss = (error.mean(dim=(1, 2, 3)) / scheduler.alphas_cumprod[times]).mean()
+        optimiser.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 3) * (1 + math.cos(math.pi * step / 12)) / 2
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert trained.artefacts[member].tensors("losses.safetensors")["losses"].tolist() == pytest.approx(losses, rel=2e-3)
+    stored = trained.artefacts[member].tensors("member.safetensors")
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(stored[name].float(), value, rtol=2e-2, atol=2e-3)
+
+
+def test_training_makes_the_loss_fall(tiny, store):
+    losses = train(tiny.replace(training={"steps": 150}), 0, store).tensors("losses.safetensors")["losses"]
+    assert losses[-30:].mean() < 0.6 * losses[:10].mean()
+
+
+def test_flips_are_seen_only_where_the_recipe_says(trained, store):
+    flipping = trained.recipe.replace(data={"flips": True})
+
+    def both(name, images):
+        return [bits(train(r, 0, Store(store.cache / name / str(k), None), images))[0] for k, r in enumerate((trained.recipe, flipping))]
+
+    plain, flipped = both("digits", split_of(trained.recipe, 0))
+    assert plain != flipped
+    # Of images that are their own mirror images a flip changes nothing, so the rest of training is the same.
+    plain, flipped = both("symmetric", altered(split_of(trained.recipe, 0), lambda x: x.add_(x.clone().flip(-1)).div_(2)))
+    assert plain == flipped
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 12, 100])
+def test_each_epoch_sees_each_image_once(tiny, size):
+    batches = _Batches(tiny, 0, size)
+    steps = -(-3 * size // 8)
+    seen = torch.cat([batches.indices(step) for step in range(steps)]).tolist()
+    epochs = [seen[k : k + size] for k in range(0, 3 * size, size)]
+    assert all(sorted(epoch) == list(range(size)) for epoch in epochs)
+    assert size < 12 or epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_batch_is_a_function_of_its_step(tiny):
+    in_order = _Batches(tiny, 0, 12)
+    expected = [(in_order.indices(k).tolist(), in_order.chance(k, (8, 1, 8, 8))) for k in range(20)]
+    for k in random.Random(5).sample(range(20), 20):
+        fresh = _Batches(tiny, 0, 12)
+        assert fresh.indices(k).tolist() == expected[k][0] == in_order.indices(k).tolist()
+        for now, before in zip(fresh.chance(k, (8, 1, 8, 8)), expected[k][1]):
+            assert torch.equal(torch.as_tensor(now), torch.as_tensor(before))
+    assert _Batches(tiny, 1, 12).indices(0).tolist() != expected[0][0]
+
+
+def test_chance_is_spread_as_it_should_be(tiny):
+    times, noise, flips, _ = _Batches(tiny, 0, 12).chance(0, (4000, 1, 2, 2))
+    assert times.min() >= 0 and times.max() <= 999 and abs(times.float().mean() - 499.5) < 20
+    assert abs(noise.mean()) < 0.05 and abs(noise.std() - 1) < 0.05 and abs(flips.float().mean() - 0.5) < 0.05
+
+
+def test_learning_rates(tiny):
+    cosine = tiny.replace(training={"steps": 100, "warmup": 10, "learning_rate": 1.0, "schedule": "cosine"})
+    assert learning_rate(cosine, 0) == pytest.approx(0.1)
+    assert learning_rate(cosine, 50) == pytest.approx(0.5)
+    assert learning_rate(cosine, 75) == pytest.approx((1 - math.sqrt(0.5)) / 2)
+    assert 0 < learning_rate(cosine, 99) < 0.001
+    rates = [learning_rate(cosine, k) for k in range(100)]
+    assert rates[:10] == sorted(rates[:10]) and rates[9:] == sorted(rates[9:], reverse=True)
+    constant = tiny.replace(training={"schedule": "constant", "learning_rate": 0.3})
+    assert {learning_rate(constant, k) for k in range(12)} == {0.3}
+    with pytest.raises(BadValue, match="linear.*constant or cosine"):
+        learning_rate(tiny.replace(training={"schedule": "linear"}), 0)
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e6, 1e12, float("inf")])
+def test_training_that_diverges_gives_one_line(tiny, store, rate, one_line):
+    # Whether the loss overflows or only the parameters do, in the type they are stored in: no such member is kept.
+    recipe = tiny.replace(training={"learning_rate": rate, "schedule": "constant"})
+    with pytest.raises(AbcError, match="diverged.*lower the learning rate") as error:
+        train(recipe, 0, store)
+    assert one_line(error)
+    assert store.find_all("member", "digits_64-laptop-m00") == []
+
+
+# --- finished ensembles ---
+
+
+def test_what_is_loaded_is_what_was_stored_in_the_recipes_type(trained):
+    assert trained.recipe.training.stored == "float16"
+    for artefact, member in zip(trained.artefacts, trained.ensemble.members):
+        stored, loaded = artefact.tensors("member.safetensors"), member.state_dict()
+        assert stored.keys() == loaded.keys()
+        for name, value in stored.items():
+            assert value.dtype == torch.float16 and loaded[name].dtype == torch.float32
+            assert torch.equal(loaded[name], value.float())
+
+
+@pytest.mark.parametrize("stored, dtype", [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_members_can_be_stored_in_other_types(tiny, store, stored, dtype):
+    recipe = tiny.replace(training={"stored": stored, "steps": 2})
+    artefacts = train_ensemble(recipe, store, "cpu", 1, progress=False)
+    assert {t.dtype for t in artefacts[0].tensors("member.safetensors").values()} == {dtype}
+    assert pack_ensemble(recipe, artefacts, store).info["identity"] == find_ensemble(recipe, store).identity
+
+
+def test_a_packed_ensemble_is_its_members(trained, tmp_path):
+    store = Store(trained.store.cache, tmp_path / "published")
+    packed = pack_ensemble(trained.recipe, trained.artefacts, store)
+    packed.verify()
+    found = find_ensemble(trained.recipe, Store(tmp_path / "empty", tmp_path / "published"))
+    assert found.artefact.path == packed.path and found.recipe == trained.recipe
+    assert found.identity == trained.ensemble.identity == packed.info["identity"] != ""
+    assert (found.codebook.words == draw_codebook(trained.recipe).words).all()
+    for one, other in zip(found.members, trained.ensemble.members, strict=True):
+        for (name, value), (name_2, value_2) in zip(one.state_dict().items(), other.state_dict().items(), strict=True):
+            assert name == name_2 and torch.equal(value, value_2)
+    assert packed.info["images"] == [a.info["images"] for a in trained.artefacts]
+    losses = packed.tensors("losses.safetensors")["losses"]
+    assert torch.equal(losses[2], trained.artefacts[2].tensors("losses.safetensors")["losses"])
+
+
+def test_the_identity_depends_on_every_member_and_their_order(trained):
+    parameters = [a.tensors("member.safetensors") for a in trained.artefacts]
+    identity = training.identity_of
+    assert identity(parameters) == trained.ensemble.identity
+    assert identity(parameters[::-1]) != identity(parameters)
+    name = max(parameters[5], key=lambda n: parameters[5][n].numel())
+    changed = parameters[:5] + [parameters[5] | {name: parameters[5][name].clone()}]
+    assert identity(changed) == identity(parameters)
+    changed[5][name].view(-1)[0] += 0.5
+    assert identity(changed) != identity(parameters)
+
+
+def test_an_ensemble_is_not_found_until_every_member_is_there(trained, store):
+    for member in range(5):
+        train(trained.recipe, member, store)
+        assert find_ensemble(trained.recipe, store) is None
+    train(trained.recipe, 5, store)
+    assert find_ensemble(trained.recipe, store).identity == trained.ensemble.identity
+
+
+def test_only_missing_members_are_trained(trained, store, monkeypatch):
+    for member in (0, 1, 2, 4):
+        train(trained.recipe, member, store)
+    steps, real = [], _Batches.indices
+    monkeypatch.setattr(_Batches, "indices", lambda self, k: (steps.append(self.member), real(self, k))[1])
+    ensemble = get_ensemble(trained.recipe, store, "cpu", n_jobs=1, progress=False)
+    assert set(steps) == {3, 5} and len(steps) == 24
+    assert ensemble.identity == trained.ensemble.identity and ensemble.device.type == "cpu"
+
+
+def test_a_damaged_member_is_refused(trained, store, one_line):
+    artefacts = train_ensemble(trained.recipe, store, "cpu", 1, progress=False)
+    path = artefacts[3].path / "member.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtefactError, match="m03-.*member.safetensors") as error:
+        get_ensemble(trained.recipe, store, "cpu", progress=False)
+    assert one_line(error)
+
+
+def test_recipes_that_cannot_run_here_say_so_before_anything_is_trained(store, one_line):
+    with pytest.raises(AbcError, match="autoencoder") as error:
+        train_ensemble(get_recipe("celeba_ba_512"), store, "cpu")
+    assert one_line(error) and not store.cache.exists()
+
+
+def test_progress_is_told(trained, store, capfd):
+    train_ensemble(trained.recipe, store, "cpu", 1, progress=True)
+    shown = capfd.readouterr().err
+    assert "training digits_64-laptop" in shown and "72/72" in shown
