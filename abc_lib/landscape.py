@@ -24,7 +24,7 @@ from .metrics import euclidean
 from .models import activation_bytes
 from .recipes import Recipe, spec_of
 from .store import Artefact, Store, Workspace, stopwatch
-from .tasks import available_cores, run_tasks
+from .tasks import job_count, run_tasks
 
 METRIC = "euclidean-256"
 _KIND = "landscape"
@@ -38,8 +38,9 @@ class Landscapes:
     the samples, in [0, 1]; ``distances`` (S, N) float64, Euclidean, how far the
     counterfactual without each source lies. Of each sample's counterfactuals those in
     ``kept_sources`` (S, K) are kept as ``kept_images`` (S, K, C, H, W), farthest first,
-    then the chosen ones. ``attributed_images`` (S, C, H, W) is the training image of the source
-    whose removal changed most (the one nearest to the sample, if it owns several) and
+    then the chosen ones; where a sample has fewer than K, the farthest is repeated.
+    ``attributed_images`` (S, C, H, W) is the training image of the source whose removal
+    changed most (the one nearest to the sample, if it owns several) and
     ``attributed_labels`` (S,) its label, None where the training images were not at hand.
     """
 
@@ -193,25 +194,26 @@ def compute_landscapes(
         if done is None:
             workspace = store.workspace(_KIND, label, spec)
             done = _compute(ensemble, indices, seed, store, spec, workspace, parse_bytes(memory), n_jobs, progress, images)
-            workspace.clear()
+        # also what a run that was stopped right at its end left behind
+        store.workspace(_KIND, label, spec).clear()
     return done
 
 
 def _compute(ensemble, indices, seed, store, spec, workspace, memory, n_jobs, progress, images) -> Artefact:
     recipe, book, device = ensemble.recipe, ensemble.codebook, ensemble.device
     N, seconds = book.num_sources, stopwatch()
-    jobs = n_jobs or (available_cores() if device.type == "cpu" else 1)
-    size = block_size(ensemble, memory, jobs)
+    size = block_size(ensemble, memory, job_count(n_jobs, device))
     noise = ensemble.draw_noise(seed, indices)
     common = {"device": device, "n_jobs": n_jobs, "progress": progress}
 
     # Work already done is found by its name, which has the size of its block: blocks of
     # another size, from a run with another budget, are not mixed with these.
     samples = [(start, f"factual-{size}-{start:06d}") for start in range(0, len(indices), size)]
-    todo = [(ensemble, noise[range(start, min(start + size, len(indices)))], workspace, name)
-            for start, name in samples if not workspace.has(name)]
+    todo = [(start, name) for start, name in samples if not workspace.has(name)]
+    tasks = ((ensemble, noise[range(start, min(start + size, len(indices)))], workspace, name) for start, name in todo)
     if todo:
-        for _ in run_tasks(_factual_task, todo, total=len(todo), description=f"samples of {recipe.label}", unit="block", **common):
+        for _ in run_tasks(_factual_task, tasks, len(todo), total=len(todo), description=f"samples of {recipe.label}",
+                           unit="block", **common):
             pass
     factual = torch.cat([workspace.load(name)["factual"] for _, name in samples])
 
@@ -219,18 +221,19 @@ def _compute(ensemble, indices, seed, store, spec, workspace, memory, n_jobs, pr
     names = [f"block-{size}-{start:09d}" for start in starts]
     owners = [np.arange(start, min(start + size, len(indices) * N)) // N for start in starts]
     sources = [np.arange(start, min(start + size, len(indices) * N)) % N for start in starts]
-    todo, finished = [], 0
-    for owner, source, name in zip(owners, sources, names):
-        if workspace.has(name):
-            finished += len(owner)
-            continue
+    blocks = list(zip(owners, sources, names))
+    todo = [block for block in blocks if not workspace.has(block[2])]
+    finished = sum(len(owner) for owner, _, _ in blocks) - sum(len(owner) for owner, _, _ in todo)
+
+    def task(owner, source, name):
         mine, local = np.unique(owner, return_inverse=True)
-        todo.append((ensemble, noise[mine], factual[mine], local, source,
-                     spec["keep"], tuple(spec["chosen"]), spec["everything"], workspace, name))
+        return (ensemble, noise[mine], factual[mine], local, source,
+                spec["keep"], tuple(spec["chosen"]), spec["everything"], workspace, name)
+
     if todo:
         counter = _Counter(finished)
-        for count in run_tasks(_block_task, todo, total=len(indices) * N, description=f"counterfactuals of {recipe.label}",
-                               unit="cf", poll=counter, **common):
+        for count in run_tasks(_block_task, (task(*block) for block in todo), len(todo), total=len(indices) * N,
+                               description=f"counterfactuals of {recipe.label}", unit="cf", poll=counter, **common):
             counter.done += count
     return _assemble(ensemble, store, spec, workspace, names, owners, sources, factual, images, seconds, size)
 
@@ -360,16 +363,27 @@ def _select(landscapes: Landscapes, rows: list[int]) -> Landscapes:
     )
 
 
+def _widen(landscapes: Landscapes, width: int) -> Landscapes:
+    """As many kept images as another artefact has: filled up with the farthest."""
+    fill = width - landscapes.kept_sources.shape[1]
+    return dataclasses.replace(
+        landscapes,
+        kept_sources=np.concatenate([landscapes.kept_sources, np.repeat(landscapes.kept_sources[:, :1], fill, axis=1)], axis=1),
+        kept_images=torch.cat([landscapes.kept_images, landscapes.kept_images[:, :1].expand(-1, fill, -1, -1, -1)], dim=1),
+    )
+
+
 def _join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
-    keep = min(p.kept_sources.shape[1] for p in parts)
+    width = max(p.kept_sources.shape[1] for p in parts)
+    parts = [_widen(p, width) for p in parts]
     shown = all(p.attributed_images is not None for p in parts)
     joined = Landscapes(
         parts[0].name, parts[0].scale, parts[0].seed,
         np.concatenate([p.indices for p in parts]),
         torch.cat([p.factual for p in parts]),
         np.concatenate([p.distances for p in parts]),
-        np.concatenate([p.kept_sources[:, :keep] for p in parts]),
-        torch.cat([p.kept_images[:, :keep] for p in parts]),
+        np.concatenate([p.kept_sources for p in parts]),
+        torch.cat([p.kept_images for p in parts]),
         torch.cat([p.attributed_images for p in parts]) if shown else None,
         np.concatenate([p.attributed_labels for p in parts]) if shown else None,
         [a for p in parts for a in p.artefacts],
@@ -380,8 +394,12 @@ def _join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
 
 def find_landscapes(
     ensemble: Ensemble, seed: int = 0, store: Store | None = None, keep: int = 1, recompute: bool = False,
+    chosen: Iterable[int] = (), all_images: bool = False,
 ) -> Landscapes | None:
-    """All landscapes of this very ensemble under ``seed`` that are published or in the cache, or None."""
+    """All landscapes of this very ensemble under ``seed`` that are published or in the cache, or None.
+
+    Only those count that kept at least the images asked for; ``recompute`` passes over published ones.
+    """
     store = store or Store()
     if recompute:
         store = Store(store.cache, None)
@@ -389,7 +407,9 @@ def find_landscapes(
     like = _spec(ensemble, seed, [], 0, (), False)
     alike = [
         artefact for artefact in store.find_all(_KIND, ensemble.recipe.label)
-        if all(artefact.spec[key] == like[key] for key in ("ensemble", "sampling", "seed", "metric")) and artefact.spec["keep"] >= keep
+        if all(artefact.spec[key] == like[key] for key in ("ensemble", "sampling", "seed", "metric"))
+        and artefact.spec["keep"] >= keep and set(chosen) <= set(artefact.spec["chosen"])
+        and artefact.spec["everything"] >= all_images
     ]
     return merge_landscapes(alike)
 
@@ -406,7 +426,8 @@ def merge_landscapes(artefacts: list[Artefact]) -> Landscapes | None:
 
 
 def get_landscapes(
-    ensemble: Ensemble, num_samples: int, seed: int = 0, store: Store | None = None, recompute: bool = False, keep: int = 8, **options,
+    ensemble: Ensemble, num_samples: int, seed: int = 0, store: Store | None = None, recompute: bool = False, keep: int = 8,
+    chosen: Iterable[int] = (), all_images: bool = False, **options,
 ) -> Landscapes:
     """The landscapes of samples 0 .. num_samples - 1: published or cached ones first, the missing ones computed.
 
@@ -414,12 +435,13 @@ def get_landscapes(
     """
     positive_int("num_samples", num_samples)
     store = store or Store()
-    found = find_landscapes(ensemble, seed, store, keep, recompute)
+    chosen = tuple(chosen)
+    found = find_landscapes(ensemble, seed, store, keep, recompute, chosen, all_images)
     have = set() if found is None else set(found.indices.tolist())
     missing = [i for i in range(num_samples) if i not in have]
     parts = [] if found is None else [found]
     if missing:
-        parts.append(read_landscapes(compute_landscapes(ensemble, missing, seed, store, keep, **options)))
+        parts.append(read_landscapes(compute_landscapes(ensemble, missing, seed, store, keep, chosen, all_images, **options)))
     return _join(parts, list(range(num_samples)))
 
 

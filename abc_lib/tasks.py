@@ -10,7 +10,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
-from .errors import AbcError
+from .errors import AbcError, positive_int
 
 
 @contextlib.contextmanager
@@ -33,6 +33,19 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def job_count(n_jobs: int | None, device: torch.device) -> int:
+    """How many tasks run side by side: ``n_jobs``, -1 for one a core; None for one a core on a CPU and one on a GPU.
+
+    Who set a number with ``joblib.parallel_config`` gets that one.
+    """
+    if n_jobs is None:
+        _, configured = joblib.parallel.get_active_backend()
+        if configured and configured > 1:
+            return configured
+        return available_cores() if device.type == "cpu" else 1
+    return available_cores() if n_jobs == -1 else positive_int("n_jobs", n_jobs)
+
+
 def _call(function: Callable, on_cpu: bool, arguments: tuple):
     if not on_cpu:
         return function(*arguments)
@@ -42,7 +55,8 @@ def _call(function: Callable, on_cpu: bool, arguments: tuple):
 
 def run_tasks(
     function: Callable,
-    arguments: list[tuple],
+    arguments: Iterable[tuple],
+    count: int,
     *,
     device: torch.device,
     total: int,
@@ -52,7 +66,10 @@ def run_tasks(
     n_jobs: int | None = None,
     progress: bool = True,
 ) -> Iterator:
-    """Results of ``function(*arguments[k])`` as they finish, in any order.
+    """Results of ``function(*each)`` for the ``count`` members of ``arguments`` as they finish, in any order.
+
+    ``arguments`` may be a generator: it is asked for a task only when one is about to
+    start, so that what tasks carry is not all held at once.
 
     On a CPU there is one task a core, each on one thread; on a GPU one at a time. Who
     wants another joblib backend (dask, ray) sets it with ``joblib.parallel_config``
@@ -60,9 +77,7 @@ def run_tasks(
     for the bar; without it each finished task counts one.
     """
     on_cpu = device.type == "cpu"
-    _, configured = joblib.parallel.get_active_backend()
-    jobs = n_jobs or (configured if configured and configured > 1 else available_cores() if on_cpu else 1)
-    jobs = max(1, min(jobs, len(arguments)))
+    jobs = min(job_count(n_jobs, device), max(1, count))
     bar = tqdm(total=total, desc=description, unit=unit, disable=not progress, mininterval=1.0, smoothing=0.05)
     stop = threading.Event()
 

@@ -137,7 +137,8 @@ def train_member(
         if done is None:
             workspace = store.workspace("member", label, spec)
             done = _train(recipe, member, images, store, workspace, device, checkpoint_seconds, checksum)
-            workspace.clear()
+        # also what a run that was stopped right at its end left behind
+        store.workspace("member", label, spec).clear()
     if done.info["split_checksum"] != checksum:
         raise ArtefactError(
             f"{done.path} was trained on other images ({done.info['origin']}) than those at hand ({images.origin}): "
@@ -262,7 +263,7 @@ def train_ensemble(
 
     arguments = [(recipe, m, splits[m], store.cache, str(device)) for m in todo]
     if any(found[m] is None for m in todo):
-        for _ in run_tasks(_train_task, arguments, device=device, total=steps * len(members),
+        for _ in run_tasks(_train_task, arguments, len(arguments), device=device, total=steps * len(members),
                            description=f"training {recipe.label}", unit="step", poll=poll, n_jobs=n_jobs, progress=progress):
             pass
     artefacts = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in members]

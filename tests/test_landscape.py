@@ -182,13 +182,13 @@ def test_what_is_held_at_once_does_not_grow_with_the_number_of_sources(trained, 
         sizes.append(len(noise) if owner is None else len(owner))
         return real_sample(self, noise, c, owner)
 
-    def run_tasks(function, arguments, **options):
+    def run_tasks(function, arguments, count, **options):
         """Counts how many tasks' noise exists while they are handed out one by one."""
         seen = []
         for task in arguments:
             seen.append(weakref.ref(next(part for part in task if isinstance(part, ExogenousNoise))))
             alive.append(sum(ref() is not None for ref in seen))
-            yield from real_run(function, [task], **options)
+            yield from real_run(function, [task], 1, **options)
             del task
 
     monkeypatch.setattr(Ensemble, "sample", sample)
@@ -283,7 +283,7 @@ def test_the_attributed_image_is_the_sources_nearest(trained, store):
 
 
 def test_landscapes_work_where_the_training_images_are_not(trained, store, monkeypatch):
-    monkeypatch.setattr(landscape, "available", lambda family: False)
+    monkeypatch.setattr(landscape, "available", lambda family, split: False)
     read = get_landscapes(trained.ensemble, 2, store=store, n_jobs=1, progress=False)
     assert read.attributed_images is None and read.attributed_labels is None and len(read) == 2
     monkeypatch.undo()

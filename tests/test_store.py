@@ -134,14 +134,14 @@ def test_a_damaged_artefact_is_not_published(store):
 
 
 def test_two_that_publish_at_once_both_succeed(store, monkeypatch):
-    made, copytree = put(store), shutil.copytree
+    made, rename = put(store), os.rename
 
-    def slow_copytree(*args, **kwargs):
-        monkeypatch.setattr(shutil, "copytree", copytree)
+    def late_rename(*args):
+        monkeypatch.setattr(os, "rename", rename)
         store.copy(made, "kind")
-        return copytree(*args, **kwargs)
+        return rename(*args)
 
-    monkeypatch.setattr(shutil, "copytree", slow_copytree)
+    monkeypatch.setattr(os, "rename", late_rename)
     store.copy(made, "kind").verify()
     assert leftovers(store.published) == []
 
@@ -388,10 +388,11 @@ def test_a_disk_that_refuses_gives_one_clear_line(store, monkeypatch, number, on
 def test_a_full_disk_while_publishing_gives_one_clear_line(store, monkeypatch, one_line):
     made = put(store)
 
-    def copyfile(*_args, **_kwargs):
+    def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ArtefactError, match="disk is full") as error:
         store.copy(made, "kind")
     assert one_line(error) and leftovers(store.published) == []
