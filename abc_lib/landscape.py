@@ -22,7 +22,7 @@ from .ensemble import Ensemble
 from .errors import ArtefactError, BadValue, DataCorrupt, DataMissing, positive_int
 from .metrics import euclidean
 from .models import activation_bytes
-from .recipes import Recipe, spec_of
+from .recipes import Recipe, digest, spec_of
 from .store import Artefact, Store, Workspace, stopwatch
 from .tasks import job_count, run_tasks
 
@@ -280,7 +280,7 @@ def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual,
     if spec["everything"]:
         for o, index in enumerate(spec["indices"]):
             files[f"all-{index:06d}.safetensors"] = _AllImages(workspace, names, owners, o)
-    info = {"seconds": round(seconds(), 1), "block": size, "num_sources": N,
+    info = {"seconds": round(seconds(), 1), "block": size, "num_sources": N, "model": digest(recipe.model_spec),
             "member_evaluations": int(len(distances) * N * (ensemble.n - ensemble.codebook.weight) * recipe.sampling.steps)}
     return store.write(_KIND, recipe.label, spec, files, info, ensemble.device)
 

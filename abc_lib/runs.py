@@ -6,10 +6,10 @@ import numpy as np
 
 from .datasets import FOLDERS, available
 from .ensemble import Ensemble
-from .errors import AbcError
+from .errors import AbcError, positive_int
 from .landscape import Landscapes, find_landscapes, get_landscapes, images_to_show, merge_landscapes, with_attributed_images
 from .radius import LogRadius, summarise
-from .recipes import Recipe, family_of, get_recipe, recipe_names, require_available, why_unavailable
+from .recipes import Recipe, digest, family_of, get_recipe, recipe_names, require_available, spec_of, why_unavailable
 from .store import Artefact, Store
 from .training import cached_members, get_ensemble
 
@@ -74,6 +74,8 @@ def run(
     """
     store = store or Store()
     recipe = require_available(get_recipe(dataset, scale))
+    if num_samples is not None:
+        positive_int("num_samples", num_samples)
     ensemble = get_ensemble(recipe, store, device, recompute, n_jobs, progress)
     landscapes = find_landscapes(ensemble, seed, store, 8, recompute) if num_samples is None else None
     if landscapes is None:
@@ -95,8 +97,11 @@ def stored_landscapes(dataset: str, scale: str = "laptop", store: Store | None =
     recipe = get_recipe(dataset, scale)
     packed = store.find("ensemble", recipe.label, recipe.model_spec)
     groups: dict[tuple, list[Artefact]] = {}
+    model, sampling = digest(recipe.model_spec), spec_of(recipe.sampling)
     for artefact in store.find_all("landscape", recipe.label):
-        if packed is None or artefact.spec["ensemble"] == packed.info["identity"]:
+        # A variant of a recipe has its name but is another one; so is another way to sample.
+        same = artefact.spec["ensemble"] == packed.info["identity"] if packed else artefact.info.get("model") == model
+        if same and artefact.spec["sampling"] == sampling:
             groups.setdefault((artefact.spec["ensemble"], artefact.spec["seed"]), []).append(artefact)
     if not groups:
         return None

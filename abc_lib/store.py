@@ -98,6 +98,7 @@ def explain_os_errors(doing: str) -> Iterator[None]:
             errno.EROFS: "the file system is read-only: set ABC_CACHE to a folder that can be written",
             errno.EACCES: "permission denied: set ABC_CACHE to a folder that can be written",
             errno.EPERM: "permission denied: set ABC_CACHE to a folder that can be written",
+            errno.EEXIST: "a file stands where a folder should be: set ABC_CACHE to a folder that can be written",
             errno.ENOTDIR: "a file stands where a folder should be: set ABC_CACHE to a folder that can be written",
         }.get(error.errno)
         if remedy is None:
@@ -120,12 +121,26 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Renames a finished folder; one that another process put there first stays."""
+    temporary.chmod(0o755)
+    _sync_folder(temporary)
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    _sync_folder(path.parent)
+
+
 @dataclass(frozen=True)
 class Artefact:
     """A verified artefact. ``manifest`` has ``spec``, ``info``, ``provenance``, ``files``."""
 
     path: Path
     manifest: dict
+    published: bool = False
+    """whether it came with the repository rather than from this machine"""
 
     @property
     def spec(self) -> dict:
@@ -141,11 +156,6 @@ class Artefact:
     def provenance(self) -> dict:
         """Versions, hardware, commit and time of its making."""
         return self.manifest["provenance"]
-
-    @property
-    def published(self) -> bool:
-        """Whether it came with the repository rather than from this machine."""
-        return PUBLISHED in self.path.parents
 
     def read(self, name: str) -> bytes:
         """The bytes of one of its files, if they are those that were written."""
@@ -180,7 +190,7 @@ def _refused(path: Path, why: str) -> ArtefactError:
     return ArtefactError(f"{path} is refused: {why}; {remedy}")
 
 
-def _open(path: Path, kind: str) -> Artefact:
+def _open(path: Path, kind: str, published: bool = False) -> Artefact:
     """The artefact in a folder, with its manifest checked to the byte."""
     manifest_path = path / "manifest.json"
     try:
@@ -203,7 +213,7 @@ def _open(path: Path, kind: str) -> Artefact:
         raise _refused(manifest_path, f"its format is {manifest['format']}, this version reads {FORMAT}")
     if not path.name.endswith("-" + digest(manifest["spec"])):
         raise _refused(path, "its name is not that of its spec: renamed or swapped")
-    return Artefact(path, manifest)
+    return Artefact(path, manifest, published)
 
 
 class Store:
@@ -230,7 +240,7 @@ class Store:
         for root in self._roots():
             path = root / kind / self.folder_name(label, spec)
             if path.is_dir():
-                return _open(path, kind)
+                return _open(path, kind, root == self.published)
         return None
 
     def find_all(self, kind: str, label: str) -> list[Artefact]:
@@ -240,7 +250,7 @@ class Store:
             for path in sorted((root / kind).glob(f"{label}-*")):
                 # a label may be a prefix of another one; the digest that follows has a fixed length
                 if path.is_dir() and len(path.name) == len(label) + 17:
-                    found.append(_open(path, kind))
+                    found.append(_open(path, kind, root == self.published))
         return found
 
     def write(
@@ -278,17 +288,10 @@ class Store:
                 # Through JSON once, so that what is hashed is what a reader will parse.
                 manifest = json.loads(_canonical(manifest))
                 _write(temporary / "manifest.json", _canonical(manifest | {"sha256": _sha256(_canonical(manifest))}))
-                temporary.chmod(0o755)
-                _sync_folder(temporary)
-                try:
-                    os.rename(temporary, path)
-                except OSError as error:
-                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                        raise
-                _sync_folder(path.parent)
+                _put_in_place(temporary, path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        return _open(path, kind)
+        return _open(path, kind, publish)
 
     def copy(self, artefact: Artefact, kind: str) -> Artefact:
         """Publishes an artefact of the cache as it is, byte for byte."""
@@ -299,11 +302,13 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
                 try:
-                    shutil.copytree(artefact.path, temporary, dirs_exist_ok=True)
-                    os.rename(temporary, path)
+                    # Not shutil.copytree: its error does not say that a disk is full.
+                    for name in [*artefact.manifest["files"], "manifest.json"]:
+                        _write(temporary / name, (artefact.path / name).read_bytes())
+                    _put_in_place(temporary, path)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
-        return _open(path, kind)
+        return _open(path, kind, True)
 
     @contextlib.contextmanager
     def lock(self, kind: str, label: str, spec: dict, on_wait: Callable[[], None] | None = None) -> Iterator[None]:

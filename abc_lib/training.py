@@ -139,6 +139,10 @@ def train_member(
             done = _train(recipe, member, images, store, workspace, device, checkpoint_seconds, checksum)
         # also what a run that was stopped right at its end left behind
         store.workspace("member", label, spec).clear()
+    return _require_same_images(done, images, checksum)
+
+
+def _require_same_images(done: Artefact, images: TrainingSet, checksum: str) -> Artefact:
     if done.info["split_checksum"] != checksum:
         raise ArtefactError(
             f"{done.path} was trained on other images ({done.info['origin']}) than those at hand ({images.origin}): "
@@ -247,6 +251,9 @@ def train_ensemble(
         images = training_set(recipe.data)
     todo = [m for m in members if images is not None]
     splits = {m: images if m == "control" else images.of_sources(codebook.split(m)) for m in todo}
+    for m in todo:
+        if found[m] is not None:
+            _require_same_images(found[m], splits[m], splits[m].checksum)
     steps = recipe.training.steps
     spaces = {m: store.workspace("member", _label(recipe, m), member_spec(recipe, m)) for m in members}
 
@@ -280,7 +287,8 @@ def identity_of(parameters: list[dict[str, torch.Tensor]]) -> str:
     for each in parameters:
         for name in sorted(each):
             sha.update(name.encode())
-            sha.update(each[name].contiguous().numpy().tobytes())
+            # As bytes: numpy has no bfloat16.
+            sha.update(each[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:16]
 
 

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 def tasks(function, arguments, **options):
     options = {"device": CPU, "total": len(arguments), "description": "tasks", "unit": "task", "progress": False} | options
-    return run_tasks(function, arguments, **options)
+    return run_tasks(function, arguments, len(arguments), **options)
 
 
 def square(x):
