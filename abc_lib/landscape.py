@@ -280,6 +280,7 @@ def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual,
     if spec["everything"]:
         for o, index in enumerate(spec["indices"]):
             files[f"all-{index:06d}.safetensors"] = _AllImages(workspace, names, owners, o)
+    # Evaluations are counted as if every trajectory made its first step alone.
     info = {"seconds": round(seconds(), 1), "block": size, "num_sources": N, "model": digest(recipe.model_spec),
             "member_evaluations": int(len(distances) * N * (ensemble.n - ensemble.codebook.weight) * recipe.sampling.steps)}
     return store.write(_KIND, recipe.label, spec, files, info, ensemble.device)

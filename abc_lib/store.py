@@ -20,6 +20,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -119,6 +120,14 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what writers that were killed left behind more than a day ago."""
+    for left in folder.glob(".tmp-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 86_400:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
@@ -239,8 +248,9 @@ class Store:
         """The artefact of exactly this spec, or None; one that is damaged is refused, not skipped."""
         for root in self._roots():
             path = root / kind / self.folder_name(label, spec)
-            if path.is_dir():
-                return _open(path, kind, root == self.published)
+            with explain_os_errors(f"read {path}"):
+                if path.is_dir():
+                    return _open(path, kind, root == self.published)
         return None
 
     def find_all(self, kind: str, label: str) -> list[Artefact]:
@@ -273,6 +283,7 @@ class Store:
         path = root / kind / self.folder_name(label, spec)
         with explain_os_errors(f"write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(path.parent)
             temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
             try:
                 listed = {}
@@ -311,8 +322,8 @@ class Store:
         return _open(path, kind, True)
 
     @contextlib.contextmanager
-    def lock(self, kind: str, label: str, spec: dict, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-        """Holds the right to make an artefact; the system frees it when the process dies."""
+    def lock(self, kind: str, label: str, spec: dict) -> Iterator[None]:
+        """Holds the right to make an artefact, after a wait if need be; the system frees it when the process dies."""
         path = self.cache / "locks" / f"{kind}-{self.folder_name(label, spec)}.lock"
         with explain_os_errors(f"lock {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -320,8 +331,7 @@ class Store:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                if on_wait:
-                    on_wait()
+                print(f"another process is making the {kind} {label}; waiting for it", file=sys.stderr, flush=True)
                 lock.acquire()
         try:
             yield

@@ -203,6 +203,8 @@ def _train(
         raise BadValue(f"training of {recipe.label} member {member} diverged (the loss is not finite); lower the learning rate")
     stored = _PRECISIONS[training.stored]
     parameters = {name: value.detach().to("cpu", stored).contiguous() for name, value in net.state_dict().items()}
+    if not all(torch.isfinite(value).all() for value in parameters.values()):
+        raise BadValue(f"{recipe.label} member {member} has parameters too large for {training.stored}; lower the learning rate")
     info = {
         "member": member, "images": len(images), "split_checksum": checksum, "origin": images.origin,
         "loss": round(float(losses[-min(200, training.steps):].mean()), 6),
@@ -274,10 +276,14 @@ def train_ensemble(
                            description=f"training {recipe.label}", unit="step", poll=poll, n_jobs=n_jobs, progress=progress):
             pass
     artefacts = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in members]
+    return _require_one_origin(recipe, artefacts)
+
+
+def _require_one_origin(recipe: Recipe, artefacts: list[Artefact]) -> list[Artefact]:
     origins = {a.info["origin"] for a in artefacts}
     if len(origins) > 1:
         raise ArtefactError(f"the members of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
-                            f"delete {store.cache / 'member'} and train again")
+                            f"delete {artefacts[0].path.parent} and train again")
     return artefacts
 
 
@@ -316,7 +322,7 @@ def cached_members(recipe: Recipe, store: Store) -> list[Artefact] | None:
     """The artefacts of all members, in order, if every one of them is in the cache."""
     cached = Store(store.cache, None)
     found = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in range(recipe.code.n)]
-    return None if None in found else found
+    return None if None in found else _require_one_origin(recipe, found)
 
 
 def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ensemble | None:

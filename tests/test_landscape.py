@@ -244,6 +244,11 @@ def test_of_equal_distances_the_lower_source_counts(trained, store, monkeypatch)
         torch.testing.assert_close(read.kept_images[0], everything[:4], rtol=0, atol=1e-5)
 
 
+def test_ties_are_broken_by_position_in_long_landscapes_too():
+    distances = np.random.default_rng(7).integers(0, 5, 500).astype(float)
+    assert landscape._farthest_first(distances).tolist() == sorted(range(500), key=lambda k: (-distances[k], k))
+
+
 def test_more_can_be_asked_to_be_kept_than_there_are(trained, store):
     artefact = compute(trained.ensemble, [0, 1], store, keep=100)
     read = read_landscapes(artefact)
