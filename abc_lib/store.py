@@ -322,8 +322,11 @@ class Store:
         return _open(path, kind, True)
 
     @contextlib.contextmanager
-    def lock(self, kind: str, label: str, spec: dict) -> Iterator[None]:
-        """Holds the right to make an artefact, after a wait if need be; the system frees it when the process dies."""
+    def lock(self, kind: str, label: str, spec: dict, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Holds the right to make an artefact; the system frees it when the process dies.
+
+        Who has to wait for another process is told so, by ``on_wait()`` or by a line on standard error.
+        """
         path = self.cache / "locks" / f"{kind}-{self.folder_name(label, spec)}.lock"
         with explain_os_errors(f"lock {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -331,7 +334,10 @@ class Store:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                print(f"another process is making the {kind} {label}; waiting for it", file=sys.stderr, flush=True)
+                if on_wait:
+                    on_wait()
+                else:
+                    print(f"another process is making the {kind} {label}; waiting for it", file=sys.stderr, flush=True)
                 lock.acquire()
         try:
             yield
