@@ -8,11 +8,13 @@ from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from pandas.io.formats.style import Styler
 
 from .codes import Codebook
 from .errors import BadValue
@@ -31,6 +33,12 @@ def use_style() -> None:
                          "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False})
 
 
+def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> Styler:
+    """A table for a page: no index, room between columns, ``formats`` by column as in ``"{:.2f}"``."""
+    cells = [{"selector": "th, td", "props": "padding: 0.25em 0.9em; text-align: left; vertical-align: top"}]
+    return frame.style.hide(axis="index").format(formats).set_table_styles(cells)
+
+
 def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:
     """One image without axes; ``frame`` is the colour of a border."""
     array = image.detach().cpu().float().permute(1, 2, 0).numpy()
@@ -40,10 +48,10 @@ def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: o
     for spine in ax.spines.values():
         spine.set(visible=frame is not None, color=frame, linewidth=2.5)
     if title:
-        ax.set_title(title, fontsize=8, pad=3)
+        ax.set_title(title, fontsize=9, pad=3)
 
 
-def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sources: Sequence[int], columns: int = 12) -> Figure:
+def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sources: Sequence[int], columns: int = 8) -> Figure:
     """A sample, framed, and its counterfactuals without each of ``sources``, each with its distance.
 
     ``images`` (K, C, H, W) are the counterfactuals.
@@ -52,7 +60,7 @@ def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sourc
         raise BadValue(f"{len(images)} images do not go with {len(sources)} sources; give one image for each")
     total = len(sources) + 1
     rows = -(-total // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.85, rows * 1.12), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95, rows * 1.2), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     axes = axes.flat

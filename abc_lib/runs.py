@@ -30,11 +30,12 @@ class Run:
         recipe, made = self.recipe, self.ensemble.artefact
         code = self.ensemble.codebook
         trained = made.info.get("trained_on") or [made.provenance["hardware"]]
+        commits = made.info.get("trained_from") or [made.provenance["commit"]]
         text = (
             f"**{recipe.name}**, scale *{recipe.scale}*: {recipe.data.size:,} images ({made.info['origin']}) from "
             f"{code.num_sources:,} data sources; {code.n} members of weight {code.weight}, each trained for "
             f"{recipe.training.steps:,} steps of batch {recipe.training.batch_size} on {', '.join(trained)} "
-            f"({made.info.get('trained_at', made.provenance['time'])[:10]}, commit {made.provenance['commit']}); "
+            f"({made.info.get('trained_at', made.provenance['time'])[:10]}, commit {', '.join(commits)}); "
             f"the ensemble is {'published with this repository' if made.published else 'from this machine'}. "
         )
         return text + landscapes_origin(self.landscapes)

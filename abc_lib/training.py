@@ -310,6 +310,7 @@ def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publi
         "loss": [a.info["loss"] for a in artefacts],
         "images": [a.info["images"] for a in artefacts],
         "training_seconds": round(sum(a.info["seconds"] for a in artefacts), 1),
+        "trained_from": sorted({a.provenance["commit"] for a in artefacts}),
         "trained_on": sorted({a.provenance["hardware"] for a in artefacts}),
         "trained_at": max(a.provenance["time"] for a in artefacts),
     }

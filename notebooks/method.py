@@ -76,7 +76,7 @@ plt.show()
 
 # %% tags=["hide-input"]
 sizes = [10, 100, 1_000, 10_000, 100_000, 1_000_000, 10**9]
-display(pd.DataFrame({"data sources": [f"{N:,}" for N in sizes], "members that suffice": [abc.smallest_sufficient_n(N) for N in sizes]}).style.hide(axis="index"))
+display(abc.figures.table(pd.DataFrame({"data sources": [f"{N:,}" for N in sizes], "members that suffice": [abc.smallest_sufficient_n(N) for N in sizes]})))
 
 # %% [markdown]
 # ## One model from many
