@@ -3,6 +3,7 @@
 Images are (C, H, W) tensors with values in [0, 1].
 """
 
+import hashlib
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -11,10 +12,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from pandas.io.formats.style import Styler
 
 from .codes import Codebook
 from .errors import BadValue
@@ -33,10 +34,12 @@ def use_style() -> None:
                          "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False})
 
 
-def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> Styler:
+def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> HTML:
     """A table for a page: no index, room between columns, ``formats`` by column as in ``"{:.2f}"``."""
     cells = [{"selector": "th, td", "props": "padding: 0.25em 0.9em; text-align: left; vertical-align: top"}]
-    return frame.style.hide(axis="index").format(formats).set_table_styles(cells)
+    # pandas would draw a random name for the table, and two runs of a page would differ by it
+    name = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
+    return HTML(frame.style.set_uuid(name).hide(axis="index").format(formats).set_table_styles(cells).to_html())
 
 
 def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:

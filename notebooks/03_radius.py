@@ -137,7 +137,8 @@ else:
     how = "falls at every step" if falls else "does not fall at every step" if means[-1] < means[0] else "does not fall"
     lines.append(
         f"- **Ours, {family}, {scale} scale:** {describe(our_law)}. From {min(s.size for s in ours):,} to "
-        f"{max(s.size for s in ours):,} images the mean log10 radius goes from {means[0]:.3f} to {means[-1]:.3f}; it {how}."
+        f"{max(s.size for s in ours):,} images the mean log10 radius goes from {means[0]:.3f} to {means[-1]:.3f}; it {how}. "
+        f"Drawn on to 10⁸ images, far outside what was measured, the line would give a radius of {our_law.radius_at(1e8):.2g}."
     )
     steeper = "steeper" if our_law.slope < paper_law.slope else "shallower"
     lines.append(
@@ -157,8 +158,9 @@ if scale == "laptop":
     size = abc.num_parameters(ensemble.members[0]) / 1e6
     lines.append(
         f"- The levels need not agree either. Our ensembles have {ensemble.n} members where the paper's have 22 or 24: removing half of "
-        f"fewer members moves their mean further and makes radii larger. Our networks have {size:.2g} million parameters where the "
-        "paper's have about 100, and are trained for less: they hold on to single images less, which makes radii smaller."
+        f"fewer members moves their mean further, which should make radii larger. Our networks have {size:.2g} million parameters "
+        "where the paper's have about 100, and are trained for less, so that they hold on to single images less, which should make "
+        "radii smaller. Neither effect has been measured by itself here."
     )
 display(Markdown("\n".join(lines)))
 

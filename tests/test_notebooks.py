@@ -114,7 +114,7 @@ def test_a_users_slip_is_one_line_in_a_notebook(tmp_path):
 
 def test_the_book_builds_without_a_warning(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "jupyter_book.cli.main", "build", str(ROOT / "book"), "-W", "-n", "--keep-going", "--path-output", str(tmp_path)],
+        [str(Path(sys.executable).with_name("jupyter-book")), "build", str(ROOT / "book"), "-W", "-n", "--keep-going", "--path-output", str(tmp_path)],
         capture_output=True, text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
