@@ -103,7 +103,7 @@ def parse_bytes(budget: int | str) -> int:
 def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
     """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
     numbers = int(np.prod(ensemble.shape))
-    # Activations, the state and its companions in the loop, and every member's answer to the first step.
+    # Activations, the state and its companions in the loop, and some to spare for each member.
     per_trajectory = activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * (8 + ensemble.n)
     fits = memory // (jobs * per_trajectory)
     if fits < 1:
@@ -272,7 +272,7 @@ def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual,
     }
     images = images_to_show(recipe) if images is None else images
     if images is not None:
-        shown = [attributed_image(images, int(s), f) for s, f in zip(wanted[:, 0], factual)]
+        shown = _attributed_positions(images, wanted[:, 0], factual)
         files["attributed.safetensors"] = {
             "images": images.images[shown].clone(), "labels": images.labels[shown].clone(),
             "where": images.where[shown].clone(),
@@ -315,6 +315,10 @@ def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> 
     return int(mine[euclidean(images.images[mine], sample).argmin()])
 
 
+def _attributed_positions(images: TrainingSet, sources: np.ndarray, samples: torch.Tensor) -> list[int]:
+    return [attributed_image(images, int(source), sample) for source, sample in zip(sources, samples)]
+
+
 def images_to_show(recipe: Recipe) -> TrainingSet | None:
     """The recipe's training set if it is on this machine and sound: pictures of it are welcome but not needed."""
     if not available(recipe.data.family, recipe.data.split):
@@ -328,7 +332,7 @@ def images_to_show(recipe: Recipe) -> TrainingSet | None:
 
 def with_attributed_images(landscapes: Landscapes, images: TrainingSet) -> Landscapes:
     """The same landscapes with the training images that attribution points to filled in."""
-    shown = [attributed_image(images, int(s), f) for s, f in zip(landscapes.attributed_sources, landscapes.factual)]
+    shown = _attributed_positions(images, landscapes.attributed_sources, landscapes.factual)
     return dataclasses.replace(landscapes, attributed_images=images.images[shown], attributed_labels=images.labels[shown].numpy())
 
 

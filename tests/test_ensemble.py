@@ -17,14 +17,6 @@ RECIPE = get_recipe("digits_64").replace(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def build() -> Ensemble:
     members = [build_network(RECIPE.network, (1, 8, 8), seed) for seed in range(4)]
     return Ensemble(RECIPE, Codebook.draw(4, 2, SOURCES, 0), members)

@@ -11,14 +11,6 @@ PLAIN = Network((8, 16), layers_per_block=1, groups=4)
 PATCHED = Network((8, 16), layers_per_block=1, groups=4, patch=2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 

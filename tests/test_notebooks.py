@@ -72,17 +72,13 @@ def test_executed_copy_names_no_folder_of_the_machine_it_ran_on(path):
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
     """Notebook 03 on the smallest digits set, executed by papermill as a user would."""
-    folder = tmp_path_factory.mktemp("run")
-    os.environ["ABC_CACHE"] = str(folder / "cache")
-    out = folder / "03_radius_small.ipynb"
-    try:
-        papermill.execute_notebook(
-            str(ROOT / "notebooks/03_radius.ipynb"), str(out), {"dataset": "digits_64", "num_samples": 4},
-            kernel_name="python3", progress_bar=False,
-        )
-        yield out
-    finally:
-        del os.environ["ABC_CACHE"]
+    # The kernel inherits the tests' own empty cache, see conftest.
+    out = tmp_path_factory.mktemp("run") / "03_radius_small.ipynb"
+    papermill.execute_notebook(
+        str(ROOT / "notebooks/03_radius.ipynb"), str(out), {"dataset": "digits_64", "num_samples": 4},
+        kernel_name="python3", progress_bar=False,
+    )
+    return out
 
 
 def test_notebook_03_runs_small(small_run):
