@@ -135,17 +135,23 @@ def denoise(
     sampling: Sampling,
     owner: torch.Tensor | None = None,
     visit: Callable[[int, torch.Tensor], None] | None = None,
+    first: int = 0,
+    state: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """G(f, eps) of section 2.4: from exogenous noise to samples, (B, C, H, W).
 
     ``owner`` (B,) says which sample's noise each of B trajectories uses, so that many
     counterfactuals share one noise without copying it; by default trajectory i uses
     sample i. ``visit(k, x)`` is shown the states before step k, and the samples as step T.
+    Trajectories that have come to a ``state`` (B, C, H, W) before step ``first`` go on from there.
     """
     if owner is None:
         owner = torch.arange(len(noise), device=noise.initial.device)
-    x = noise.initial[owner]
-    for k, step in enumerate(sampler_steps(diffusion, sampling)):
+    steps = sampler_steps(diffusion, sampling)
+    if not 0 <= first <= len(steps) or (first > 0 and state is None):
+        raise BadValue(f"denoising cannot go on from step {first} of {len(steps)} {'without a state' if state is None else ''}".rstrip())
+    x = noise.initial[owner] if state is None else state
+    for k, step in list(enumerate(steps))[first:]:
         if visit is not None:
             visit(k, x)
         eps = predict(k, x, step.t)

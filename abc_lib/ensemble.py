@@ -108,15 +108,19 @@ class Ensemble:
         return total
 
     @torch.inference_mode()
-    def denoise(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None, visit=None) -> torch.Tensor:
+    def denoise(
+        self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None, visit=None, first: int = 0,
+        state: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Trajectories with weights ``c`` (n,) or (B, n) from exogenous noise, in the members' range.
 
         The first step is computed once a sample, not once a trajectory: there all
-        trajectories of a sample are still in the same state.
+        trajectories of a sample are still in the same state. ``owner``, ``visit``,
+        ``first`` and ``state`` are those of :func:`abc_lib.diffusion.denoise`.
         """
         if self.device.type == "cpu" and torch.get_num_threads() > 1:
             with one_thread():
-                return self.denoise(noise, c, owner, visit)
+                return self.denoise(noise, c, owner, visit, first, state)
         noise = noise.to(self.device)
         if owner is None:
             owner = torch.arange(len(noise))
@@ -134,7 +138,7 @@ class Ensemble:
                 return total
             return self.predict(x, t, c)
 
-        return denoise(predict, noise, self.recipe.diffusion, self.recipe.sampling, owner, visit)
+        return denoise(predict, noise, self.recipe.diffusion, self.recipe.sampling, owner, visit, first, state)
 
     def sample(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None) -> torch.Tensor:
         """Images in [0, 1], (B, C, H, W), on the CPU; arguments as :meth:`denoise`."""
