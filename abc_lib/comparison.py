@@ -14,12 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .datasets import to_images
-from .differential import differentiate, samples_at_once
 from .diffusion import ExogenousNoise
 from .ensemble import Ensemble
 from .errors import BadValue
-from .landscape import METRIC, block_size, parse_bytes
+from .landscape import METRIC, block_size, parse_bytes, samples_at_once
 from .metrics import euclidean
 from .recipes import digest, spec_of
 from .store import Artefact, Store, Workspace, stopwatch
@@ -83,16 +81,7 @@ def hybrid_cost(ensemble: Ensemble, tangent_steps: int) -> float:
 
 
 def _tangent_task(ensemble: Ensemble, noise: ExogenousNoise, switches: tuple[int, ...], workspace: Workspace, name: str) -> int:
-    """The samples of one block, their Jacobians, and their dual states before the steps to switch at."""
-    states = {}
-
-    def visit(k, x):
-        if k in switches and k > 0:
-            states[f"state-{k}"] = x.primal.cpu().contiguous()
-            states[f"tangents-{k}"] = x.tangents.transpose(0, 1).cpu().contiguous()
-
-    factual, jacobians = differentiate(ensemble, noise, visit)
-    workspace.save(name, {"factual": factual.contiguous(), "jacobians": jacobians.contiguous(), **states})
+    workspace.save(name, ensemble.tangents(noise, switches))
     return len(noise)
 
 
@@ -101,25 +90,17 @@ def _block_task(
     switches: tuple[int, ...], workspace: Workspace, name: str,
 ) -> int:
     c = ensemble.codebook.leave_one_out(source)
-    change = torch.from_numpy(c - 1).float()
     owner = torch.from_numpy(owner)
-
-    def carried(value: torch.Tensor, tangents: torch.Tensor) -> torch.Tensor:
-        return value[owner] + torch.einsum("bi,bichw->bchw", change, tangents[owner])
-
     factual = moving["factual"][owner]
     exact = ensemble.sample(noise, c, owner)
-    predicted = carried(moving["factual"], moving["jacobians"])
+    change = torch.from_numpy(c - 1).to(factual.dtype)
+    predicted = factual + torch.einsum("bi,bichw->bchw", change, moving["jacobians"][owner])
     columns = {
         "exact": euclidean(exact, factual), "predicted": euclidean(predicted, factual),
         "correlation": torch.from_numpy(pixel_correlations(exact - factual, predicted - factual)),
     }
     for k in switches:
-        if k == 0:
-            image = exact
-        else:
-            state = carried(moving[f"state-{k}"], moving[f"tangents-{k}"]).to(ensemble.device)
-            image = to_images(ensemble.denoise(noise, c, owner, first=k, state=state), ensemble.recipe.data).cpu()
+        image = ensemble.sample_hybrid(noise, c, owner, moving, k)
         columns |= {f"hybrid-{k}": euclidean(image, factual), f"error-{k}": euclidean(image, exact)}
     workspace.save(name, columns)
     return len(owner)

@@ -6,7 +6,6 @@ the state; the n tangents of the state ride on that evaluation (see ``duals``).
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,17 +13,14 @@ import torch
 from scipy import stats
 
 from .codes import Codebook
-from .datasets import to_images
-from .diffusion import ExogenousNoise, denoise
-from .duals import Dual, plain_attention
+from .diffusion import ExogenousNoise
 from .ensemble import Ensemble
 from .errors import BadValue, positive_int
-from .landscape import block_size, parse_bytes
+from .landscape import block_size, parse_bytes, samples_at_once
 from .metrics import euclidean, resize_matrix
-from .models import activation_bytes
 from .recipes import digest, spec_of
 from .store import Artefact, Store, Workspace, stopwatch
-from .tasks import job_count, one_thread, run_tasks
+from .tasks import job_count, run_tasks
 
 _KIND = "jacobian"
 
@@ -105,58 +101,8 @@ def _inner_products(images: torch.Tensor) -> torch.Tensor:
     return images.flatten(1) @ (gram_h @ images @ gram_w).flatten(1).T * (3 / channels)
 
 
-def _prediction(ensemble: Ensemble, x: torch.Tensor | Dual, t: int) -> Dual:
-    """(f . c)(x) at c = u and its derivatives: d(f . c)/dc_j = f_j(x) / n + sum_i J_i(x) dx/dc_j / n."""
-    times = torch.full((len(x),), t, device=x.device)
-    value, moved = 0, torch.zeros(ensemble.n, *x.shape, device=x.device, dtype=x.dtype)
-    for i, member in enumerate(ensemble.members):
-        out = member(x, times)
-        if isinstance(out, Dual):
-            moved += out.tangents
-            out = out.primal
-        moved[i] += out
-        value = value + out
-    return Dual(value / ensemble.n, moved / ensemble.n)
-
-
-@torch.inference_mode()
-def differentiate(ensemble: Ensemble, noise: ExogenousNoise, visit=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples (S, C, H, W) in [0, 1] and their Jacobians in c at c = u, (S, n, C, H, W) (2.4).
-
-    The sampler is the one that samples; only the numbers are dual. All S go side by side
-    (:func:`compute_jacobians` bounds the memory), in the precision of ``noise`` and the
-    members. ``visit(k, x)`` is shown the dual state before step k, in the members' range.
-    """
-    if ensemble.device.type == "cpu" and torch.get_num_threads() > 1:
-        with one_thread():
-            return differentiate(ensemble, noise, visit)
-    recipe = ensemble.recipe
-    with ExitStack() as stack:
-        for member in ensemble.members:
-            stack.enter_context(plain_attention(member))
-        x = denoise(lambda _, x, t: _prediction(ensemble, x, t), noise.to(ensemble.device), recipe.diffusion, recipe.sampling, visit=visit)
-        images = to_images(x, recipe.data)
-    return images.primal.cpu(), images.tangents.transpose(0, 1).cpu()
-
-
-def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
-    """How many samples are differentiated side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
-    numbers = int(np.prod(ensemble.shape))
-    # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest layer included.
-    per_sample = (ensemble.n + 1) * (activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8)
-    fits = memory // (jobs * per_sample)
-    if fits < 1:
-        raise BadValue(
-            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one Jacobian for each of {jobs} jobs "
-            f"({per_sample / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
-        )
-    # As many tangents as a block of a landscape has trajectories.
-    preferred = max(1, (256 if ensemble.device.type == "cpu" else 4096) // ensemble.n)
-    return int(min(preferred, fits))
-
-
 def _task(ensemble: Ensemble, noise: ExogenousNoise, workspace: Workspace, name: str) -> int:
-    factual, jacobians = differentiate(ensemble, noise)
+    factual, jacobians = ensemble.differentiate(noise)
     workspace.save(name, {"factual": factual.contiguous(), "jacobians": jacobians.contiguous()})
     return len(noise)
 

@@ -7,11 +7,9 @@ time in have rules of their own here; any other one goes through ``torch.func.jv
 under ``vmap``, which is correct for whatever PyTorch can differentiate forward.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -277,12 +275,6 @@ def _matmul(a, b):
     return Dual(torch.matmul(left, right), sum(moved))
 
 
-@_rule(torch.baddbmm)
-def _baddbmm(base, a, b, *, beta=1, alpha=1):
-    # attention without a mask: the base is uninitialised memory and counts zero times
-    return _mul(_matmul(a, b), alpha) if beta == 0 else NotImplemented
-
-
 @_rule(torch.Tensor.softmax, torch.softmax, F.softmax)
 def _softmax(x, dim, *arguments, **options):
     value = torch.softmax(x.primal, dim)
@@ -290,27 +282,17 @@ def _softmax(x, dim, *arguments, **options):
     return Dual(value, moved - value * moved.sum(dim % value.ndim + 1, keepdim=True))
 
 
+@_rule(F.scaled_dot_product_attention)
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options):
+    """Plain attention, softmax(Q K' / sqrt(d)) V: PyTorch cannot differentiate its fused kernels forward."""
+    if attn_mask is not None or dropout_p or is_causal or options.get("enable_gqa"):
+        return NotImplemented
+    scores = _mul(_matmul(query, key.transpose(-2, -1)), query.shape[-1] ** -0.5 if scale is None else scale)
+    return _matmul(_softmax(scores, -1), value)
+
+
 @_rule(torch.Tensor.clamp, torch.clamp)
 def _clamp(x, low=None, high=None, **options):
     """At the bounds the derivative is that of the inside, as PyTorch has it."""
     value = torch.clamp(x.primal, low, high, **options)
     return x.scaled(value, (value == x.primal).to(value))
-
-
-@contextlib.contextmanager
-def plain_attention(module: nn.Module) -> Iterator[None]:
-    """Within, diffusers' attention layers multiply matrices instead of calling a fused kernel.
-
-    PyTorch cannot differentiate its fused attention kernels forward. The numbers are
-    the same up to rounding.
-    """
-    from diffusers.models.attention_processor import Attention, AttnProcessor
-
-    before = [(layer, layer.processor) for layer in module.modules() if isinstance(layer, Attention)]
-    try:
-        for layer, _ in before:
-            layer.set_processor(AttnProcessor())
-        yield
-    finally:
-        for layer, processor in before:
-            layer.set_processor(processor)

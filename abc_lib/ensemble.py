@@ -8,6 +8,7 @@ import torch
 from .codes import Codebook
 from .datasets import to_images
 from .diffusion import ExogenousNoise, denoise
+from .duals import Dual
 from .errors import BadValue, unknown
 from .models import NoisePredictor
 from .recipes import Recipe
@@ -153,3 +154,63 @@ class Ensemble:
     def draw_noise(self, seed: int, indices) -> ExogenousNoise:
         """Exogenous noise of the right shape for this ensemble's sampler."""
         return ExogenousNoise.draw(seed, indices, self.shape, self.recipe.sampling)
+
+    def _dual_prediction(self, x: torch.Tensor | Dual, t: int) -> Dual:
+        """(f . c)(x) at c = u and its derivatives: d(f . c)/dc_j = f_j(x) / n + sum_i J_i(x) dx/dc_j / n."""
+        times = torch.full((len(x),), t, device=x.device)
+        value, moved = 0, torch.zeros(self.n, *x.shape, device=x.device, dtype=x.dtype)
+        for i, member in enumerate(self.members):
+            out = member(x, times)
+            if isinstance(out, Dual):
+                moved += out.tangents
+                out = out.primal
+            moved[i] += out
+            value = value + out
+        return Dual(value / self.n, moved / self.n)
+
+    @torch.inference_mode()
+    def differentiate(self, noise: ExogenousNoise, visit=None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Samples (S, C, H, W) in [0, 1] and their Jacobians in c at c = u, (S, n, C, H, W), on the CPU (2.4).
+
+        Forward-mode differentiation through the whole sampler: at each step a member is
+        evaluated once on the states, and the n tangents ride on that evaluation. The
+        sampler is the one that samples; only its numbers are dual. All S go side by side,
+        in the precision of ``noise`` and the members. ``visit(k, x)`` is shown the dual
+        states before step k, in the members' range.
+        """
+        if self.device.type == "cpu" and torch.get_num_threads() > 1:
+            with one_thread():
+                return self.differentiate(noise, visit)
+        x = denoise(lambda _, x, t: self._dual_prediction(x, t), noise.to(self.device), self.recipe.diffusion,
+                    self.recipe.sampling, visit=visit)
+        images = to_images(x, self.recipe.data)
+        return images.primal.cpu(), images.tangents.transpose(0, 1).cpu()
+
+    def tangents(self, noise: ExogenousNoise, steps) -> dict[str, torch.Tensor]:
+        """What hybrid counterfactuals start from: :meth:`differentiate` with the dual states on the way.
+
+        ``factual`` (S, C, H, W) and ``jacobians`` (S, n, C, H, W) as there; for each k > 0 of
+        ``steps``, ``state-k`` and ``tangents-k`` of the same shapes, in the members' range:
+        where the samples are before step k, and how that changes with c.
+        """
+        found = {}
+
+        def visit(k, x):
+            if k in steps and k > 0:
+                found[f"state-{k}"] = x.primal.cpu().contiguous()
+                found[f"tangents-{k}"] = x.tangents.transpose(0, 1).cpu().contiguous()
+
+        factual, jacobians = self.differentiate(noise, visit)
+        return found | {"factual": factual.contiguous(), "jacobians": jacobians.contiguous()}
+
+    def sample_hybrid(self, noise: ExogenousNoise, c, owner: torch.Tensor, moving: dict[str, torch.Tensor], k: int) -> torch.Tensor:
+        """Images as :meth:`sample`, but carried through the first ``k`` steps by tangents (``moving``, of :meth:`tangents`).
+
+        Early on, all trajectories of a sample lie close together, and where weights c take
+        them is nearly linear in c. From step k on they are denoised exactly.
+        """
+        if k == 0:
+            return self.sample(noise, c, owner)
+        change = self.weights(c, len(owner)).cpu() - 1
+        state = moving[f"state-{k}"][owner] + torch.einsum("bi,bichw->bchw", change, moving[f"tangents-{k}"][owner])
+        return to_images(self.denoise(noise, c, owner, first=k, state=state.to(self.device)), self.recipe.data).cpu()

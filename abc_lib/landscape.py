@@ -55,6 +55,8 @@ class Landscapes:
     attributed_images: torch.Tensor | None
     attributed_labels: np.ndarray | None
     artefacts: list[Artefact] = field(default_factory=list)
+    tangent_steps: int = 0
+    """0 for exact landscapes; else the steps that tangents carried the counterfactuals through"""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -116,8 +118,29 @@ def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
     return int(min(preferred, fits))
 
 
-def _factual_task(ensemble: Ensemble, noise: ExogenousNoise, workspace: Workspace, name: str) -> int:
-    workspace.save(name, {"factual": ensemble.sample(noise).contiguous()})
+def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
+    """How many samples are differentiated side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
+    numbers = int(np.prod(ensemble.shape))
+    # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest layer included.
+    per_sample = (ensemble.n + 1) * (activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8)
+    fits = memory // (jobs * per_sample)
+    if fits < 1:
+        raise BadValue(
+            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one Jacobian for each of {jobs} jobs "
+            f"({per_sample / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+        )
+    # As many tangents as a block of a landscape has trajectories.
+    preferred = max(1, (256 if ensemble.device.type == "cpu" else 4096) // ensemble.n)
+    return int(min(preferred, fits))
+
+
+def _factual_task(ensemble: Ensemble, noise: ExogenousNoise, tangent_steps: int, workspace: Workspace, name: str) -> int:
+    if tangent_steps:
+        pieces = ensemble.tangents(noise, (tangent_steps,))
+        del pieces["jacobians"]
+    else:
+        pieces = {"factual": ensemble.sample(noise).contiguous()}
+    workspace.save(name, pieces)
     return len(noise)
 
 
@@ -127,12 +150,12 @@ def _farthest_first(distances: np.ndarray) -> np.ndarray:
 
 
 def _block_task(
-    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, owner: np.ndarray, source: np.ndarray,
-    keep: int, chosen: tuple[int, ...], everything: bool, workspace: Workspace, name: str,
+    ensemble: Ensemble, noise: ExogenousNoise, moving: dict[str, torch.Tensor], tangent_steps: int, owner: np.ndarray,
+    source: np.ndarray, keep: int, chosen: tuple[int, ...], everything: bool, workspace: Workspace, name: str,
 ) -> int:
     """One block: counterfactuals of ``noise[owner]`` without ``source``, saved as a piece."""
-    images = ensemble.sample(noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner))
-    distances = euclidean(images, factual[owner]).numpy()
+    images = ensemble.sample_hybrid(noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner), moving, tangent_steps)
+    distances = euclidean(images, moving["factual"][owner]).numpy()
     if everything:
         kept = np.arange(len(owner))
     else:
@@ -148,8 +171,12 @@ def _block_task(
     return len(owner)
 
 
-def _spec(ensemble: Ensemble, seed: int, indices: list[int], keep: int, chosen: tuple[int, ...], everything: bool) -> dict:
-    return {
+def _spec(
+    ensemble: Ensemble, seed: int, indices: list[int], keep: int, chosen: tuple[int, ...], everything: bool, tangent_steps: int = 0,
+) -> dict:
+    # exact landscapes are named as they were before there were others
+    hybrid = {"tangent_steps": tangent_steps} if tangent_steps else {}
+    return hybrid | {
         "recipe": ensemble.recipe.label, "ensemble": ensemble.identity, "sampling": spec_of(ensemble.recipe.sampling),
         "seed": seed, "indices": indices, "metric": METRIC, "keep": keep, "chosen": list(chosen), "everything": everything,
     }
@@ -167,6 +194,7 @@ def compute_landscapes(
     n_jobs: int | None = None,
     progress: bool = True,
     images: TrainingSet | None = None,
+    tangent_steps: int = 0,
 ) -> Artefact:
     """Computes the landscapes of some samples and writes them to the cache; a stopped run goes on where it was.
 
@@ -175,8 +203,15 @@ def compute_landscapes(
     for all. ``memory`` bounds what all jobs together hold of activations and
     states, whatever N is. ``images`` is the training set that attributed images are shown from,
     by default the recipe's if it is on this machine.
+
+    With ``tangent_steps`` k > 0 the landscapes are hybrid: tangents carry all
+    counterfactuals through the first k steps, and only the rest is computed for each.
+    That saves about k / T of the work and is not exact: see the chapter on differential
+    ablation for the error that was measured.
     """
     store = store or Store()
+    if isinstance(tangent_steps, bool) or not 0 <= tangent_steps <= ensemble.recipe.sampling.steps:
+        raise BadValue(f"tangents can be carried through 0 to {ensemble.recipe.sampling.steps} steps, not {tangent_steps}")
     indices = [int(i) for i in indices]
     if len(set(indices)) != len(indices) or any(i < 0 for i in indices):
         raise BadValue("sample indices must be different whole numbers from 0 on")
@@ -188,7 +223,7 @@ def compute_landscapes(
     if chosen and not (0 <= chosen[0] and chosen[-1] < book.num_sources):
         raise BadValue(f"chosen sources must be in 0..{book.num_sources - 1}")
     keep = min(keep, book.num_sources)
-    spec, label = _spec(ensemble, seed, indices, keep, chosen, all_images), ensemble.recipe.label
+    spec, label = _spec(ensemble, seed, indices, keep, chosen, all_images, tangent_steps), ensemble.recipe.label
     with store.lock(_KIND, label, spec):
         done = Store(store.cache, None).find(_KIND, label, spec)
         if done is None:
@@ -208,14 +243,19 @@ def _compute(ensemble, indices, seed, store, spec, workspace, memory, n_jobs, pr
 
     # Work already done is found by its name, which has the size of its block: blocks of
     # another size, from a run with another budget, are not mixed with these.
-    samples = [(start, f"factual-{size}-{start:06d}") for start in range(0, len(indices), size)]
+    tangent_steps = spec.get("tangent_steps", 0)
+    jobs = job_count(n_jobs, device)
+    width = min(samples_at_once(ensemble, memory, jobs), -(-len(indices) // jobs)) if tangent_steps else size
+    samples = [(start, f"factual-{width}-{start:06d}") for start in range(0, len(indices), width)]
     todo = [(start, name) for start, name in samples if not workspace.has(name)]
-    tasks = ((ensemble, noise[range(start, min(start + size, len(indices)))], workspace, name) for start, name in todo)
+    tasks = ((ensemble, noise[range(start, min(start + width, len(indices)))], tangent_steps, workspace, name) for start, name in todo)
     if todo:
         for _ in run_tasks(_factual_task, tasks, len(todo), total=len(todo), description=f"samples of {recipe.label}",
                            unit="block", **common):
             pass
-    factual = torch.cat([workspace.load(name)["factual"] for _, name in samples])
+    pieces = [workspace.load(name) for _, name in samples]
+    moving = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+    factual = moving["factual"]
 
     starts = list(range(0, len(indices) * N, size))
     names = [f"block-{size}-{start:09d}" for start in starts]
@@ -227,7 +267,7 @@ def _compute(ensemble, indices, seed, store, spec, workspace, memory, n_jobs, pr
 
     def task(owner, source, name):
         mine, local = np.unique(owner, return_inverse=True)
-        return (ensemble, noise[mine], factual[mine], local, source,
+        return (ensemble, noise[mine], {key: value[mine] for key, value in moving.items()}, tangent_steps, local, source,
                 spec["keep"], tuple(spec["chosen"]), spec["everything"], workspace, name)
 
     if todo:
@@ -347,7 +387,7 @@ def read_landscapes(artefact: Artefact) -> Landscapes:
     return Landscapes(
         name, scale, spec["seed"], np.array(spec["indices"]), found["factual"],
         table["distance"].to_numpy().reshape(-1, N), found["kept_sources"].numpy(), found["kept"],
-        shown and shown["images"], shown and shown["labels"].numpy(), [artefact],
+        shown and shown["images"], shown and shown["labels"].numpy(), [artefact], spec.get("tangent_steps", 0),
     )
 
 
@@ -365,6 +405,7 @@ def _select(landscapes: Landscapes, rows: list[int]) -> Landscapes:
         landscapes.name, landscapes.scale, landscapes.seed, landscapes.indices[rows], landscapes.factual[rows],
         landscapes.distances[rows], landscapes.kept_sources[rows], landscapes.kept_images[rows],
         pick(landscapes.attributed_images), pick(landscapes.attributed_labels), landscapes.artefacts,
+        landscapes.tangent_steps,
     )
 
 
@@ -392,6 +433,7 @@ def _join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
         torch.cat([p.attributed_images for p in parts]) if shown else None,
         np.concatenate([p.attributed_labels for p in parts]) if shown else None,
         [a for p in parts for a in p.artefacts],
+        parts[0].tangent_steps,
     )
     position = {int(index): row for row, index in enumerate(joined.indices)}
     return _select(joined, [position[i] for i in indices])
@@ -399,11 +441,12 @@ def _join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
 
 def find_landscapes(
     ensemble: Ensemble, seed: int = 0, store: Store | None = None, keep: int = 1, recompute: bool = False,
-    chosen: Iterable[int] = (), all_images: bool = False,
+    chosen: Iterable[int] = (), all_images: bool = False, tangent_steps: int = 0,
 ) -> Landscapes | None:
     """All landscapes of this very ensemble under ``seed`` that are published or in the cache, or None.
 
-    Only those count that kept at least the images asked for; ``recompute`` passes over published ones.
+    Only those count that kept at least the images asked for, and exact ones are never mixed with
+    hybrid ones; ``recompute`` passes over published ones.
     """
     store = store or Store()
     if recompute:
@@ -414,7 +457,7 @@ def find_landscapes(
         artefact for artefact in store.find_all(_KIND, ensemble.recipe.label)
         if all(artefact.spec[key] == like[key] for key in ("ensemble", "sampling", "seed", "metric"))
         and artefact.spec["keep"] >= keep and set(chosen) <= set(artefact.spec["chosen"])
-        and artefact.spec["everything"] >= all_images
+        and artefact.spec["everything"] >= all_images and artefact.spec.get("tangent_steps", 0) == tangent_steps
     ]
     return merge_landscapes(alike)
 
@@ -432,7 +475,7 @@ def merge_landscapes(artefacts: list[Artefact]) -> Landscapes | None:
 
 def get_landscapes(
     ensemble: Ensemble, num_samples: int, seed: int = 0, store: Store | None = None, recompute: bool = False, keep: int = 8,
-    chosen: Iterable[int] = (), all_images: bool = False, **options,
+    chosen: Iterable[int] = (), all_images: bool = False, tangent_steps: int = 0, **options,
 ) -> Landscapes:
     """The landscapes of samples 0 .. num_samples - 1: published or cached ones first, the missing ones computed.
 
@@ -441,12 +484,13 @@ def get_landscapes(
     positive_int("num_samples", num_samples)
     store = store or Store()
     chosen = tuple(chosen)
-    found = find_landscapes(ensemble, seed, store, keep, recompute, chosen, all_images)
+    found = find_landscapes(ensemble, seed, store, keep, recompute, chosen, all_images, tangent_steps)
     have = set() if found is None else set(found.indices.tolist())
     missing = [i for i in range(num_samples) if i not in have]
     parts = [] if found is None else [found]
     if missing:
-        parts.append(read_landscapes(compute_landscapes(ensemble, missing, seed, store, keep, chosen, all_images, **options)))
+        parts.append(read_landscapes(compute_landscapes(ensemble, missing, seed, store, keep, chosen, all_images,
+                                                        tangent_steps=tangent_steps, **options)))
     return _join(parts, list(range(num_samples)))
 
 
@@ -474,12 +518,14 @@ class Check:
 
 
 def regenerate(ensemble: Ensemble, landscapes: Landscapes, rows: Iterable[int]) -> list[Check]:
-    """Samples some factuals and their farthest counterfactuals again, from noise, and measures their distance."""
+    """Samples some factuals and their farthest counterfactuals again, in the way of the landscapes, and measures their distance."""
     rows = list(rows)
     noise = ensemble.draw_noise(landscapes.seed, landscapes.indices[rows])
     sources = landscapes.attributed_sources[rows]
-    factual = ensemble.sample(noise)
-    counterfactual = ensemble.sample(noise, ensemble.codebook.leave_one_out(sources))
+    k = landscapes.tangent_steps
+    moving = ensemble.tangents(noise, (k,)) if k else {"factual": ensemble.sample(noise)}
+    factual = moving["factual"]
+    counterfactual = ensemble.sample_hybrid(noise, ensemble.codebook.leave_one_out(sources), torch.arange(len(rows)), moving, k)
     now = euclidean(factual, counterfactual).tolist()
     stored = landscapes.radii[rows].tolist()
     return [Check(int(landscapes.indices[r]), int(s), a, b) for r, s, a, b in zip(rows, sources, stored, now)]

@@ -102,7 +102,8 @@ def stored_landscapes(dataset: str, scale: str = "laptop", store: Store | None =
     for artefact in store.find_all("landscape", recipe.label):
         # A variant of a recipe has its name but is another one; so is another way to sample.
         same = artefact.spec["ensemble"] == packed.info["identity"] if packed else artefact.info.get("model") == model
-        if same and artefact.spec["sampling"] == sampling:
+        exact = "tangent_steps" not in artefact.spec
+        if same and exact and artefact.spec["sampling"] == sampling:
             groups.setdefault((artefact.spec["ensemble"], artefact.spec["seed"]), []).append(artefact)
     if not groups:
         return None

@@ -44,6 +44,17 @@ def conda() -> dict[str, SpecifierSet]:
     return {canonicalize_name(r.name): r.specifier for r in listed}
 
 
+def extras() -> dict[str, SpecifierSet]:
+    listed = [Requirement(line) for group in pyproject()["optional-dependencies"].values() for line in group]
+    return {canonicalize_name(r.name): r.specifier for r in listed}
+
+
+def conda_extras() -> dict[str, SpecifierSet]:
+    """What environment.yml lists behind a comment sign, for who wants it."""
+    listed = [Requirement(line) for line in re.findall(r"^ *# - (.+)$", read("environment.yml"), re.M)]
+    return {canonicalize_name(r.name): r.specifier for r in listed}
+
+
 def pins() -> dict[str, str]:
     found = {}
     for line in read("constraints.txt").splitlines():
@@ -115,15 +126,21 @@ def test_conda_has_the_same_python_and_installs_the_library():
     assert last == {"pip": ["-e ."]}
 
 
+def test_conda_names_the_same_extras_as_a_comment():
+    assert conda_extras() == extras()
+    assert not set(extras()) & set(dependencies())
+
+
 def test_every_dependency_has_a_lower_bound():
-    unbounded = [n for n, b in dependencies().items() if not any(s.operator == ">=" for s in b)]
+    unbounded = [n for n, b in {**dependencies(), **extras()}.items() if not any(s.operator == ">=" for s in b)]
     assert unbounded == []
 
 
 def test_every_dependency_is_pinned_within_its_bounds():
     pinned = pins()
-    assert sorted(set(dependencies()) - set(pinned)) == []
-    outside = {n: pinned[n] for n, bounds in dependencies().items() if pinned[n] not in bounds}
+    wanted = {**dependencies(), **extras()}
+    assert sorted(set(wanted) - set(pinned)) == []
+    outside = {n: pinned[n] for n, bounds in wanted.items() if pinned[n] not in bounds}
     assert outside == {}
 
 
