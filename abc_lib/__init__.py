@@ -1,7 +1,8 @@
 """Ablation based counterfactuals of diffusion ensembles, exactly and on your own machine.
 
 The names below are what notebooks use, in the order that data flows: recipe, images
-and sources, code, members, ensemble, sample, landscape, radius, figure.
+and sources, code, members, ensemble, sample, landscape, differential ablation,
+attribution, radius, figure.
 """
 
 from .errors import (
@@ -22,11 +23,51 @@ from .diffusion import ExogenousNoise, denoise, sampler_steps
 from .store import Artefact, Store
 from .tasks import one_thread
 from .ensemble import Ensemble, resolve_device
-from .training import draw_codebook, get_ensemble, train_ensemble
-from .metrics import euclidean
-from .landscape import Landscapes, compute_landscapes, counterfactuals, get_landscapes, read_all_images, regenerate
+from .training import draw_codebook, find_ensemble, get_ensemble, train_ensemble
+from .metrics import euclidean, get_metric, metric_names, metrics_at_hand
+from .landscape import Landscapes, attributed_image, compute_landscapes, counterfactuals, get_landscapes, metric_radii, read_all_images, regenerate
+from .differential import (
+    Jacobians,
+    Screened,
+    compute_jacobians,
+    get_jacobians,
+    rank_correlations,
+    screened_radius,
+    screening_bounds,
+    screening_sizes,
+)
+from .comparison import Comparison, compare_counterfactuals, hybrid_cost, pixel_correlations
+from .attribution import (
+    FalseAttribution,
+    Intersections,
+    counterfactual_distance_ranks,
+    false_attribution_rates,
+    intersection_chance,
+    intersections,
+    top_counterfactual,
+    top_k_intersections,
+    top_visual,
+    visual_distances,
+    visual_similarity_ranks,
+)
 from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
-from .runs import Run, all_statuses, family_radii, landscapes_origin, run, status, stored_landscapes, summarise_all
+from .runs import (
+    Predictions,
+    Run,
+    all_statuses,
+    comparisons_origin,
+    family_radii,
+    jacobians_origin,
+    landscapes_origin,
+    predictions,
+    run,
+    status,
+    stored_comparisons,
+    stored_jacobians,
+    stored_landscapes,
+    stored_predictions,
+    summarise_all,
+)
 from . import figures
 
 __all__ = [
@@ -58,15 +99,44 @@ __all__ = [
     "Ensemble",
     "resolve_device",
     "draw_codebook",
+    "find_ensemble",
     "get_ensemble",
     "train_ensemble",
     "euclidean",
+    "get_metric",
+    "metric_names",
+    "metrics_at_hand",
     "Landscapes",
+    "attributed_image",
     "compute_landscapes",
     "counterfactuals",
     "get_landscapes",
+    "metric_radii",
     "read_all_images",
     "regenerate",
+    "Jacobians",
+    "Screened",
+    "compute_jacobians",
+    "get_jacobians",
+    "rank_correlations",
+    "screened_radius",
+    "screening_bounds",
+    "screening_sizes",
+    "Comparison",
+    "compare_counterfactuals",
+    "hybrid_cost",
+    "pixel_correlations",
+    "FalseAttribution",
+    "Intersections",
+    "counterfactual_distance_ranks",
+    "false_attribution_rates",
+    "intersection_chance",
+    "intersections",
+    "top_counterfactual",
+    "top_k_intersections",
+    "top_visual",
+    "visual_distances",
+    "visual_similarity_ranks",
     "Law",
     "LogRadius",
     "counterfactual_radius",
@@ -74,13 +144,20 @@ __all__ = [
     "paper_radii",
     "paper_summaries",
     "summarise",
+    "Predictions",
     "Run",
     "all_statuses",
+    "comparisons_origin",
     "family_radii",
+    "jacobians_origin",
     "landscapes_origin",
+    "predictions",
     "run",
     "status",
+    "stored_comparisons",
+    "stored_jacobians",
     "stored_landscapes",
+    "stored_predictions",
     "summarise_all",
     "figures",
 ]

@@ -3,12 +3,18 @@
 import argparse
 import sys
 
+from .comparison import compare_counterfactuals
+from .differential import compute_jacobians
 from .errors import AbcError
 from .landscape import compute_landscapes
 from .recipes import SCALES, get_recipe, require_available
 from .runs import all_statuses
 from .store import Store
 from .training import get_ensemble, pack_ensemble, train_ensemble
+
+
+SWITCHES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50)
+"""numbers of tangent steps that published comparisons try, of the samplers' 50"""
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -28,6 +34,17 @@ def _publish(arguments: argparse.Namespace) -> None:
             ensemble = get_ensemble(recipe, store, arguments.device)
             landscapes = compute_landscapes(ensemble, range(arguments.samples), arguments.seed, store)
             print(f"{recipe.label}: {store.copy(landscapes, 'landscape').path}")
+        if arguments.jacobians:
+            ensemble = get_ensemble(recipe, store, arguments.device)
+            jacobians = compute_jacobians(ensemble, range(arguments.jacobians), arguments.seed, store)
+            print(f"{recipe.label}: {store.copy(jacobians, 'jacobian').path}")
+        # The first samples with switches, the rest without: hybrids cost several times what a landscape costs.
+        hybrids = min(arguments.hybrids, arguments.compare)
+        for indices, switches in ((range(hybrids), SWITCHES), (range(hybrids, arguments.compare), ())):
+            if len(indices):
+                ensemble = get_ensemble(recipe, store, arguments.device)
+                comparison = compare_counterfactuals(ensemble, indices, None, switches, arguments.seed, store)
+                print(f"{recipe.label}: {store.copy(comparison.artefact, 'comparison').path}")
 
 
 def main() -> int:
@@ -40,6 +57,9 @@ def main() -> int:
     publish = commands.add_parser("publish", help="train ensembles, compute landscapes, put both into data/published")
     publish.add_argument("names", nargs="+")
     publish.add_argument("--samples", type=int, default=24, help="samples with full landscapes (0: the ensemble only)")
+    publish.add_argument("--jacobians", type=int, default=0, help="samples with a Jacobian")
+    publish.add_argument("--compare", type=int, default=0, help="samples whose counterfactuals are compared with the predicted ones")
+    publish.add_argument("--hybrids", type=int, default=0, help="how many of those are computed as hybrids as well")
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--device", default="auto")
     publish.set_defaults(run=_publish)

@@ -6,6 +6,7 @@ j = 0 is the exact counterfactual, j = T the differential prediction. The steps 
 are left are the only ones that cost something for every source.
 """
 
+import dataclasses
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -55,6 +56,13 @@ class Comparison:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def only(self, rows: list[int]) -> "Comparison":
+        """Those of some samples, by row."""
+        return dataclasses.replace(
+            self, indices=self.indices[rows], exact=self.exact[rows], predicted=self.predicted[rows],
+            pixel_correlations=self.pixel_correlations[rows], hybrid=self.hybrid[:, rows], errors=self.errors[:, rows],
+        )
 
 
 def pixel_correlations(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
@@ -168,12 +176,13 @@ def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Arte
         for _ in run_tasks(_tangent_task, tasks, len(todo), total=len(todo), description=f"Jacobians of {recipe.label}", unit="block", **common):
             pass
 
-    # Blocks do not cross the samples of one piece of tangents, so that a task carries one piece at most.
+    # Blocks do not cross the samples of one piece of tangents, so that a task carries one piece at most;
+    # which samples those are depends on both sizes, and so does a block's name.
     width = block_size(ensemble, memory, jobs)
     blocks = []
     for start, piece in samples:
         total = min(size, len(indices) - start) * len(sources)
-        blocks += [(start, piece, first, min(first + width, total), f"block-{width}-{start:06d}-{first:09d}") for first in range(0, total, width)]
+        blocks += [(start, piece, first, min(first + width, total), f"block-{size}-{width}-{start:06d}-{first:09d}") for first in range(0, total, width)]
     todo = [block for block in blocks if not workspace.has(block[4])]
 
     def task(start, piece, first, last, name):
@@ -207,17 +216,10 @@ def read_comparison(artefact: Artefact) -> Comparison:
     frame = pd.read_parquet(io.BytesIO(artefact.read("comparison.parquet")))
     rows = len(spec["indices"])
     column = lambda key: frame[key].to_numpy(dtype=float).reshape(rows, -1)  # noqa: E731
-    stack = lambda kind: np.array([column(f"{kind}-{k}") for k in spec["switches"]]).reshape(len(spec["switches"]), rows, -1)  # noqa: E731
+    shape = (len(spec["switches"]), rows, len(frame) // rows)
+    stack = lambda kind: np.array([column(f"{kind}-{k}") for k in spec["switches"]], dtype=float).reshape(shape)  # noqa: E731
     return Comparison(
         name, scale, spec["seed"], np.array(spec["indices"]), frame["source"].to_numpy().reshape(rows, -1)[0], column("exact"),
         column("predicted"), column("correlation"), np.array(spec["switches"], dtype=int), stack("hybrid"), stack("error"),
         np.array(artefact.info["costs"], dtype=float), artefact,
     )
-
-
-def find_comparisons(ensemble: Ensemble, seed: int = 0, store: Store | None = None) -> list[Comparison]:
-    """Every comparison of this very ensemble under ``seed`` that is published or in the cache, published ones first."""
-    store, label = store or Store(), ensemble.recipe.label
-    sampling = spec_of(ensemble.recipe.sampling)
-    return [read_comparison(a) for a in store.find_all(_KIND, label)
-            if (a.spec["ensemble"], a.spec["sampling"], a.spec["seed"]) == (ensemble.identity, sampling, seed)]

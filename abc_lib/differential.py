@@ -52,6 +52,7 @@ class Jacobians:
 
     def only(self, indices: Iterable[int]) -> "Jacobians":
         """Those of some samples, by number, in that order."""
+        indices = list(indices)
         position = {int(index): row for row, index in enumerate(self.indices)}
         missing = [int(i) for i in indices if int(i) not in position]
         if missing:
@@ -77,6 +78,8 @@ class Jacobians:
         """
         change = self._checked(c) - 1
         inner = np.stack([_inner_products(each).numpy() for each in self.jacobians])
+        if not np.isfinite(inner).all():
+            raise BadValue(f"a Jacobian of {self.name} has values that are not finite; a distance from it means nothing")
         squared = np.einsum("ki,sik->sk", change, inner @ change.T, optimize=True)
         return np.sqrt(np.maximum(squared, 0))
 
@@ -160,7 +163,8 @@ def read_jacobians(artefact: Artefact) -> Jacobians:
     return Jacobians(name, scale, artefact.spec["seed"], np.array(artefact.spec["indices"]), found["factual"], found["jacobians"], [artefact])
 
 
-def _merge(artefacts: list[Artefact]) -> Jacobians | None:
+def merge_jacobians(artefacts: list[Artefact]) -> Jacobians | None:
+    """The samples of several artefacts of one ensemble and seed, each once, by index; None if there are none."""
     parts, seen = [], set()
     for artefact in artefacts:
         fresh = [i for i in artefact.spec["indices"] if i not in seen]
@@ -184,7 +188,7 @@ def find_jacobians(ensemble: Ensemble, seed: int = 0, store: Store | None = None
     if recompute:
         store = Store(store.cache, None)
     like = _spec(ensemble, seed, [])
-    return _merge([a for a in store.find_all(_KIND, ensemble.recipe.label)
+    return merge_jacobians([a for a in store.find_all(_KIND, ensemble.recipe.label)
                    if all(a.spec[key] == like[key] for key in ("ensemble", "sampling", "seed"))])
 
 
@@ -199,11 +203,11 @@ def get_jacobians(
     indices = [int(i) for i in indices]
     found = find_jacobians(ensemble, seed, store, recompute)
     have = set() if found is None else set(found.indices.tolist())
-    missing = [i for i in indices if i not in have]
+    missing = [i for i in dict.fromkeys(indices) if i not in have]
     artefacts = [] if found is None else list(found.artefacts)
     if missing or not indices:
         artefacts.append(compute_jacobians(ensemble, missing, seed, store, **options))
-    return _merge(artefacts).only(indices)
+    return merge_jacobians(artefacts).only(indices)
 
 
 def rank_correlations(predicted: np.ndarray, exact: np.ndarray) -> np.ndarray:

@@ -137,21 +137,26 @@ def denoise(
     visit: Callable[[int, torch.Tensor], None] | None = None,
     first: int = 0,
     state: torch.Tensor | None = None,
+    last: int | None = None,
 ) -> torch.Tensor:
     """G(f, eps) of section 2.4: from exogenous noise to samples, (B, C, H, W).
 
     ``owner`` (B,) says which sample's noise each of B trajectories uses, so that many
     counterfactuals share one noise without copying it; by default trajectory i uses
     sample i. ``visit(k, x)`` is shown the states before step k, and the samples as step T.
-    Trajectories that have come to a ``state`` (B, C, H, W) before step ``first`` go on from there.
+    Trajectories that have come to a ``state`` (B, C, H, W) before step ``first`` go on from there;
+    with ``last`` they stop before that step.
     """
     if owner is None:
         owner = torch.arange(len(noise), device=noise.initial.device)
     steps = sampler_steps(diffusion, sampling)
     if not 0 <= first <= len(steps) or (first > 0 and state is None):
         raise BadValue(f"denoising cannot go on from step {first} of {len(steps)} {'without a state' if state is None else ''}".rstrip())
+    last = len(steps) if last is None else last
+    if not first <= last <= len(steps):
+        raise BadValue(f"denoising from step {first} of {len(steps)} cannot stop before step {last}")
     x = noise.initial[owner] if state is None else state
-    for k, step in list(enumerate(steps))[first:]:
+    for k, step in list(enumerate(steps))[first:last]:
         if visit is not None:
             visit(k, x)
         eps = predict(k, x, step.t)
@@ -162,5 +167,5 @@ def denoise(
         if step.to_noise:
             x = x + step.to_noise * noise.steps[k][owner]
     if visit is not None:
-        visit(sampling.steps, x)
+        visit(last, x)
     return x

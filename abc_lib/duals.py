@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
@@ -42,7 +43,11 @@ class Dual:
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
+        if name.endswith("_"):
+            raise TypeError(f"a dual number is a value and cannot be changed in place; use {name.rstrip('_')} instead of {name}")
         found = getattr(self.primal, name)
+        if isinstance(found, torch.Tensor):  # .T, .mT and the like are operations too
+            return _by_jvp(getattr, (self, name), {})
         if not callable(found):
             return found
         function = getattr(torch.Tensor, name)
@@ -61,7 +66,10 @@ def _operator(name: str) -> None:
     setattr(Dual, name, lambda *arguments: _apply(function, arguments, {}))
 
 
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "pow", "matmul", "getitem"):
+for _name in (
+    "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "abs", "pow", "rpow", "matmul", "getitem",
+    "lt", "le", "gt", "ge", "eq", "ne",
+):
     _operator(f"__{_name}__")
 
 _RULES: dict[Callable, Callable] = {}
@@ -86,7 +94,7 @@ def _apply(function: Callable, arguments: tuple, options: dict):
 
 
 def _by_jvp(function: Callable, arguments: tuple, options: dict):
-    """Any operation: its primal once, its tangents by ``jvp`` under ``vmap``."""
+    """Any operation, its tangents by ``jvp`` under ``vmap``; of several results those that are whole numbers stay plain."""
     flat, structure = tree_flatten((arguments, options))
     duals = [k for k, value in enumerate(flat) if isinstance(value, Dual)]
 
@@ -99,15 +107,23 @@ def _by_jvp(function: Callable, arguments: tuple, options: dict):
 
     primals = tuple(flat[k].primal for k in duals)
 
-    def along(*directions: torch.Tensor):
-        return torch.func.jvp(plain, primals, directions)
-
     value = plain(*primals)
     values, shape = tree_flatten(value)
-    if not all(isinstance(each, torch.Tensor) and each.is_floating_point() for each in values):
+    smooth = [k for k, each in enumerate(values) if isinstance(each, torch.Tensor) and each.is_floating_point()]
+    if not smooth:
         return value  # a size, a type, an index: nothing to differentiate
-    _, moved = torch.func.vmap(along, out_dims=(None, 0))(*(flat[k].tangents for k in duals))
-    return tree_unflatten([Dual(a, b) for a, b in zip(values, tree_flatten(moved)[0])], shape)
+
+    def along(*directions: torch.Tensor):
+        return torch.func.jvp(lambda *each: [tree_flatten(plain(*each))[0][k] for k in smooth], primals, directions)[1]
+
+    for k, moved in zip(smooth, torch.func.vmap(along)(*(flat[k].tangents for k in duals))):
+        values[k] = Dual(values[k], moved)
+    return tree_unflatten(values, shape)
+
+
+def _only_first(*arguments) -> bool:
+    """Whether the first of an operation's arguments, and no other one, is dual."""
+    return [isinstance(each, Dual) for each in arguments] == [True] + [False] * (len(arguments) - 1)
 
 
 def _together(function: Callable[[torch.Tensor], torch.Tensor], tangents: torch.Tensor) -> torch.Tensor:
@@ -117,7 +133,7 @@ def _together(function: Callable[[torch.Tensor], torch.Tensor], tangents: torch.
 
 @_rule(torch.conv2d, F.conv2d)
 def _conv2d(x, weight, bias=None, *rest, **options):
-    if not isinstance(x, Dual) or isinstance(weight, Dual):
+    if not _only_first(x, weight, bias) or x.primal.ndim != 4:
         return NotImplemented
     linear = lambda v: torch.conv2d(v, weight, None, *rest, **options)  # noqa: E731
     return Dual(torch.conv2d(x.primal, weight, bias, *rest, **options), _together(linear, x.tangents))
@@ -125,7 +141,7 @@ def _conv2d(x, weight, bias=None, *rest, **options):
 
 @_rule(F.linear)
 def _linear(x, weight, bias=None):
-    if not isinstance(x, Dual) or isinstance(weight, Dual):
+    if not _only_first(x, weight, bias):
         return NotImplemented
     return Dual(F.linear(x.primal, weight, bias), F.linear(x.tangents, weight))
 
@@ -133,6 +149,8 @@ def _linear(x, weight, bias=None):
 @_rule(F.group_norm)
 def _group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     """With xhat the normalised input, d xhat = (dx - mean(dx) - xhat mean(xhat dx)) / sd."""
+    if not _only_first(x, weight, bias):
+        return NotImplemented
     batch, channels = x.primal.shape[:2]
     n = len(x.tangents)
     grouped = x.primal.reshape(batch * num_groups, -1)
@@ -166,7 +184,9 @@ def _dropout(x, p=0.5, training=True, inplace=False):
 
 
 @_rule(torch.Tensor.__add__, torch.Tensor.__radd__, torch.Tensor.add, torch.add)
-def _add(a, b):
+def _add(a, b, **options):
+    if options:
+        return NotImplemented
     if isinstance(a, Dual) and isinstance(b, Dual):
         if a.primal.shape != b.primal.shape:
             return NotImplemented
@@ -178,8 +198,8 @@ def _add(a, b):
 
 
 @_rule(torch.Tensor.__sub__, torch.Tensor.sub, torch.sub)
-def _sub(a, b):
-    return _add(a, b * -1)
+def _sub(a, b, **options):
+    return NotImplemented if options else _add(a, b * -1)
 
 
 @_rule(torch.Tensor.__rsub__)
@@ -188,17 +208,20 @@ def _rsub(a, b):
 
 
 @_rule(torch.Tensor.__mul__, torch.Tensor.__rmul__, torch.Tensor.mul, torch.mul)
-def _mul(a, b):
-    if isinstance(a, Dual) and isinstance(b, Dual):
+def _mul(a, b, **options):
+    if options or (isinstance(a, Dual) and isinstance(b, Dual)):
         return NotImplemented
     dual, other = (a, b) if isinstance(a, Dual) else (b, a)
     value = dual.primal * other
-    return dual.scaled(value, torch.as_tensor(other).to(value)) if value.shape == dual.primal.shape else NotImplemented
+    if value.shape != dual.primal.shape:
+        return NotImplemented
+    # in the result's precision from the start: by itself a Python number would become float32
+    return dual.scaled(value, torch.as_tensor(other, dtype=value.dtype, device=value.device))
 
 
 @_rule(torch.Tensor.__truediv__, torch.Tensor.div, torch.div)
-def _div(a, b):
-    if not isinstance(b, (int, float)):
+def _div(a, b, **options):
+    if options or not isinstance(b, (int, float)) or b == 0:
         return NotImplemented
     return a if b == 1 else _mul(a, 1 / b)
 
@@ -210,14 +233,17 @@ def _cat(tensors, dim=0):
     return Dual(torch.cat([each.primal for each in tensors], dim), torch.cat([each.tangents for each in tensors], dim + 1))
 
 
+@_rule(F.interpolate)
+def _interpolate(x, *arguments, **options):
+    linear = lambda v: F.interpolate(v, *arguments, **options)  # noqa: E731
+    return Dual(linear(x.primal), _together(linear, x.tangents))
 
 
-def _batched_linear(function: Callable) -> Callable:
-    """The rule of a linear function of batches: n batches go through it as one."""
+def _of_images(function: Callable) -> Callable:
+    """The rule of a linear function that takes images with any leading dimensions."""
 
     def rule(x, *arguments, **options):
-        linear = lambda v: function(v, *arguments, **options)  # noqa: E731
-        return Dual(linear(x.primal), _together(linear, x.tangents))
+        return Dual(function(x.primal, *arguments, **options), function(x.tangents, *arguments, **options))
 
     return rule
 
@@ -232,8 +258,8 @@ def _reshaping(function: Callable) -> Callable:
     return rule
 
 
-for _function in (F.interpolate, F.pixel_shuffle, F.pixel_unshuffle, F.pad):
-    _RULES[_function] = _batched_linear(_function)
+for _function in (F.pixel_shuffle, F.pixel_unshuffle):
+    _RULES[_function] = _of_images(_function)
 for _function in (torch.Tensor.view, torch.Tensor.reshape, torch.reshape, torch.Tensor.unsqueeze, torch.Tensor.flatten):
     _RULES[_function] = _reshaping(_function)
 
@@ -244,13 +270,15 @@ def _contiguous(x, *arguments, **options):
 
 
 @_rule(torch.Tensor.transpose, torch.transpose)
-def _transpose(x, a, b):
+def _transpose(x, dim0, dim1):
     dims = x.primal.ndim
-    return Dual(x.primal.transpose(a, b), x.tangents.transpose(a % dims + 1, b % dims + 1))
+    return Dual(x.primal.transpose(dim0, dim1), x.tangents.transpose(dim0 % dims + 1, dim1 % dims + 1))
 
 
 @_rule(torch.Tensor.permute, torch.permute)
-def _permute(x, *dims):
+def _permute(x, *dims, **options):
+    if options:
+        return NotImplemented
     dims = dims[0] if isinstance(dims[0], (tuple, list)) else dims
     return Dual(x.primal.permute(*dims), x.tangents.permute(0, *(d % x.primal.ndim + 1 for d in dims)))
 
@@ -260,12 +288,17 @@ def _to(x, *arguments, **options):
     if any(isinstance(each, Dual) for each in arguments):
         return NotImplemented
     value = x.primal.to(*arguments, **options) if arguments or options else x.primal.float()
+    if not value.is_floating_point():
+        return value
     return Dual(value, x.tangents.to(value.device, value.dtype))
 
 
 @_rule(torch.bmm, torch.matmul, torch.Tensor.__matmul__)
-def _matmul(a, b):
+def _matmul(a, b, **options):
     """d(AB) = dA B + A dB."""
+    # with fewer dimensions than the other, the tangents' first one would be taken for one of the batch
+    if options or a.ndim != b.ndim or a.ndim < 2:
+        return NotImplemented
     moved = []
     if isinstance(a, Dual):
         moved.append(torch.matmul(a.tangents, b.primal if isinstance(b, Dual) else b))
@@ -276,7 +309,9 @@ def _matmul(a, b):
 
 
 @_rule(torch.Tensor.softmax, torch.softmax, F.softmax)
-def _softmax(x, dim, *arguments, **options):
+def _softmax(x, dim=None, dtype=None, _stacklevel=3):
+    if dim is None or dtype is not None:
+        return NotImplemented
     value = torch.softmax(x.primal, dim)
     moved = x.tangents * value
     return Dual(value, moved - value * moved.sum(dim % value.ndim + 1, keepdim=True))
@@ -285,14 +320,19 @@ def _softmax(x, dim, *arguments, **options):
 @_rule(F.scaled_dot_product_attention)
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options):
     """Plain attention, softmax(Q K' / sqrt(d)) V: PyTorch cannot differentiate its fused kernels forward."""
-    if attn_mask is not None or dropout_p or is_causal or options.get("enable_gqa"):
-        return NotImplemented
+    plain = not (attn_mask is not None or dropout_p or is_causal or options.get("enable_gqa"))
+    if not plain or not all(isinstance(each, Dual) and each.ndim == value.ndim for each in (query, key, value)):
+        with sdpa_kernel(SDPBackend.MATH):
+            return _by_jvp(F.scaled_dot_product_attention, (query, key, value, attn_mask, dropout_p, is_causal),
+                           {"scale": scale} | options)
     scores = _mul(_matmul(query, key.transpose(-2, -1)), query.shape[-1] ** -0.5 if scale is None else scale)
     return _matmul(_softmax(scores, -1), value)
 
 
 @_rule(torch.Tensor.clamp, torch.clamp)
-def _clamp(x, low=None, high=None, **options):
-    """At the bounds the derivative is that of the inside, as PyTorch has it."""
-    value = torch.clamp(x.primal, low, high, **options)
+def _clamp(x, min=None, max=None):
+    """At the bounds the derivative is that of the inside (PyTorch's versions differ there): what only rounds to a bound still moves."""
+    if any(isinstance(bound, (torch.Tensor, Dual)) for bound in (min, max)):
+        return NotImplemented
+    value = torch.clamp(x.primal, min, max)
     return x.scaled(value, (value == x.primal).to(value))

@@ -129,7 +129,7 @@ class Ensemble:
         c = self.weights(c, len(owner))
 
         def predict(k: int, x: torch.Tensor, t: int) -> torch.Tensor:
-            if k == 0 and len(owner) > len(noise):
+            if k == 0 and state is None and len(owner) > len(noise):
                 times = torch.full((len(noise),), t, device=x.device)
                 total = torch.zeros_like(x)
                 for member, share in zip(self.members, (c / self.n).T):
@@ -178,20 +178,25 @@ class Ensemble:
         in the precision of ``noise`` and the members. ``visit(k, x)`` is shown the dual
         states before step k, in the members' range.
         """
-        if self.device.type == "cpu" and torch.get_num_threads() > 1:
-            with one_thread():
-                return self.differentiate(noise, visit)
-        x = denoise(lambda _, x, t: self._dual_prediction(x, t), noise.to(self.device), self.recipe.diffusion,
-                    self.recipe.sampling, visit=visit)
-        images = to_images(x, self.recipe.data)
+        images = to_images(self._dual_states(noise, visit), self.recipe.data)
         return images.primal.cpu(), images.tangents.transpose(0, 1).cpu()
 
-    def tangents(self, noise: ExogenousNoise, steps) -> dict[str, torch.Tensor]:
+    @torch.inference_mode()
+    def _dual_states(self, noise: ExogenousNoise, visit, last: int | None = None) -> Dual:
+        """The dual states before step ``last``, by default the samples, in the members' range."""
+        if self.device.type == "cpu" and torch.get_num_threads() > 1:
+            with one_thread():
+                return self._dual_states(noise, visit, last)
+        return denoise(lambda _, x, t: self._dual_prediction(x, t), noise.to(self.device), self.recipe.diffusion,
+                       self.recipe.sampling, visit=visit, last=last)
+
+    def tangents(self, noise: ExogenousNoise, steps, jacobians: bool = True) -> dict[str, torch.Tensor]:
         """What hybrid counterfactuals start from: :meth:`differentiate` with the dual states on the way.
 
         ``factual`` (S, C, H, W) and ``jacobians`` (S, n, C, H, W) as there; for each k > 0 of
         ``steps``, ``state-k`` and ``tangents-k`` of the same shapes, in the members' range:
-        where the samples are before step k, and how that changes with c.
+        where the samples are before step k, and how that changes with c. Without
+        ``jacobians`` the tangents are carried no further than the last of ``steps``.
         """
         found = {}
 
@@ -200,8 +205,12 @@ class Ensemble:
                 found[f"state-{k}"] = x.primal.cpu().contiguous()
                 found[f"tangents-{k}"] = x.tangents.transpose(0, 1).cpu().contiguous()
 
-        factual, jacobians = self.differentiate(noise, visit)
-        return found | {"factual": factual.contiguous(), "jacobians": jacobians.contiguous()}
+        if jacobians:
+            factual, moved = self.differentiate(noise, visit)
+            return found | {"factual": factual.contiguous(), "jacobians": moved.contiguous()}
+        k = max(steps)
+        state = self._dual_states(noise, visit, k).primal
+        return found | {"factual": to_images(self.denoise(noise, first=k, state=state), self.recipe.data).cpu().contiguous()}
 
     def sample_hybrid(self, noise: ExogenousNoise, c, owner: torch.Tensor, moving: dict[str, torch.Tensor], k: int) -> torch.Tensor:
         """Images as :meth:`sample`, but carried through the first ``k`` steps by tangents (``moving``, of :meth:`tangents`).

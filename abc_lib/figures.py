@@ -102,21 +102,125 @@ def landscape_curves(landscapes: Landscapes, ax: Axes) -> Axes:
     return ax
 
 
-def radius_distribution(groups: dict[str, np.ndarray], ax: Axes, highlight: str | None = None) -> Axes:
-    """log10 radii of every sample of each ensemble as strips with boxes (figure 7, left)."""
+def strips(groups: dict[str, np.ndarray], ax: Axes, label: str, highlight: str | None = None, chance: float | None = None) -> Axes:
+    """One horizontal strip of dots over a box for each group of values (figures 5, 7 and 8, top).
+
+    NaN is left out. ``chance`` draws a line where values without any link would centre.
+    """
     names = list(groups)
-    logs = [np.log10(groups[name][groups[name] > 0]) for name in names]
+    values = [np.asarray(groups[name], float)[~np.isnan(np.asarray(groups[name], float))] for name in names]
     colours = [ALERT if name == highlight else OURS for name in names]
-    boxes = ax.boxplot(logs, orientation="horizontal", widths=0.6, showfliers=False, patch_artist=True, positions=range(len(names)))
+    boxes = ax.boxplot(values, orientation="horizontal", widths=0.6, showfliers=False, patch_artist=True, positions=range(len(names)))
     for box, colour in zip(boxes["boxes"], colours):
         box.set(facecolor=(*colour, 0.15), edgecolor=colour)
     for median in boxes["medians"]:
         median.set(color="black")
     rng = np.random.default_rng(0)  # where a dot sits across its strip carries no meaning
-    for position, (values, colour) in enumerate(zip(logs, colours)):
-        ax.scatter(values, position + rng.uniform(-0.18, 0.18, len(values)), s=12, color=colour, alpha=0.7, linewidths=0, zorder=3)
-    ax.set(yticks=range(len(names)), yticklabels=names, xlabel="log10 " + RADIUS_LABEL)
+    for position, (each, colour) in enumerate(zip(values, colours)):
+        ax.scatter(each, position + rng.uniform(-0.18, 0.18, len(each)), s=12, color=colour, alpha=0.7, linewidths=0, zorder=3)
+    _chance_line(ax, chance)
+    ax.set(yticks=range(len(names)), yticklabels=names, xlabel=label)
     ax.invert_yaxis()
+    return ax
+
+
+def violins(groups: dict[str, np.ndarray], ax: Axes, label: str, highlight: str | None = None, chance: float | None = None) -> Axes:
+    """One horizontal violin over a box for each group of values (figures 4 and 8, bottom); NaN is left out."""
+    names = list(groups)
+    values = [np.asarray(groups[name], float)[~np.isnan(np.asarray(groups[name], float))] for name in names]
+    # mixed with white: seaborn drops a colour's transparency
+    palette = [sns.light_palette(ALERT if name == highlight else OURS, 10)[4] for name in names]
+    sns.violinplot(values, orient="h", ax=ax, cut=0, inner=None, linewidth=0.8, density_norm="width", width=0.8, palette=palette,
+                   saturation=1)
+    boxes = ax.boxplot(values, orientation="horizontal", widths=0.2, patch_artist=True, positions=range(len(names)),
+                       flierprops={"marker": ".", "markersize": 2, "markeredgecolor": "0.4", "alpha": 0.4})
+    for box in boxes["boxes"]:
+        box.set(facecolor="white", edgecolor="0.2")
+    for median in boxes["medians"]:
+        median.set(color="black")
+    _chance_line(ax, chance)
+    ax.set(yticks=range(len(names)), yticklabels=names, xlabel=label)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    return ax
+
+
+def _chance_line(ax: Axes, chance: float | None) -> None:
+    if chance is not None:
+        ax.axvline(chance, color=PAPERS, linestyle="--", linewidth=1.2, zorder=0)
+
+
+def radius_distribution(groups: dict[str, np.ndarray], ax: Axes, highlight: str | None = None) -> Axes:
+    """log10 radii of every sample of each ensemble as strips with boxes (figure 7, left)."""
+    return strips({name: np.log10(radii[radii > 0]) for name, radii in groups.items()}, ax, "log10 " + RADIUS_LABEL, highlight)
+
+
+def image_rows(rows: dict[str, torch.Tensor], titles: Sequence[str], notes: Sequence[str] = (), framed: Sequence[str] = ()) -> Figure:
+    """Rows of images under each other, a column a sample: ``rows`` maps a row's name to images (K, C, H, W).
+
+    ``titles`` stand above the columns, ``notes`` below them; rows in ``framed`` are training images and get a border.
+    """
+    columns = len(titles)
+    wrong = [name for name, images in rows.items() if len(images) != columns]
+    if wrong or columns == 0:
+        raise BadValue(f"{columns} titles do not go with the images of '{(wrong or list(rows))[0]}'; give one image for each, and at least one")
+    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 1.0 + 1.1, len(rows) * 1.15 + 0.3), squeeze=False)
+    for line, (name, images) in zip(axes, rows.items()):
+        for column, ax in enumerate(line):
+            show_image(ax, images[column], titles[column] if ax is axes[0, column] else None, PALETTE[1] if name in framed else None)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for ax, note in zip(axes[-1], notes):
+        ax.set_xlabel(note, fontsize=8)
+    return figure
+
+
+def jacobian_images(factual: torch.Tensor, jacobian: torch.Tensor, columns: int = 8) -> Figure:
+    """A sample (C, H, W) and the columns of its Jacobian (n, C, H, W): what more weight on each member would change."""
+    maps = jacobian.mean(dim=1).numpy()
+    reach = float(np.abs(maps).max()) or 1.0
+    rows = -(-(len(maps) + 1) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95 + 0.8, rows * 1.15), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    axes[0, 0].set_axis_on()
+    show_image(axes[0, 0], factual, "sample", ALERT)
+    for member, (ax, each) in enumerate(zip(axes.flat[1:], maps)):
+        drawn = ax.imshow(each, cmap="PuOr", vmin=-reach, vmax=reach, interpolation="nearest")
+        ax.set_title(f"member {member}", fontsize=8, pad=3)
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label="change of brightness\nper unit of weight")
+    return figure
+
+
+def predicted_distances(predicted: np.ndarray, exact: np.ndarray, ax: Axes) -> Axes:
+    """Predicted over exact distances of one sample's counterfactuals (N,), with the diagonal."""
+    ax.scatter(exact, predicted, s=9, color=OURS, alpha=0.6, linewidths=0)
+    top = 1.05 * max(predicted.max(), exact.max())
+    ax.plot([0, top], [0, top], color=PAPERS, linestyle="--", linewidth=1)
+    ax.set(xlim=(0, top), ylim=(0, top), xlabel="exact distance (Euclidean)", ylabel="predicted distance", aspect="equal")
+    return ax
+
+
+def screening_curves(shares: dict[str, np.ndarray], ax: Axes) -> Axes:
+    """The screened radius as a share of the radius over k: for each ensemble (S, N), the median, and the lowest sample as a dotted line."""
+    for (name, share), colour in zip(shares.items(), cycle(PALETTE)):
+        k = np.arange(1, share.shape[1] + 1)
+        ax.plot(k, np.median(share, axis=0), color=colour, label=name)
+        ax.plot(k, share.min(axis=0), color=colour, linestyle=":", linewidth=1)
+    ax.axhline(0.99, color=PAPERS, linestyle="--", linewidth=1)
+    ax.set(xscale="log", xlabel="k, counterfactuals computed exactly", ylabel="screened radius / radius", ylim=(None, 1.01))
+    ax.legend(fontsize=8, title="median (dotted: lowest sample)", title_fontsize=8, loc="lower right")
+    return ax
+
+
+def hybrid_errors(errors: dict[str, tuple[np.ndarray, np.ndarray]], ax: Axes, label: str, steps: int) -> Axes:
+    """Errors over the number of tangent steps: for each ensemble ``(switches (J,), errors (J, M))``; the median, and a band to the 95th percentile."""
+    for (name, (switches, each)), colour, marker in zip(errors.items(), cycle(PALETTE), cycle("osD^v")):
+        # an error of exactly zero has no place on a logarithmic axis
+        middle, high = np.maximum(np.median(each, axis=1), 1e-8), np.maximum(np.quantile(each, 0.95, axis=1), 1e-8)
+        ax.plot(switches, middle, color=colour, marker=marker, markersize=4, label=name)
+        ax.fill_between(switches, middle, high, color=colour, alpha=0.15, linewidth=0)
+    ax.axhline(0.01, color=PAPERS, linestyle="--", linewidth=1)
+    ax.set(yscale="log", xlabel=f"steps carried by tangents, of {steps}", ylabel=label)
+    ax.legend(fontsize=8, title="median, band to 95%", title_fontsize=8)
     return ax
 
 

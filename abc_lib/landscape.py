@@ -8,6 +8,7 @@ trajectories of a sample are still one state, is computed once a sample.
 
 import dataclasses
 import io
+import numbers
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from .datasets import TrainingSet, available, training_set
 from .diffusion import ExogenousNoise
 from .ensemble import Ensemble
 from .errors import ArtefactError, BadValue, DataCorrupt, DataMissing, positive_int
-from .metrics import euclidean
+from .metrics import Metric, euclidean
 from .models import activation_bytes
 from .recipes import Recipe, digest, spec_of
 from .store import Artefact, Store, Workspace, stopwatch
@@ -136,8 +137,7 @@ def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
 
 def _factual_task(ensemble: Ensemble, noise: ExogenousNoise, tangent_steps: int, workspace: Workspace, name: str) -> int:
     if tangent_steps:
-        pieces = ensemble.tangents(noise, (tangent_steps,))
-        del pieces["jacobians"]
+        pieces = ensemble.tangents(noise, (tangent_steps,), jacobians=False)
     else:
         pieces = {"factual": ensemble.sample(noise).contiguous()}
     workspace.save(name, pieces)
@@ -175,7 +175,7 @@ def _spec(
     ensemble: Ensemble, seed: int, indices: list[int], keep: int, chosen: tuple[int, ...], everything: bool, tangent_steps: int = 0,
 ) -> dict:
     # exact landscapes are named as they were before there were others
-    hybrid = {"tangent_steps": tangent_steps} if tangent_steps else {}
+    hybrid = {"tangent_steps": int(tangent_steps)} if tangent_steps else {}
     return hybrid | {
         "recipe": ensemble.recipe.label, "ensemble": ensemble.identity, "sampling": spec_of(ensemble.recipe.sampling),
         "seed": seed, "indices": indices, "metric": METRIC, "keep": keep, "chosen": list(chosen), "everything": everything,
@@ -210,8 +210,9 @@ def compute_landscapes(
     ablation for the error that was measured.
     """
     store = store or Store()
-    if isinstance(tangent_steps, bool) or not 0 <= tangent_steps <= ensemble.recipe.sampling.steps:
-        raise BadValue(f"tangents can be carried through 0 to {ensemble.recipe.sampling.steps} steps, not {tangent_steps}")
+    whole, steps = isinstance(tangent_steps, numbers.Integral) and not isinstance(tangent_steps, bool), ensemble.recipe.sampling.steps
+    if not whole or not 0 <= tangent_steps <= steps:
+        raise BadValue(f"tangents can be carried through 0 to {steps} steps, not {tangent_steps}")
     indices = [int(i) for i in indices]
     if len(set(indices)) != len(indices) or any(i < 0 for i in indices):
         raise BadValue("sample indices must be different whole numbers from 0 on")
@@ -502,6 +503,21 @@ def counterfactuals(ensemble: Ensemble, landscapes: Landscapes, row: int, source
     return ensemble.sample(noise, ensemble.codebook.leave_one_out(sources), owner)
 
 
+def metric_radii(ensemble: Ensemble, landscapes: Landscapes, metric: Metric, store: Store | None = None, **options) -> np.ndarray:
+    """Counterfactual radii (S,) of the same samples, measured by another metric (C.6).
+
+    The farthest counterfactual may be another one than in Euclidean distance, so all of
+    them are looked at: those that were not kept are computed again, as exactly or as
+    hybrid as ``landscapes`` are. ``options`` go to :func:`compute_landscapes`.
+    """
+    indices = landscapes.indices.tolist()
+    artefact = compute_landscapes(ensemble, indices, landscapes.seed, store, 1, all_images=True,
+                                  tangent_steps=landscapes.tangent_steps, **options)
+    factual = read_landscapes(artefact).factual
+    return np.array([float(metric.pairwise(factual[row : row + 1], read_all_images(artefact, index)).max())
+                     for row, index in enumerate(indices)])
+
+
 @dataclass(frozen=True)
 class Check:
     """A stored distance beside the same one computed now."""
@@ -523,7 +539,7 @@ def regenerate(ensemble: Ensemble, landscapes: Landscapes, rows: Iterable[int]) 
     noise = ensemble.draw_noise(landscapes.seed, landscapes.indices[rows])
     sources = landscapes.attributed_sources[rows]
     k = landscapes.tangent_steps
-    moving = ensemble.tangents(noise, (k,)) if k else {"factual": ensemble.sample(noise)}
+    moving = ensemble.tangents(noise, (k,), jacobians=False) if k else {"factual": ensemble.sample(noise)}
     factual = moving["factual"]
     counterfactual = ensemble.sample_hybrid(noise, ensemble.codebook.leave_one_out(sources), torch.arange(len(rows)), moving, k)
     now = euclidean(factual, counterfactual).tolist()

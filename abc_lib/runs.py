@@ -4,14 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .codes import Codebook
+from .comparison import Comparison, read_comparison
 from .datasets import FOLDERS, available
+from .differential import Jacobians, merge_jacobians
 from .ensemble import Ensemble
-from .errors import AbcError, positive_int
+from .errors import AbcError, BadValue, positive_int
 from .landscape import Landscapes, find_landscapes, get_landscapes, images_to_show, merge_landscapes, with_attributed_images
 from .radius import LogRadius, summarise
 from .recipes import Recipe, digest, family_of, get_recipe, recipe_names, require_available, spec_of, why_unavailable
 from .store import Artefact, Store
-from .training import cached_members, get_ensemble
+from .training import cached_members, draw_codebook, get_ensemble
 
 DEFAULT_SAMPLES = 12
 """How many samples are computed when nothing is published and nobody says how many."""
@@ -41,17 +44,31 @@ class Run:
         return text + landscapes_origin(self.landscapes)
 
 
+def _made(artefact: Artefact) -> str:
+    made, where = artefact.provenance, "published with this repository" if artefact.published else "from this machine"
+    return (f"{where}, computed on {made['hardware']} ({made['time'][:10]}, commit {made['commit']}, "
+            f"{artefact.info['seconds']:,.0f} s)")
+
+
 def landscapes_origin(landscapes: Landscapes) -> str:
     """Where the landscapes' numbers come from, in a sentence."""
-    parts = []
-    for artefact in landscapes.artefacts:
-        made = artefact.provenance
-        where = "published with this repository" if artefact.published else "from this machine"
-        parts.append(
-            f"{len(artefact.spec['indices'])} samples with {artefact.info['num_sources']:,} counterfactuals each, {where}, computed on "
-            f"{made['hardware']} ({made['time'][:10]}, commit {made['commit']}, {artefact.info['seconds']:,.0f} s)"
-        )
+    parts = [f"{len(a.spec['indices'])} samples with {a.info['num_sources']:,} counterfactuals each, {_made(a)}"
+             for a in landscapes.artefacts]
     return "Landscapes: " + "; ".join(parts) + "."
+
+
+def jacobians_origin(jacobians: Jacobians) -> str:
+    """Where the Jacobians come from, in a sentence."""
+    return "Jacobians: " + "; ".join(f"of {len(a.spec['indices'])} samples, {_made(a)}" for a in jacobians.artefacts) + "."
+
+
+def comparisons_origin(comparisons: list[Comparison]) -> str:
+    """Where the comparisons of exact and predicted counterfactuals come from, in a sentence."""
+    parts = []
+    for each in comparisons:
+        switched = f", switched after {', '.join(map(str, each.switches))} steps" if len(each.switches) else ""
+        parts.append(f"{each.name}, {len(each)} samples with {len(each.sources):,} counterfactuals each{switched}, {_made(each.artefact)}")
+    return "Comparisons: " + "; ".join(parts) + "."
 
 
 def run(
@@ -88,27 +105,78 @@ def run(
     return Run(recipe, ensemble, landscapes)
 
 
-def stored_landscapes(dataset: str, scale: str = "laptop", store: Store | None = None) -> Landscapes | None:
-    """Landscapes of an ensemble that are published or in the cache, without loading its members.
-
-    If several ensembles of this name were trained, the published one counts, else the
-    one with most samples.
-    """
-    store = store or Store()
+def _stored(kind: str, dataset: str, scale: str, store: Store) -> list[Artefact]:
+    """Artefacts of one kind and one ensemble and seed: the published ensemble's, else of the one with most samples."""
     recipe = get_recipe(dataset, scale)
     packed = store.find("ensemble", recipe.label, recipe.model_spec)
     groups: dict[tuple, list[Artefact]] = {}
     model, sampling = digest(recipe.model_spec), spec_of(recipe.sampling)
-    for artefact in store.find_all("landscape", recipe.label):
+    for artefact in store.find_all(kind, recipe.label):
         # A variant of a recipe has its name but is another one; so is another way to sample.
         same = artefact.spec["ensemble"] == packed.info["identity"] if packed else artefact.info.get("model") == model
         exact = "tangent_steps" not in artefact.spec
         if same and exact and artefact.spec["sampling"] == sampling:
             groups.setdefault((artefact.spec["ensemble"], artefact.spec["seed"]), []).append(artefact)
-    if not groups:
-        return None
-    best = max(groups.values(), key=lambda artefacts: sum(len(a.spec["indices"]) for a in artefacts))
-    return merge_landscapes(best)
+    return max(groups.values(), key=lambda artefacts: sum(len(a.spec["indices"]) for a in artefacts), default=[])
+
+
+def stored_landscapes(dataset: str, scale: str = "laptop", store: Store | None = None) -> Landscapes | None:
+    """Exact landscapes of an ensemble that are published or in the cache, without loading its members.
+
+    If several ensembles of this name were trained, the published one counts, else the
+    one with most samples.
+    """
+    return merge_landscapes(_stored("landscape", dataset, scale, store or Store()))
+
+
+def stored_jacobians(dataset: str, scale: str = "laptop", store: Store | None = None) -> Jacobians | None:
+    """Jacobians of an ensemble that are published or in the cache, chosen as :func:`stored_landscapes` does."""
+    return merge_jacobians(_stored("jacobian", dataset, scale, store or Store()))
+
+
+def stored_comparisons(dataset: str, scale: str = "laptop", store: Store | None = None) -> list[Comparison]:
+    """Comparisons of an ensemble that are published or in the cache, chosen as :func:`stored_landscapes` does.
+
+    Only those over all sources, and each sample once: where it was also compared with switches, that counts.
+    """
+    found = [a for a in _stored("comparison", dataset, scale, store or Store()) if a.spec["sources"] is None]
+    parts, seen = [], set()
+    for artefact in sorted(found, key=lambda a: -len(a.spec["switches"])):
+        rows = [row for row, i in enumerate(artefact.spec["indices"]) if i not in seen]
+        if rows:
+            seen.update(artefact.spec["indices"])
+            parts.append(read_comparison(artefact).only(rows))
+    return parts
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Differential predictions beside exact distances, (S, N) each, of the samples that have both."""
+
+    name: str
+    indices: np.ndarray
+    predicted: np.ndarray
+    exact: np.ndarray
+
+
+def predictions(landscapes: Landscapes, jacobians: Jacobians, codebook: Codebook) -> Predictions:
+    """Matches landscapes and Jacobians of one ensemble by sample; raises :class:`BadValue` where no sample has both."""
+    both = [int(i) for i in landscapes.indices if i in set(jacobians.indices.tolist())]
+    if landscapes.seed != jacobians.seed or not both:
+        raise BadValue(f"no sample of {landscapes.name} has both a landscape and a Jacobian; compute them for the same samples and seed")
+    rows = [int(np.flatnonzero(landscapes.indices == i)[0]) for i in both]
+    return Predictions(landscapes.name, np.array(both), jacobians.only(both).landscape(codebook), landscapes.distances[rows])
+
+
+def stored_predictions(scale: str = "laptop", store: Store | None = None) -> dict[str, Predictions]:
+    """:func:`predictions` of every ensemble in the registry that has landscapes and Jacobians at hand, without its members."""
+    store, found = store or Store(), {}
+    for name in recipe_names():
+        landscapes, jacobians = stored_landscapes(name, scale, store), stored_jacobians(name, scale, store)
+        if landscapes is not None and jacobians is not None and landscapes.seed == jacobians.seed:
+            if set(landscapes.indices.tolist()) & set(jacobians.indices.tolist()):
+                found[name] = predictions(landscapes, jacobians, draw_codebook(get_recipe(name, scale)))
+    return found
 
 
 def family_radii(dataset: str, scale: str = "laptop", store: Store | None = None) -> dict[str, np.ndarray]:
