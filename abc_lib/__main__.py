@@ -13,8 +13,9 @@ from .store import Store
 from .training import get_ensemble, pack_ensemble, train_ensemble
 
 
-SWITCHES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50)
-"""numbers of tangent steps that published comparisons try, of the samplers' 50"""
+def _switches(steps: int) -> list[int]:
+    """The numbers of tangent steps that published comparisons try: 1, 5, 10, ..., 50 of a sampler's 50."""
+    return sorted({max(1, round(steps * share / 10)) for share in (0, *range(1, 11))})
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -40,7 +41,7 @@ def _publish(arguments: argparse.Namespace) -> None:
             print(f"{recipe.label}: {store.copy(jacobians, 'jacobian').path}")
         # The first samples with switches, the rest without: hybrids cost several times what a landscape costs.
         hybrids = min(arguments.hybrids, arguments.compare)
-        for indices, switches in ((range(hybrids), SWITCHES), (range(hybrids, arguments.compare), ())):
+        for indices, switches in ((range(hybrids), _switches(recipe.sampling.steps)), (range(hybrids, arguments.compare), ())):
             if len(indices):
                 ensemble = get_ensemble(recipe, store, arguments.device)
                 comparison = compare_counterfactuals(ensemble, indices, None, switches, arguments.seed, store)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import abc_lib.__main__ as command
+from abc_lib.differential import find_jacobians
 from abc_lib.landscape import find_landscapes
 from abc_lib.recipes import get_recipe, recipe_names
 from abc_lib.store import Store
@@ -101,6 +102,18 @@ def test_publish_puts_an_ensemble_and_its_landscapes_into_the_repository(here, t
     before = {p: p.read_bytes() for p in here.published.rglob("*") if p.is_file()}
     assert command.main() == 0
     assert before == {p: p.read_bytes() for p in here.published.rglob("*") if p.is_file()}
+
+
+def test_publish_puts_jacobians_and_comparisons_into_the_repository(here, trained, argv, capsys):
+    shutil.copytree(trained.store.cache, here.cache)
+    argv("publish", "digits_64", "--samples", "0", "--jacobians", "3", "--compare", "2", "--hybrids", "1", "--device", "cpu")
+    assert command.main() == 0
+    only_published = Store(here.cache / "nothing", here.published)
+    jacobians = find_jacobians(trained.ensemble, store=only_published)
+    assert jacobians.indices.tolist() == [0, 1, 2] and jacobians.artefacts[0].published
+    made = only_published.find_all("comparison", trained.recipe.label)
+    assert sorted((a.spec["indices"], a.spec["switches"]) for a in made) == [([0], [1, 2, 3, 4, 5, 6]), ([1], [])]
+    assert not (here.published / "landscape").exists()
 
 
 def test_publish_trains_what_is_not_there(here, trained, argv, capsys, monkeypatch):

@@ -115,6 +115,35 @@ def test_a_visitor_sees_every_state_once_and_changes_nothing():
     assert torch.equal(found, denoise(predictor, noise, Diffusion(), sampling))
 
 
+@pytest.mark.parametrize("first", [1, 3, 7])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_trajectories_go_on_from_a_state(sampler, first):
+    sampling, owner, states = Sampling(sampler, 7), torch.tensor([2, 0, 2]), []
+    noise = noise_for(sampling)
+    whole = denoise(predictor, noise, Diffusion(), sampling, owner, visit=lambda k, x: states.append(x))
+    seen = []
+    rest = denoise(predictor, noise, Diffusion(), sampling, owner, visit=lambda k, x: seen.append(k), first=first, state=states[first])
+    assert torch.equal(rest, whole) and seen == list(range(first, 8))
+    early = denoise(predictor, noise, Diffusion(), sampling, owner, visit=lambda k, x: seen.append(k), last=first)
+    assert torch.equal(early, states[first]) and seen[-first - 1 :] == list(range(first + 1))
+    other = denoise(predictor, noise, Diffusion(), sampling, owner, first=0, state=states[0])
+    assert torch.equal(other, whole)
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"first": 2}, "from step 2 of 4 without a state"), ({"first": 5, "state": 0}, "from step 5 of 4"),
+    ({"first": -1, "state": 0}, "from step -1 of 4"),
+    ({"last": 5}, "stop before step 5"), ({"first": 3, "state": 0, "last": 2}, "stop before step 2"),
+])
+def test_steps_that_are_not_there_cannot_be_gone_on_from(options, words):
+    sampling = Sampling(steps=4)
+    noise = noise_for(sampling)
+    options = {key: noise.initial if key == "state" else value for key, value in options.items()}
+    with pytest.raises(BadValue, match=words) as error:
+        denoise(predictor, noise, Diffusion(), sampling, **options)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_owners_share_a_samples_noise(sampler):
     sampling = Sampling(sampler, 7)

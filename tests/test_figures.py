@@ -212,3 +212,76 @@ def test_a_figure_takes_a_tensor_that_needs_gradients():
     figure, ax = plt.subplots()
     figures.show_image(ax, torch.rand(1, 8, 8, requires_grad=True))
     draw(figure)
+
+
+GROUPS = {"a": np.array([0.1, 0.2, np.nan, 0.9]), "b": np.array([0.5, 0.7])}
+
+
+def test_strips_show_every_value_and_leave_out_nan():
+    figure, ax = plt.subplots()
+    figures.strips(GROUPS, ax, "rank", highlight="b", chance=0.5)
+    draw(figure)
+    dots = [collection.get_offsets()[:, 0].tolist() for collection in ax.collections]
+    assert dots == [[0.1, 0.2, 0.9], [0.5, 0.7]]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"] and ax.get_xlabel() == "rank"
+    assert any(list(line.get_xdata()) == [0.5, 0.5] and line.get_linestyle() == "--" for line in ax.lines)
+
+
+def test_violins_show_medians_and_leave_out_nan():
+    figure, ax = plt.subplots()
+    figures.violins(GROUPS, ax, "rank", highlight="a")
+    draw(figure)
+    medians = [list(line.get_xdata()) for line in ax.lines if len(set(line.get_xdata())) == 1 and line.get_color() == "black"]
+    assert [0.2, 0.2] in medians and [0.6, 0.6] in medians
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_image_rows_put_each_row_under_the_other_and_frame_training_images():
+    pictures = landscapes().factual
+    figure = figures.image_rows({"one": pictures, "two": pictures.flip(0)}, ["x", "y", "z"], ["1", "2", "3"], framed=["two"])
+    draw(figure)
+    axes = np.array(figure.axes).reshape(2, 3)
+    assert [ax.get_title() for ax in axes[0]] == ["x", "y", "z"] and [ax.get_xlabel() for ax in axes[1]] == ["1", "2", "3"]
+    assert np.array_equal(pixels(axes[1, 0]), pictures[2, 0].numpy())
+    assert axes[1, 0].spines["left"].get_visible() and not axes[0, 0].spines["left"].get_visible()
+
+
+@pytest.mark.parametrize("titles", [["x"], []])
+def test_image_rows_of_another_number_are_an_error(titles, one_line):
+    with pytest.raises(figures.BadValue) as error:
+        figures.image_rows({"one": landscapes().factual}, titles)
+    assert one_line(error)
+
+
+def test_jacobian_images_share_one_scale_around_zero():
+    jacobian = torch.zeros(5, 1, 8, 8)
+    jacobian[3, 0, 2, 2] = -0.4
+    figure = figures.jacobian_images(landscapes().factual[0], jacobian)
+    draw(figure)
+    maps = [ax for ax in figure.axes if ax.get_title().startswith("member")]
+    assert [ax.get_title() for ax in maps] == [f"member {k}" for k in range(5)]
+    assert all(ax.get_images()[0].get_clim() == pytest.approx((-0.4, 0.4)) for ax in maps)
+    assert float(pixels(maps[3])[2, 2]) == pytest.approx(-0.4)
+
+
+def test_predicted_distances_are_drawn_over_exact_ones():
+    figure, ax = plt.subplots()
+    figures.predicted_distances(np.array([1.0, 3.0]), np.array([2.0, 4.0]), ax)
+    draw(figure)
+    assert ax.collections[0].get_offsets().tolist() == [[2, 1], [4, 3]]
+    assert "exact" in ax.get_xlabel() and "predicted" in ax.get_ylabel()
+
+
+def test_screening_curves_are_the_median_and_the_lowest():
+    figure, ax = plt.subplots()
+    figures.screening_curves({"a": np.array([[0.5, 1.0], [0.7, 1.0], [0.9, 1.0]])}, ax)
+    draw(figure)
+    assert [list(line.get_ydata()) for line in ax.lines[:2]] == [[0.7, 1.0], [0.5, 1.0]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a"]
+
+
+def test_hybrid_errors_of_zero_stay_on_the_axis():
+    figure, ax = plt.subplots()
+    figures.hybrid_errors({"a": (np.array([1, 25]), np.array([[0.0, 0.0, 0.0], [0.01, 0.02, 0.03]]))}, ax, "error", 50)
+    draw(figure)
+    assert list(ax.lines[0].get_ydata()) == [1e-8, 0.02] and "of 50" in ax.get_xlabel()

@@ -20,7 +20,8 @@ from abc_lib.landscape import (
     read_landscapes, regenerate,
 )
 from abc_lib.models import NoisePredictor
-from abc_lib.recipes import Code
+from abc_lib.recipes import Code, get_recipe, spec_of
+from abc_lib.runs import stored_landscapes
 from abc_lib.store import Store, Workspace
 from abc_lib.training import find_ensemble, train_ensemble
 from small import budget
@@ -362,6 +363,92 @@ def test_another_ensemble_or_sampler_has_other_landscapes(trained, store):
     assert find_landscapes(trained.ensemble, store=store) is not None
     for ensemble in others:
         assert find_landscapes(ensemble, store=store) is None
+
+
+def test_exact_and_hybrid_landscapes_are_never_mixed(trained, store):
+    options = {"store": store, "n_jobs": 1, "progress": False}
+    made = {k: compute(trained.ensemble, [0], store, tangent_steps=k, images=trained.images) for k in (0, 2, 3)}
+    assert len({artefact.path for artefact in made.values()}) == 3 and "tangent_steps" not in made[0].spec
+    for k, artefact in made.items():
+        found = find_landscapes(trained.ensemble, store=store, tangent_steps=k)
+        assert found.tangent_steps == k and [a.path for a in found.artefacts] == [artefact.path]
+    assert find_landscapes(trained.ensemble, store=store, tangent_steps=1) is None
+    # What is missing is computed in the same way, and joined with its kind.
+    more = get_landscapes(trained.ensemble, 2, tangent_steps=2, **options)
+    assert more.tangent_steps == 2 and {a.spec["tangent_steps"] for a in more.artefacts} == {2} and len(more) == 2
+    assert find_landscapes(trained.ensemble, store=store).indices.tolist() == [0]
+    assert landscape.with_attributed_images(more, trained.images).tangent_steps == 2
+
+
+def test_stored_landscapes_are_exact_ones(store):
+    # The published members and spec, and a cache that has hybrid landscapes of more samples.
+    recipe = get_recipe("digits_64")
+    ensemble = find_ensemble(recipe, Store(store.cache))
+    short = dataclasses.replace(ensemble, recipe=recipe.replace(sampling={"steps": 2}))
+    hybrid = compute(short, range(17), store, tangent_steps=2)
+    spec = hybrid.spec | {"sampling": spec_of(recipe.sampling)}
+    files = {name: hybrid.read(name) for name in hybrid.manifest["files"]}
+    Store(store.cache, None).write("landscape", recipe.label, spec, files, hybrid.info)
+    for found in (stored_landscapes("digits_64", store=Store(store.cache)), find_landscapes(ensemble, store=Store(store.cache))):
+        assert found.tangent_steps == 0 and found.indices.tolist() == list(range(16)) and found.published
+
+
+def test_exact_landscapes_keep_the_name_they_were_published_under(tmp_path):
+    recipe = get_recipe("digits_64")
+    ensemble = find_ensemble(recipe, Store(tmp_path))
+    spec = landscape._spec(ensemble, 0, list(range(16)), 8, (), False)
+    assert Store.folder_name(recipe.label, spec) == "digits_64-laptop-d57e3b5151bcc2c0"
+    assert Store(tmp_path).find("landscape", recipe.label, spec).published
+
+
+def test_hybrid_landscapes_are_hybrid_counterfactuals(trained, store):
+    ensemble, noise = trained.ensemble, trained.ensemble.draw_noise(0, [0, 1])
+    moving, owner = ensemble.tangents(noise, (3,)), torch.arange(2).repeat_interleave(12)
+    expected = ensemble.sample_hybrid(noise, ensemble.codebook.leave_one_out(np.tile(np.arange(12), 2)), owner, moving, 3)
+    for size in (5, 100):
+        artefact = compute(ensemble, [0, 1], Store(store.cache / str(size), None), all_images=True, tangent_steps=3,
+                           memory=max(budget(ensemble, size), 2**20))
+        read = read_landscapes(artefact)
+        torch.testing.assert_close(read.factual, ensemble.sample(noise), rtol=0, atol=1e-5)
+        for row in range(2):
+            images = read_all_images(artefact, row)
+            torch.testing.assert_close(images, expected[12 * row : 12 * row + 12], rtol=0, atol=1e-4)
+            for source in (0, 5):
+                assert read.distances[row, source] == pytest.approx(distance_by_hand(read.factual[row], images[source]), abs=1e-6)
+        checks = regenerate(ensemble, read, [1, 0])
+        assert all(check.difference < 1e-2 for check in checks)
+
+
+def test_hybrid_landscapes_stopped_go_on_to_the_same_bits(trained, store, monkeypatch):
+    arguments = {"tangent_steps": 2, "memory": 2**20}
+    whole = files(compute(trained.ensemble, [0, 1, 2], Store(store.cache / "whole", None), **arguments))
+    real, rng, stops = Workspace.save, random.Random(3), 0
+
+    def save(self, name, tensors):
+        if rng.random() < 0.5:
+            raise KeyboardInterrupt
+        real(self, name, tensors)
+
+    monkeypatch.setattr(Workspace, "save", save)
+    while True:
+        try:
+            artefact = compute(trained.ensemble, [0, 1, 2], store, **arguments)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops >= 2 and files(artefact) == whole
+
+
+@pytest.mark.parametrize("steps", [-1, 7, 2.5, 2.0, True, "2", None])
+def test_tangent_steps_that_cannot_be_give_one_line(trained, store, steps, one_line):
+    with pytest.raises(BadValue, match="0 to 6 steps") as error:
+        compute(trained.ensemble, [0], store, tangent_steps=steps)
+    assert one_line(error)
+
+
+def test_numpys_whole_numbers_are_tangent_steps_too(trained, store):
+    one, other = (compute(trained.ensemble, [0], store, tangent_steps=k) for k in (np.int64(2), 2))
+    assert one.spec == other.spec
 
 
 def test_published_landscapes_come_first_and_can_be_passed_over(trained, store):

@@ -11,7 +11,23 @@ from abc_lib.ensemble import Ensemble
 from abc_lib.errors import AbcError, BadValue, NotAvailable, UnknownName
 from abc_lib.landscape import compute_landscapes, read_landscapes
 from abc_lib.recipes import get_recipe, recipe_names
-from abc_lib.runs import all_statuses, family_radii, landscapes_origin, run, status, stored_landscapes, summarise_all
+from abc_lib.comparison import compare_counterfactuals
+from abc_lib.differential import compute_jacobians, get_jacobians
+from abc_lib.runs import (
+    all_statuses,
+    comparisons_origin,
+    family_radii,
+    jacobians_origin,
+    landscapes_origin,
+    predictions,
+    run,
+    status,
+    stored_comparisons,
+    stored_jacobians,
+    stored_landscapes,
+    stored_predictions,
+    summarise_all,
+)
 from abc_lib.store import Store
 from abc_lib.training import _Batches, pack_ensemble
 from small import tiny_recipe
@@ -209,3 +225,52 @@ def test_a_damaged_artefact_shows_in_the_status(with_members, one_line):
     found = status("digits_64", store=with_members)
     assert not found.runs and "refused" in found.note and one_line(found.note)
     assert status("digits_128", store=with_members).runs
+
+
+def test_stored_jacobians_are_those_of_the_ensemble_with_most_samples(store, trained):
+    assert stored_jacobians("digits_64", store=store) is None
+    options = {"store": store, "n_jobs": 1, "progress": False}
+    compute_jacobians(trained.ensemble, [0], seed=1, **options)
+    compute_jacobians(trained.ensemble, [3, 1], **options)
+    found = stored_jacobians("digits_64", store=store)
+    assert (found.seed, found.indices.tolist()) == (0, [1, 3])
+    text = jacobians_origin(found)
+    assert text.startswith("Jacobians: of 2 samples, from this machine, computed on ") and text.endswith(" s).")
+
+
+def test_predictions_match_samples_by_number(store, trained):
+    landscapes = read_landscapes(landscapes_of(trained.ensemble, [5, 0, 2], store))
+    jacobians = get_jacobians(trained.ensemble, [2, 4, 5], store=store, n_jobs=1, progress=False)
+    found = predictions(landscapes, jacobians, trained.ensemble.codebook)
+    assert found.indices.tolist() == [5, 2]
+    assert np.array_equal(found.exact, landscapes.distances[[0, 2]])
+    assert np.allclose(found.predicted, jacobians.landscape(trained.ensemble.codebook)[[2, 0]])
+    assert list(stored_predictions(store=store)) == ["digits_64"]
+    again = stored_predictions(store=store)["digits_64"]
+    assert again.indices.tolist() == [2, 5] and np.allclose(again.predicted, found.predicted[::-1])
+
+
+def test_predictions_of_other_samples_or_another_seed_are_an_error(store, trained, one_line):
+    landscapes = read_landscapes(landscapes_of(trained.ensemble, [0], store))
+    for indices, seed in (([1], 0), ([0], 7)):
+        jacobians = get_jacobians(trained.ensemble, indices, seed, store=store, n_jobs=1, progress=False)
+        with pytest.raises(BadValue, match="both") as error:
+            predictions(landscapes, jacobians, trained.ensemble.codebook)
+        assert one_line(error)
+
+
+def test_stored_comparisons_have_each_sample_once_and_all_sources(store, trained):
+    options = {"store": store, "n_jobs": 1, "progress": False}
+    compare_counterfactuals(trained.ensemble, [0, 1], **options)
+    compare_counterfactuals(trained.ensemble, [1], switches=[3], **options)
+    compare_counterfactuals(trained.ensemble, [2], sources=[0, 4], **options)
+    found = stored_comparisons("digits_64", store=store)
+    assert [(each.indices.tolist(), each.switches.tolist()) for each in found] == [([1], [3]), ([0], [])]
+    assert found[0].errors.shape == (1, 1, 12) and found[1].exact.shape == (1, 12)
+    text = comparisons_origin(found)
+    assert "switched after 3 steps" in text and "1 samples with 12 counterfactuals each, from this machine" in text
+
+
+def test_hybrid_landscapes_are_not_taken_for_stored_ones(store, trained):
+    landscapes_of(trained.ensemble, [0, 1], store, tangent_steps=3)
+    assert stored_landscapes("digits_64", store=store) is None
