@@ -182,7 +182,8 @@ def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Arte
     blocks = []
     for start, piece in samples:
         total = min(size, len(indices) - start) * len(sources)
-        blocks += [(start, piece, first, min(first + width, total), f"block-{size}-{width}-{start:06d}-{first:09d}") for first in range(0, total, width)]
+        blocks += [(start, piece, first, min(first + width, total), f"block-{size}-{width}-{start:06d}-{first:09d}")
+                   for first in range(0, total, width)]
     todo = [block for block in blocks if not workspace.has(block[4])]
 
     def task(start, piece, first, last, name):

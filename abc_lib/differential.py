@@ -160,7 +160,8 @@ def read_jacobians(artefact: Artefact) -> Jacobians:
     """An artefact's Jacobians, with every byte checked."""
     name, _, scale = artefact.spec["recipe"].rpartition("-")
     found = artefact.tensors("jacobians.safetensors")
-    return Jacobians(name, scale, artefact.spec["seed"], np.array(artefact.spec["indices"]), found["factual"], found["jacobians"], [artefact])
+    spec = artefact.spec
+    return Jacobians(name, scale, spec["seed"], np.array(spec["indices"]), found["factual"], found["jacobians"], [artefact])
 
 
 def merge_jacobians(artefacts: list[Artefact]) -> Jacobians | None:

@@ -3,12 +3,17 @@
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm.auto import tqdm
+
+with warnings.catch_warnings():
+    # Where a notebook has no widgets, tqdm says so in red and draws a bar of text, which will do.
+    warnings.simplefilter("ignore")
+    from tqdm.auto import tqdm
 
 from .errors import AbcError, positive_int
 

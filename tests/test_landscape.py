@@ -9,16 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from abc_lib import landscape
 from abc_lib.codes import Codebook
 from abc_lib.datasets import SHAPES, to_images
 from abc_lib.diffusion import ExogenousNoise
 from abc_lib.ensemble import Ensemble
 from abc_lib.errors import ArtefactError, BadValue
+from abc_lib.landscape import compute as computing
+from abc_lib.landscape import metric_radii, values
 from abc_lib.landscape import (
     attributed_image, compute_landscapes, find_landscapes, get_landscapes, parse_bytes, read_all_images,
     read_landscapes, regenerate,
 )
+from abc_lib.metrics import FeatureMetric, get_metric, l2_distance
 from abc_lib.models import NoisePredictor
 from abc_lib.recipes import Code, get_recipe, spec_of
 from abc_lib.runs import stored_landscapes
@@ -177,7 +179,7 @@ def test_seeds_differ(trained, store, three):
 def test_what_is_held_at_once_does_not_grow_with_the_number_of_sources(trained, store, monkeypatch):
     sources = 20
     ensemble = other_code(trained, Codebook.draw(6, 3, sources, 0), data={"size": sources, "num_sources": sources})
-    sizes, alive, real_sample, real_run = [], [], Ensemble.sample, landscape.run_tasks
+    sizes, alive, real_sample, real_run = [], [], Ensemble.sample, computing.run_tasks
 
     def sample(self, noise, c=None, owner=None):
         sizes.append(len(noise) if owner is None else len(owner))
@@ -193,7 +195,7 @@ def test_what_is_held_at_once_does_not_grow_with_the_number_of_sources(trained, 
             del task
 
     monkeypatch.setattr(Ensemble, "sample", sample)
-    monkeypatch.setattr(landscape, "run_tasks", run_tasks)
+    monkeypatch.setattr(computing, "run_tasks", run_tasks)
     compute(ensemble, [0, 1, 2, 3], store, memory=budget(ensemble, 4))
     assert max(sizes) == 4 and len(sizes) == 1 + sources
     # Each task has its own copy of its samples' noise: all at once would be a copy for every block.
@@ -236,7 +238,7 @@ def test_the_farthest_are_kept_first(trained, three):
 
 
 def test_of_equal_distances_the_lower_source_counts(trained, store, monkeypatch):
-    monkeypatch.setattr(landscape, "euclidean", lambda a, b: torch.ones(len(a), dtype=torch.float64))
+    monkeypatch.setattr(computing, "euclidean", lambda a, b: torch.ones(len(a), dtype=torch.float64))
     everything = read_all_images(compute(trained.ensemble, [0], store, all_images=True), 0)
     for size in (5, 12):
         read = read_landscapes(compute(trained.ensemble, [0, 1], Store(store.cache / str(size), None), keep=4,
@@ -247,7 +249,7 @@ def test_of_equal_distances_the_lower_source_counts(trained, store, monkeypatch)
 
 def test_ties_are_broken_by_position_in_long_landscapes_too():
     distances = np.random.default_rng(7).integers(0, 5, 500).astype(float)
-    assert landscape._farthest_first(distances).tolist() == sorted(range(500), key=lambda k: (-distances[k], k))
+    assert computing._farthest_first(distances).tolist() == sorted(range(500), key=lambda k: (-distances[k], k))
 
 
 def test_more_can_be_asked_to_be_kept_than_there_are(trained, store):
@@ -289,7 +291,7 @@ def test_the_attributed_image_is_the_sources_nearest(trained, store):
 
 
 def test_landscapes_work_where_the_training_images_are_not(trained, store, monkeypatch):
-    monkeypatch.setattr(landscape, "available", lambda family, split: False)
+    monkeypatch.setattr(values, "available", lambda family, split: False)
     read = get_landscapes(trained.ensemble, 2, store=store, n_jobs=1, progress=False)
     assert read.attributed_images is None and read.attributed_labels is None and len(read) == 2
     monkeypatch.undo()
@@ -322,8 +324,8 @@ def test_finished_landscapes_are_not_computed_again(trained, store, monkeypatch)
 
 
 def test_only_missing_samples_are_computed(trained, store, monkeypatch):
-    asked, real = [], landscape.compute_landscapes
-    monkeypatch.setattr(landscape, "compute_landscapes", lambda ensemble, indices, *a, **k: (asked.append(list(indices)), real(ensemble, indices, *a, **k))[1])
+    asked, real = [], computing.compute_landscapes
+    monkeypatch.setattr(computing, "compute_landscapes", lambda ensemble, indices, *a, **k: (asked.append(list(indices)), real(ensemble, indices, *a, **k))[1])
     options = {"store": store, "n_jobs": 1, "progress": False}
     compute(trained.ensemble, [1, 5], store)
     first = get_landscapes(trained.ensemble, 2, **options)
@@ -377,7 +379,7 @@ def test_exact_and_hybrid_landscapes_are_never_mixed(trained, store):
     more = get_landscapes(trained.ensemble, 2, tangent_steps=2, **options)
     assert more.tangent_steps == 2 and {a.spec["tangent_steps"] for a in more.artefacts} == {2} and len(more) == 2
     assert find_landscapes(trained.ensemble, store=store).indices.tolist() == [0]
-    assert landscape.with_attributed_images(more, trained.images).tangent_steps == 2
+    assert values.with_attributed_images(more, trained.images).tangent_steps == 2
 
 
 def test_stored_landscapes_are_exact_ones(store):
@@ -396,7 +398,7 @@ def test_stored_landscapes_are_exact_ones(store):
 def test_exact_landscapes_keep_the_name_they_were_published_under(tmp_path):
     recipe = get_recipe("digits_64")
     ensemble = find_ensemble(recipe, Store(tmp_path))
-    spec = landscape._spec(ensemble, 0, list(range(16)), 8, (), False)
+    spec = computing._spec(ensemble, 0, list(range(16)), 8, (), False)
     assert Store.folder_name(recipe.label, spec) == "digits_64-laptop-d57e3b5151bcc2c0"
     assert Store(tmp_path).find("landscape", recipe.label, spec).published
 
@@ -543,7 +545,7 @@ def test_nothing_is_left_over_when_the_end_is_interrupted(trained, store, monkey
 def test_a_damaged_piece_is_computed_again(trained, store, monkeypatch):
     memory = budget(trained.ensemble, 4)
     whole = files(compute(trained.ensemble, [0, 1], Store(store.cache / "whole", None), memory=memory))
-    monkeypatch.setattr(landscape, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(computing, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         compute(trained.ensemble, [0, 1], store, memory=memory)
     monkeypatch.undo()
@@ -559,10 +561,30 @@ def test_a_damaged_piece_is_computed_again(trained, store, monkeypatch):
 
 
 def test_a_run_with_another_budget_does_not_mix_in_pieces_of_this_one(trained, store, monkeypatch):
-    monkeypatch.setattr(landscape, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(computing, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         compute(trained.ensemble, [0, 1], store, memory=budget(trained.ensemble, 4))
     monkeypatch.undo()
     memory = budget(trained.ensemble, 7)
     whole = files(compute(trained.ensemble, [0, 1], Store(store.cache / "whole", None), memory=memory))
     assert files(compute(trained.ensemble, [0, 1], store, memory=memory)) == whole
+
+
+@pytest.mark.parametrize("tangent_steps", [0, 3])
+def test_radii_by_another_metric_look_at_every_counterfactual(trained, tmp_path, tangent_steps):
+    store = Store(tmp_path, None)
+    landscapes = values.read_landscapes(computing.compute_landscapes(
+        trained.ensemble, [2, 0], store=store, keep=1, tangent_steps=tangent_steps, n_jobs=1, progress=False))
+    options = {"store": store, "n_jobs": 1, "progress": False}
+    assert np.allclose(metric_radii(trained.ensemble, landscapes, get_metric("euclidean"), **options), landscapes.radii)
+
+    # a metric that sees one pixel only, so that another counterfactual may be the farthest
+    corner = FeatureMetric("corner", "corner", lambda device: torch.nn.Identity(), lambda images: images, l2_distance,
+                           features=lambda network, images: images[:, :1, 3, 3])
+    found = metric_radii(trained.ensemble, landscapes, corner, **options)
+    for row, index in enumerate([2, 0]):
+        noise = trained.ensemble.draw_noise(0, [index])
+        moving = trained.ensemble.tangents(noise, (tangent_steps,)) if tangent_steps else {"factual": trained.ensemble.sample(noise)}
+        changes = [abs(float(trained.ensemble.sample_hybrid(noise, trained.ensemble.codebook.ablation(source), torch.tensor([0]), moving,
+                                                            tangent_steps)[0, 0, 3, 3] - moving["factual"][0, 0, 3, 3])) for source in range(12)]
+        assert found[row] == pytest.approx(max(changes), abs=1e-5)

@@ -6,133 +6,27 @@ each member once, on just the trajectories that keep it, and the first step, whe
 trajectories of a sample are still one state, is computed once a sample.
 """
 
-import dataclasses
 import io
 import numbers
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .datasets import TrainingSet, available, training_set
-from .diffusion import ExogenousNoise
-from .ensemble import Ensemble
-from .errors import ArtefactError, BadValue, DataCorrupt, DataMissing, positive_int
-from .metrics import Metric, euclidean
-from .models import activation_bytes
-from .recipes import Recipe, digest, spec_of
-from .store import Artefact, Store, Workspace, stopwatch
-from .tasks import job_count, run_tasks
+from ..datasets import TrainingSet
+from ..diffusion import ExogenousNoise
+from ..ensemble import Ensemble
+from ..errors import BadValue, positive_int
+from ..metrics import euclidean
+from ..recipes import digest, spec_of
+from ..store import Artefact, Store, Workspace, stopwatch
+from ..tasks import job_count, run_tasks
+from .budget import block_size, parse_bytes, samples_at_once
+from .values import METRIC, Landscapes, attributed_positions, images_to_show, join, merge_landscapes, read_landscapes
 
-METRIC = "euclidean-256"
 _KIND = "landscape"
-
-
-@dataclass(frozen=True)
-class Landscapes:
-    """The counterfactual landscapes of S samples over N sources.
-
-    ``indices`` (S,) are the samples' numbers under ``seed``; ``factual`` (S, C, H, W)
-    the samples, in [0, 1]; ``distances`` (S, N) float64, Euclidean, how far the
-    counterfactual without each source lies. Of each sample's counterfactuals those in
-    ``kept_sources`` (S, K) are kept as ``kept_images`` (S, K, C, H, W), farthest first,
-    then the chosen ones; where a sample has fewer than K, the farthest is repeated.
-    ``attributed_images`` (S, C, H, W) is the training image of the source whose removal
-    changed most (the one nearest to the sample, if it owns several) and
-    ``attributed_labels`` (S,) its label, None where the training images were not at hand.
-    """
-
-    name: str
-    scale: str
-    seed: int
-    indices: np.ndarray
-    factual: torch.Tensor
-    distances: np.ndarray
-    kept_sources: np.ndarray
-    kept_images: torch.Tensor
-    attributed_images: torch.Tensor | None
-    attributed_labels: np.ndarray | None
-    artefacts: list[Artefact] = field(default_factory=list)
-    tangent_steps: int = 0
-    """0 for exact landscapes; else the steps that tangents carried the counterfactuals through"""
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def num_sources(self) -> int:
-        """N"""
-        return self.distances.shape[1]
-
-    @property
-    def radii(self) -> np.ndarray:
-        """Counterfactual radius of each sample (definition 1), (S,)."""
-        return self.distances.max(axis=1)
-
-    @property
-    def attributed_sources(self) -> np.ndarray:
-        """The source whose counterfactual lies farthest, (S,); the lowest number if several do."""
-        return self.distances.argmax(axis=1)
-
-    @property
-    def farthest_images(self) -> torch.Tensor:
-        """Each sample's farthest counterfactual, (S, C, H, W)."""
-        return self.kept_images[:, 0]
-
-    @property
-    def published(self) -> bool:
-        """Whether all of them came with the repository."""
-        return all(a.published for a in self.artefacts)
-
-
-def parse_bytes(budget: int | str) -> int:
-    """A memory budget in bytes, from a number or a text such as ``512MiB`` or ``2GB``."""
-    if isinstance(budget, int) and not isinstance(budget, bool):
-        value = budget
-    else:
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(budget), re.IGNORECASE)
-        if not match:
-            raise BadValue(f"memory budget '{budget}' is not understood; write it like 512MiB or 2GiB")
-        power = " KMGT".index(match[2].upper() or " ")
-        value = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
-    if value < 1:
-        raise BadValue(f"memory budget {budget!r} leaves nothing to work with; write it like 512MiB or 2GiB")
-    return value
-
-
-def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
-    """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
-    numbers = int(np.prod(ensemble.shape))
-    # Activations, the state and its companions in the loop, and some to spare for each member.
-    per_trajectory = activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * (8 + ensemble.n)
-    fits = memory // (jobs * per_trajectory)
-    if fits < 1:
-        raise BadValue(
-            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one trajectory for each of {jobs} jobs "
-            f"({per_trajectory / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
-        )
-    # Measured: larger blocks fall out of a CPU's cache, smaller ones waste calls.
-    preferred = 256 if ensemble.device.type == "cpu" else 4096
-    return int(min(preferred, fits))
-
-
-def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
-    """How many samples are differentiated side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
-    numbers = int(np.prod(ensemble.shape))
-    # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest layer included.
-    per_sample = (ensemble.n + 1) * (activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8)
-    fits = memory // (jobs * per_sample)
-    if fits < 1:
-        raise BadValue(
-            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one Jacobian for each of {jobs} jobs "
-            f"({per_sample / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
-        )
-    # As many tangents as a block of a landscape has trajectories.
-    preferred = max(1, (256 if ensemble.device.type == "cpu" else 4096) // ensemble.n)
-    return int(min(preferred, fits))
 
 
 def _factual_task(ensemble: Ensemble, noise: ExogenousNoise, tangent_steps: int, workspace: Workspace, name: str) -> int:
@@ -313,7 +207,7 @@ def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual,
     }
     images = images_to_show(recipe) if images is None else images
     if images is not None:
-        shown = _attributed_positions(images, wanted[:, 0], factual)
+        shown = attributed_positions(images, wanted[:, 0], factual)
         files["attributed.safetensors"] = {
             "images": images.images[shown].clone(), "labels": images.labels[shown].clone(),
             "where": images.where[shown].clone(),
@@ -348,98 +242,6 @@ def _parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> int:
-    """The position in ``images`` of a source's image that is nearest to a sample (as shown in figure 4)."""
-    mine = torch.nonzero(images.sources == source).squeeze(1)
-    if len(mine) == 0:
-        raise BadValue(f"source {source} owns no image of this training set")
-    return int(mine[euclidean(images.images[mine], sample).argmin()])
-
-
-def _attributed_positions(images: TrainingSet, sources: np.ndarray, samples: torch.Tensor) -> list[int]:
-    return [attributed_image(images, int(source), sample) for source, sample in zip(sources, samples)]
-
-
-def images_to_show(recipe: Recipe) -> TrainingSet | None:
-    """The recipe's training set if it is on this machine and sound: pictures of it are welcome but not needed."""
-    if not available(recipe.data.family, recipe.data.split):
-        return None
-    try:
-        return training_set(recipe.data)
-    except (DataMissing, DataCorrupt) as error:
-        print(f"training images are not shown: {error}")
-        return None
-
-
-def with_attributed_images(landscapes: Landscapes, images: TrainingSet) -> Landscapes:
-    """The same landscapes with the training images that attribution points to filled in."""
-    shown = _attributed_positions(images, landscapes.attributed_sources, landscapes.factual)
-    return dataclasses.replace(landscapes, attributed_images=images.images[shown], attributed_labels=images.labels[shown].numpy())
-
-
-def read_landscapes(artefact: Artefact) -> Landscapes:
-    """An artefact's landscapes, with every byte checked."""
-    spec = artefact.spec
-    name, _, scale = spec["recipe"].rpartition("-")
-    table = pd.read_parquet(io.BytesIO(artefact.read("distances.parquet")))
-    N = artefact.info["num_sources"]
-    found = artefact.tensors("images.safetensors")
-    shown = artefact.tensors("attributed.safetensors") if "attributed.safetensors" in artefact.manifest["files"] else None
-    return Landscapes(
-        name, scale, spec["seed"], np.array(spec["indices"]), found["factual"],
-        table["distance"].to_numpy().reshape(-1, N), found["kept_sources"].numpy(), found["kept"],
-        shown and shown["images"], shown and shown["labels"].numpy(), [artefact], spec.get("tangent_steps", 0),
-    )
-
-
-def read_all_images(artefact: Artefact, index: int) -> torch.Tensor:
-    """All N counterfactuals of sample ``index``, (N, C, H, W), if they were asked for when it was computed."""
-    name = f"all-{index:06d}.safetensors"
-    if name not in artefact.manifest["files"]:
-        raise ArtefactError(f"{artefact.path} does not hold every image of sample {index}; compute it with all_images=True")
-    return artefact.tensors(name)["counterfactuals"]
-
-
-def _select(landscapes: Landscapes, rows: list[int]) -> Landscapes:
-    pick = lambda value: None if value is None else value[rows]  # noqa: E731
-    return Landscapes(
-        landscapes.name, landscapes.scale, landscapes.seed, landscapes.indices[rows], landscapes.factual[rows],
-        landscapes.distances[rows], landscapes.kept_sources[rows], landscapes.kept_images[rows],
-        pick(landscapes.attributed_images), pick(landscapes.attributed_labels), landscapes.artefacts,
-        landscapes.tangent_steps,
-    )
-
-
-def _widen(landscapes: Landscapes, width: int) -> Landscapes:
-    """As many kept images as another artefact has: filled up with the farthest."""
-    fill = width - landscapes.kept_sources.shape[1]
-    return dataclasses.replace(
-        landscapes,
-        kept_sources=np.concatenate([landscapes.kept_sources, np.repeat(landscapes.kept_sources[:, :1], fill, axis=1)], axis=1),
-        kept_images=torch.cat([landscapes.kept_images, landscapes.kept_images[:, :1].expand(-1, fill, -1, -1, -1)], dim=1),
-    )
-
-
-def _join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
-    width = max(p.kept_sources.shape[1] for p in parts)
-    parts = [_widen(p, width) for p in parts]
-    shown = all(p.attributed_images is not None for p in parts)
-    joined = Landscapes(
-        parts[0].name, parts[0].scale, parts[0].seed,
-        np.concatenate([p.indices for p in parts]),
-        torch.cat([p.factual for p in parts]),
-        np.concatenate([p.distances for p in parts]),
-        np.concatenate([p.kept_sources for p in parts]),
-        torch.cat([p.kept_images for p in parts]),
-        torch.cat([p.attributed_images for p in parts]) if shown else None,
-        np.concatenate([p.attributed_labels for p in parts]) if shown else None,
-        [a for p in parts for a in p.artefacts],
-        parts[0].tangent_steps,
-    )
-    position = {int(index): row for row, index in enumerate(joined.indices)}
-    return _select(joined, [position[i] for i in indices])
-
-
 def find_landscapes(
     ensemble: Ensemble, seed: int = 0, store: Store | None = None, keep: int = 1, recompute: bool = False,
     chosen: Iterable[int] = (), all_images: bool = False, tangent_steps: int = 0,
@@ -463,17 +265,6 @@ def find_landscapes(
     return merge_landscapes(alike)
 
 
-def merge_landscapes(artefacts: list[Artefact]) -> Landscapes | None:
-    """The samples of several artefacts of one ensemble and seed, each once, by index; None if there are none."""
-    parts, seen = [], set()
-    for artefact in artefacts:
-        fresh = [row for row, i in enumerate(artefact.spec["indices"]) if i not in seen]
-        if fresh:
-            seen.update(artefact.spec["indices"])
-            parts.append(_select(read_landscapes(artefact), fresh))
-    return _join(parts, sorted(seen)) if parts else None
-
-
 def get_landscapes(
     ensemble: Ensemble, num_samples: int, seed: int = 0, store: Store | None = None, recompute: bool = False, keep: int = 8,
     chosen: Iterable[int] = (), all_images: bool = False, tangent_steps: int = 0, **options,
@@ -492,56 +283,4 @@ def get_landscapes(
     if missing:
         parts.append(read_landscapes(compute_landscapes(ensemble, missing, seed, store, keep, chosen, all_images,
                                                         tangent_steps=tangent_steps, **options)))
-    return _join(parts, list(range(num_samples)))
-
-
-def counterfactuals(ensemble: Ensemble, landscapes: Landscapes, row: int, sources: Iterable[int]) -> torch.Tensor:
-    """Samples the counterfactuals of one sample without each of ``sources`` now, (K, C, H, W), in [0, 1]."""
-    sources = np.asarray(list(sources), dtype=np.int64)
-    noise = ensemble.draw_noise(landscapes.seed, [landscapes.indices[row]])
-    owner = torch.zeros(len(sources), dtype=torch.int64)
-    return ensemble.sample(noise, ensemble.codebook.leave_one_out(sources), owner)
-
-
-def metric_radii(ensemble: Ensemble, landscapes: Landscapes, metric: Metric, store: Store | None = None, **options) -> np.ndarray:
-    """Counterfactual radii (S,) of the same samples, measured by another metric (C.6).
-
-    The farthest counterfactual may be another one than in Euclidean distance, so all of
-    them are looked at: those that were not kept are computed again, as exactly or as
-    hybrid as ``landscapes`` are. ``options`` go to :func:`compute_landscapes`.
-    """
-    indices = landscapes.indices.tolist()
-    artefact = compute_landscapes(ensemble, indices, landscapes.seed, store, 1, all_images=True,
-                                  tangent_steps=landscapes.tangent_steps, **options)
-    factual = read_landscapes(artefact).factual
-    return np.array([float(metric.pairwise(factual[row : row + 1], read_all_images(artefact, index)).max())
-                     for row, index in enumerate(indices)])
-
-
-@dataclass(frozen=True)
-class Check:
-    """A stored distance beside the same one computed now."""
-
-    index: int
-    source: int
-    stored: float
-    now: float
-
-    @property
-    def difference(self) -> float:
-        """Absolute difference of the two."""
-        return abs(self.stored - self.now)
-
-
-def regenerate(ensemble: Ensemble, landscapes: Landscapes, rows: Iterable[int]) -> list[Check]:
-    """Samples some factuals and their farthest counterfactuals again, in the way of the landscapes, and measures their distance."""
-    rows = list(rows)
-    noise = ensemble.draw_noise(landscapes.seed, landscapes.indices[rows])
-    sources = landscapes.attributed_sources[rows]
-    k = landscapes.tangent_steps
-    moving = ensemble.tangents(noise, (k,), jacobians=False) if k else {"factual": ensemble.sample(noise)}
-    factual = moving["factual"]
-    counterfactual = ensemble.sample_hybrid(noise, ensemble.codebook.leave_one_out(sources), torch.arange(len(rows)), moving, k)
-    now = euclidean(factual, counterfactual).tolist()
-    stored = landscapes.radii[rows].tolist()
-    return [Check(int(landscapes.indices[r]), int(s), a, b) for r, s, a, b in zip(rows, sources, stored, now)]
+    return join(parts, list(range(num_samples)))

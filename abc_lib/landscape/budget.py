@@ -1,0 +1,56 @@
+"""How much goes side by side within a memory budget."""
+
+import re
+
+import numpy as np
+
+from ..ensemble import Ensemble
+from ..errors import BadValue
+from ..models import activation_bytes
+
+
+def parse_bytes(budget: int | str) -> int:
+    """A memory budget in bytes, from a number or a text such as ``512MiB`` or ``2GB``."""
+    if isinstance(budget, int) and not isinstance(budget, bool):
+        value = budget
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(budget), re.IGNORECASE)
+        if not match:
+            raise BadValue(f"memory budget '{budget}' is not understood; write it like 512MiB or 2GiB")
+        power = " KMGT".index(match[2].upper() or " ")
+        value = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if value < 1:
+        raise BadValue(f"memory budget {budget!r} leaves nothing to work with; write it like 512MiB or 2GiB")
+    return value
+
+
+def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
+    """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
+    numbers = int(np.prod(ensemble.shape))
+    # Activations, the state and its companions in the loop, and some to spare for each member.
+    per_trajectory = activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * (8 + ensemble.n)
+    fits = memory // (jobs * per_trajectory)
+    if fits < 1:
+        raise BadValue(
+            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one trajectory for each of {jobs} jobs "
+            f"({per_trajectory / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+        )
+    # Measured: larger blocks fall out of a CPU's cache, smaller ones waste calls.
+    preferred = 256 if ensemble.device.type == "cpu" else 4096
+    return int(min(preferred, fits))
+
+
+def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
+    """How many samples are differentiated side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
+    numbers = int(np.prod(ensemble.shape))
+    # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest layer included.
+    per_sample = (ensemble.n + 1) * (activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8)
+    fits = memory // (jobs * per_sample)
+    if fits < 1:
+        raise BadValue(
+            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one Jacobian for each of {jobs} jobs "
+            f"({per_sample / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+        )
+    # As many tangents as a block of a landscape has trajectories.
+    preferred = max(1, (256 if ensemble.device.type == "cpu" else 4096) // ensemble.n)
+    return int(min(preferred, fits))
