@@ -28,7 +28,7 @@ def code_cells(notebook) -> list:
 
 
 def test_there_are_notebooks():
-    assert {"03_radius", "method"} <= {n.stem for n in NOTEBOOKS}
+    assert {"02_divergence", "03_radius", "04_differential", "method"} <= {n.stem for n in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -98,6 +98,20 @@ def test_notebook_03_gives_the_same_outputs_again(small_run, tmp_path):
     assert re.search(r"\b\d+ passed", done.stdout) and "failed" not in done.stdout
 
 
+@pytest.mark.parametrize("stem, parameters, says", [
+    ("02_divergence", {"num_samples": 4, "rate_samples": 4}, ["the mean rank goes from", "naming a source"]),
+    ("04_differential", {"num_samples": 4}, ["the rank correlation is", "pays"]),
+])
+def test_other_notebooks_run_small(stem, parameters, says, tmp_path):
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(str(ROOT / f"notebooks/{stem}.ipynb"), str(out), {"dataset": "digits_64", **parameters},
+                               kernel_name="python3", progress_bar=False)
+    outputs = [o for c in code_cells(nbformat.read(out, 4)) for o in c.outputs]
+    text = "\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o)
+    assert all(each in text for each in ["**digits_64**", *says])
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
+
+
 def test_a_users_slip_is_one_line_in_a_notebook(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as error:
         papermill.execute_notebook(
@@ -114,5 +128,5 @@ def test_the_book_builds_without_a_warning(tmp_path):
         capture_output=True, text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    page = (tmp_path / "_build/html/03_radius.html").read_text()
-    assert page.count("<img") >= 5
+    for name, figures in (("02_divergence", 3), ("03_radius", 5), ("04_differential", 8)):
+        assert (tmp_path / f"_build/html/{name}.html").read_text().count("<img") >= figures
