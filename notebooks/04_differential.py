@@ -259,18 +259,22 @@ else:
 
 # %% tags=["hide-input"]
 if hybrids:
-    half = steps // 2
-    worst = {name: float(((each.errors / each.exact)[list(each.switches).index(half)]).max()) for name, each in hybrids.items() if half in each.switches}
-    cost = {name: float(each.costs[list(each.switches).index(half)]) for name, each in hybrids.items() if half in each.switches}
+    lines, worst = [], {}
+    for j in (steps * 4 // 10, steps // 2):
+        at = table[table.j == j]
+        if len(at):
+            worst[j] = float(at["largest error"].max())
+            lines.append(f"Carried through {j} of the {steps} steps, no counterfactual of any of these ensembles is off by more than {worst[j]:.1%} of "
+                         f"its distance and no radius by more than {float(at['largest error of a radius'].max()):.2%}, at "
+                         f"{float(at['cost'].min()):.0%} to {float(at['cost'].max()):.0%} of the cost.")
     if worst:
-        pays = max(worst.values()) < 0.05
-        name = min(cost, key=cost.get)
-        display(Markdown(
-            f"**{'It pays.' if pays else 'It does not pay everywhere.'}** Carried through half of the steps, no counterfactual of any of these "
-            f"ensembles is off by more than {max(worst.values()):.1%} of its distance, and the landscapes of {name} cost {cost[name]:.0%} of the exact ones. "
-            f"So it is an option, `abc.get_landscapes(ensemble, samples, tangent_steps={half})`; results are exact unless it is asked for, and "
-            "hybrid landscapes are never mixed with exact ones. Where there are few sources the tangents themselves cost more than they save."
-        ))
+        pays = min(worst.values()) < 0.01
+        lines.append(
+            f"So it is an option, `abc.get_landscapes(ensemble, samples, tangent_steps={min(worst)})`. Results are exact unless it is asked for, and "
+            "hybrid landscapes are never mixed with exact ones. The fewer sources there are, the less it saves: the tangents cost the same for any number."
+            if pays else "That is too much for an option that replaces the exact landscape."
+        )
+        display(Markdown(f"**{'It pays.' if pays else 'It does not pay.'}** " + " ".join(lines)))
 
 # %% [markdown]
 # ## Checked here
