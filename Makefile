@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 DATASET ?=
+BENCH ?=
 
 # The virtual environment's programs come first, and so does its Jupyter kernel:
 # a python3 kernel that the user installed elsewhere would not know abc_lib.
@@ -9,7 +10,7 @@ RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 
 RADIUS := data/cache/runs/03_radius$(if $(DATASET),_$(DATASET))
 
-.PHONY: help setup radius book test test-slow clean
+.PHONY: help setup radius book test test-slow bench clean
 
 help:  ## list the targets
 	@echo "Usage: make TARGET"
@@ -33,6 +34,9 @@ test: .venv/.stamp  ## run the tests, without the slow ones
 
 test-slow: .venv/.stamp  ## run only the slow tests
 	$(RUN) python -m pytest -m slow --timeout 3600
+
+bench: .venv/.stamp  ## measure against the straightforward ways, on a GPU if there is one; BENCH=--quick, BENCH="--only training"
+	$(RUN) python benchmarks/run.py $(BENCH)
 
 clean:  ## remove built pages, notebook runs and caches; keeps .venv, data and trained members
 	rm -rf book/_build data/cache/runs .pytest_cache .hypothesis .ruff_cache build *.egg-info

@@ -68,6 +68,7 @@ from .runs import (
     stored_predictions,
     summarise_all,
 )
+from .benchmarks import benchmark_table, read_benchmarks, screening_table
 from . import figures
 
 __all__ = [
@@ -159,5 +160,8 @@ __all__ = [
     "stored_landscapes",
     "stored_predictions",
     "summarise_all",
+    "benchmark_table",
+    "read_benchmarks",
+    "screening_table",
     "figures",
 ]

@@ -162,7 +162,8 @@ def image_rows(rows: dict[str, torch.Tensor], titles: Sequence[str], notes: Sequ
     columns = len(titles)
     wrong = [name for name, images in rows.items() if len(images) != columns]
     if wrong or columns == 0:
-        raise BadValue(f"{columns} titles do not go with the images of '{(wrong or list(rows))[0]}'; give one image for each, and at least one")
+        first = (wrong or list(rows))[0]
+        raise BadValue(f"{columns} titles do not go with the images of '{first}'; give one image for each, and at least one")
     figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 1.0 + 1.1, len(rows) * 1.15 + 0.3), squeeze=False)
     for line, (name, images) in zip(axes, rows.items()):
         for column, ax in enumerate(line):
@@ -212,7 +213,10 @@ def screening_curves(shares: dict[str, np.ndarray], ax: Axes) -> Axes:
 
 
 def hybrid_errors(errors: dict[str, tuple[np.ndarray, np.ndarray]], ax: Axes, label: str, steps: int) -> Axes:
-    """Errors over the number of tangent steps: for each ensemble ``(switches (J,), errors (J, M))``; the median, and a band to the 95th percentile."""
+    """Errors over the number of tangent steps: for each ensemble ``(switches (J,), errors (J, M))``.
+
+    The median, and a band from it to the 95th percentile.
+    """
     for (name, (switches, each)), colour, marker in zip(errors.items(), cycle(PALETTE), cycle("osD^v")):
         # an error of exactly zero has no place on a logarithmic axis
         middle, high = np.maximum(np.median(each, axis=1), 1e-8), np.maximum(np.quantile(each, 0.95, axis=1), 1e-8)
@@ -302,3 +306,40 @@ def causal_flow(codebook: Codebook, ax: Axes, removed: int | None = None) -> Axe
     ax.set(xlim=(-0.3, 3.3), ylim=(-0.08, 1.08))
     ax.set_axis_off()
     return ax
+
+
+def scaling_curves(points: Sequence[dict], fit: dict) -> Figure:
+    """How a landscape's time grows: against sources, members and pixels, and against what appendix A.3 says it is proportional to.
+
+    ``points`` have ``N``, ``n``, ``side``, ``pixels`` and ``seconds``; ``fit`` has ``constant``, ``exponents`` and ``errors`` of a power law. In the
+    first three panels the fitted effect of the other two factors is divided out, so that a perfect law is a straight line.
+    """
+    names = {"N": "data sources N", "n": "members n", "pixels": "pixels of an image"}
+    seconds = np.array([p["seconds"] for p in points])
+    values = {key: np.array([p[key] for p in points], dtype=float) for key in names}
+    sides = np.array([p["side"] for p in points])
+    colours = {side: colour for side, colour in zip(sorted(set(sides.tolist())), cycle(PALETTE))}
+    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.4))
+    for ax, (key, name) in zip(axes.flat, names.items()):
+        exponent = fit["exponents"][key]
+        typical = {k: np.exp(np.log(v).mean()) for k, v in values.items()}
+        rest = np.prod([(values[k] / typical[k]) ** fit["exponents"][k] for k in names if k != key], axis=0)
+        for side, colour in colours.items():
+            ax.plot(values[key][sides == side], (seconds / rest)[sides == side], "o", color=colour, markersize=4, alpha=0.7, label=f"{side}×{side}")
+        x = np.array([values[key].min(), values[key].max()])
+        middle = fit["constant"] * np.prod([typical[k] ** fit["exponents"][k] for k in names])
+        ax.plot(x, middle * (x / typical[key]) ** exponent, color="black", linewidth=1, label=f"fitted: {exponent:.2f} ± {2 * fit['errors'][key]:.2f}")
+        ax.plot(x, middle * x / typical[key], color=PAPERS, linestyle="--", linewidth=1.2, label="in proportion" if key == "pixels" else "A.3: 1")
+        ax.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds, the rest divided out")
+        ticks = np.unique(values[key]).astype(int)
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.set_xticks([], minor=True)
+        ax.legend(fontsize=7)
+    ax, product = axes[1, 1], np.prod(list(values.values()), axis=0)
+    for side, colour in colours.items():
+        ax.plot(product[sides == side], seconds[sides == side], "o", color=colour, markersize=4, alpha=0.7, label=f"{side}×{side}")
+    x = np.array([product.min(), product.max()])
+    ax.plot(x, x * np.exp(np.log(seconds / product).mean()), color=PAPERS, linestyle="--", linewidth=1.2, label="A.3: in proportion")
+    ax.set(xscale="log", yscale="log", xlabel="N × n × pixels", ylabel="seconds for a landscape")
+    ax.legend(fontsize=7)
+    return figure

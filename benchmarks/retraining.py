@@ -1,78 +1,39 @@
-"""Retraining: models trained together against one after another, in one run, in turns.
+"""Retraining: models trained together against one after another, in turns.
 
 One after another is the ordinary loop: an ordinary network, the recipe's minibatches,
 backward, Adam, then the next model. Together is the library's way, a network with a model
 axis. A third way, ``vmap`` over ``functional_call`` with stacked parameters, is what
 PyTorch has for it. All start from the same parameters and take the same steps; that losses
-and parameters agree at the end is checked. Prints the ratios of time per model and step,
-round by round, and their spread.
+agree is checked.
 
-    python benchmarks/retraining.py [ensemble] [--models 8] [--rounds 7] [--steps 4] [--vmap] [--whole]
+    python benchmarks/retraining.py [--device auto] [--rounds 0] [--quick]
 
-All run in one process on one thread and are measured in CPU time, which on one thread is
-the time on the wall less what other programs took. Ways that run side by side on cores
-gain the number of cores on top; ``--whole`` measures that too, on the wall: a whole
-:func:`train_retrained` on all cores against the ordinary loop, which uses one or,
-in a second try, PyTorch's threads on all.
+Measured twice. On one thread each, against a loop without a ``DataLoader`` and with the
+fused Adam, so that the ratio is about training together only. And with the whole machine:
+:func:`train_retrained` as it is against the loop as people run it, on PyTorch's default
+threads.
 """
 
-import argparse
 import copy
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
 import abc_lib as abc
-from abc_lib.datasets import to_model
-from abc_lib.diffusion import add_noise, alphas_cumprod
+from abc_lib.datasets import SHAPES
 from abc_lib.retraining import FULL, TrainingTogether, train_retrained
-from abc_lib.seeds import derive
-from abc_lib.tasks import available_cores
-from abc_lib.training import _Batches, learning_rate
-
-
-class OneAfterAnother:
-    """The ordinary loop of one model, black images in the place of the left-out source's."""
-
-    def __init__(self, recipe: abc.Recipe, model: int | str, images: abc.TrainingSet):
-        self.recipe = recipe
-        pixels = images.images.clone()
-        if model != FULL:
-            pixels[images.sources == model] = 0
-        self.shape = tuple(pixels.shape[1:])
-        self.images = to_model(pixels, recipe.data)
-        self.net = abc.build_network(recipe.network, self.shape, derive("initial", recipe.training.seed, "control"), recipe.diffusion)
-        self.net.train()
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=recipe.training.learning_rate, fused=True)
-        self.alphas = alphas_cumprod(recipe.diffusion)
-        self.batches = _Batches(recipe, "control", len(pixels))
-
-    def step(self, k: int) -> float:
-        """One step; its loss."""
-        which = self.batches.indices(k)
-        times, noise, flips, _ = self.batches.chance(k, (len(which), *self.shape))
-        x = self.images[which]
-        if self.recipe.data.flips:
-            x = torch.where(flips[:, None, None, None], x.flip(-1), x)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.recipe, k)
-        error = (self.net(add_noise(x, noise, times, self.alphas), times) - noise).square().mean(dim=(1, 2, 3))
-        loss = (error / self.alphas[times] if self.recipe.training.weighting == "velocity" else error).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        return loss.item()
+from abc_lib.training import _Batches
+from measuring import DEFAULT_THREADS, Options, Work, in_turns, main, peak_memory, row, say, step_flops, warm_workers
+from training import TOLERANCE, OrdinaryTraining, losses_apart
 
 
 class Vmapped(TrainingTogether):
     """The library's loop around ``vmap`` over an ordinary network's ``functional_call``."""
 
-    def __init__(self, recipe, models, images):
-        super().__init__(recipe, models, images)
-        base = copy.deepcopy(OneAfterAnother(recipe, FULL, images).net)
+    def __init__(self, recipe, models, images, device):
+        super().__init__(recipe, models, images, device=device)
+        base = copy.deepcopy(one_after_another(recipe, [FULL], images, device)[0].net)
         n, stacked = len(models), dict(self.network.net.named_parameters())
 
         def one(parameters, x, t):
@@ -82,85 +43,101 @@ class Vmapped(TrainingTogether):
         self.run = lambda x, t: each(stacked, x.unflatten(1, (n, -1)), t).flatten(1, 2)
 
 
-def steps_of_one(recipe, models, images) -> tuple[list[OneAfterAnother], callable]:
-    """Ordinary models, and a function that takes each of them through some steps, one model after the other."""
-    ordinary = [OneAfterAnother(recipe, model, images) for model in models]
+def one_after_another(recipe, models, images: abc.TrainingSet, device: str, lean: bool = True) -> list[OrdinaryTraining]:
+    """Ordinary models with black images in the place of the left-out source's."""
+    ordinary = []
+    for model in models:
+        pixels = images.images.clone()
+        if model != FULL:
+            pixels[images.sources == model] = 0
+        ordinary.append(OrdinaryTraining(recipe, "control", pixels, device, lean))
+    return ordinary
 
-    def run(steps: range) -> torch.Tensor:
-        return torch.tensor([[each.step(k) for k in steps] for each in ordinary])
 
-    return ordinary, run
-
-
-def in_turns(recipe: abc.Recipe, images: abc.TrainingSet, count: int, rounds: int, steps: int, vmap: bool) -> None:
-    """Times the ways in turns, on the same steps, and checks that they agree."""
-    torch.set_num_threads(1)
-    # Sources of the first minibatches, so that the models do differ.
+def some_models(recipe: abc.Recipe, images: abc.TrainingSet, count: int) -> list[int | str]:
+    """The model on everything and some without a source of the first minibatches, so that they do differ."""
     drawn = images.sources[_Batches(recipe, "control", len(images)).indices(0)].unique().tolist()
-    models = [FULL, *drawn][:count]
-    ordinary, one_by_one = steps_of_one(recipe, models, images)
-    together = {"together": TrainingTogether(recipe, models, images)}
-    if vmap:
-        together["vmap"] = Vmapped(recipe, models, images)
-    ratios: dict[str, list[float]] = {name: [] for name in together}
-    for turn in range(rounds + 1):
-        part = range(turn * steps, (turn + 1) * steps)
-        start = time.process_time()
-        expected = one_by_one(part)
-        slow = (time.process_time() - start) / (len(models) * steps)
-        for name, way in together.items():
-            start = time.process_time()
-            losses = torch.stack([way.step(k) for k in part], dim=1)
-            fast = (time.process_time() - start) / (len(models) * steps)
-            difference = float(((losses - expected) / expected).abs().max())
-            assert difference < 0.02, f"losses of {name} differ by {difference:.1%}"
-            if turn:  # the first warms up
-                ratios[name].append(slow / fast)
-                print(f"{len(models):3} models: one after another {1e3 * slow:6.2f} ms, {name} {1e3 * fast:6.2f} ms a model and step, "
-                      f"ratio {slow / fast:.2f}, losses differ by {difference:.1e}", flush=True)
-    for name, way in together.items():
-        apart = [float((value[i] - each.net.state_dict()[key]).abs().max())
-                 for key, value in way.parameters().items() for i, each in enumerate(ordinary)]
-        values = ratios[name]
-        print(f"{recipe.label}, {len(models)} models, {name}: ratio {statistics.median(values):.2f} "
-              f"(from {min(values):.2f} to {max(values):.2f}); after {(rounds + 1) * steps} steps parameters differ by {max(apart):.1e}")
+    return [FULL, *drawn, *(s for s in range(recipe.data.num_sources) if s not in drawn)][:count]
 
 
-def whole(recipe: abc.Recipe, images: abc.TrainingSet, count: int, steps: int) -> None:
-    """A whole training on all cores against the ordinary loop, on the wall."""
-    recipe = recipe.replace(training={"steps": steps})
-    sources, cores = list(range(count - 1)), available_cores()
-    for threads in sorted({1, cores}):
-        torch.set_num_threads(threads)
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            train_retrained(recipe, sources, store=abc.Store(Path(folder), None), device="cpu", images=images, progress=False)
-        fast = time.perf_counter() - start
-        start = time.perf_counter()
-        # Two models are enough to know what one costs.
-        steps_of_one(recipe, [FULL, 0], images)[1](range(steps))
-        slow = (time.perf_counter() - start) / 2 * count
-        print(f"{recipe.label}, {count} models of {steps} steps: one after another on {threads} of {cores} cores {slow:.0f} s, "
-              f"together on all cores {fast:.0f} s, with the start of workers, ratio {slow / fast:.2f}")
+def whole(recipe: abc.Recipe, images: abc.TrainingSet, models, device: str, jobs: int | None) -> torch.Tensor:
+    """Losses (models, steps) of a whole training by the library, into an empty cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        artefacts = train_retrained(recipe, models[1:], store=abc.Store(Path(folder), None), device=device, n_jobs=jobs,
+                                    images=images, progress=False)
+        rows = {m: losses for a in artefacts for m, losses in zip(a.spec["models"], a.tensors("losses.safetensors")["losses"])}
+        return torch.stack([rows[m] for m in models])
 
 
-def main() -> None:
-    """Times the ways in turns and prints the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ensemble", nargs="?", default="digits_64")
-    parser.add_argument("--models", type=int, nargs="+", default=[8], help="how many models go together")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=4, help="steps a round")
-    parser.add_argument("--vmap", action="store_true", help="measure vmap, too")
-    parser.add_argument("--whole", action="store_true", help="measure a whole training of 16 models on all cores, too")
-    arguments = parser.parse_args()
-    recipe = abc.get_recipe(arguments.ensemble)
+def _once(recipe: abc.Recipe, device: str, count: int, plain: bool) -> None:
     images = abc.training_set(recipe.data)
-    for count in arguments.models:
-        in_turns(recipe, images, count, arguments.rounds, arguments.steps, arguments.vmap)
-    if arguments.whole:
-        whole(recipe, images, 16, 200)
+    models = some_models(recipe, images, count)
+    if plain:
+        one_after_another(recipe, models[:1], images, device)[0].run(range(3))
+    else:
+        together = TrainingTogether(recipe, models, images, device=device)
+        for k in range(3):
+            together.step(k)
+
+
+def compare(options: Options) -> dict:
+    """Models of digits_64: eight on one thread, and a whole training with all cores; a GPU trains 64 together."""
+    recipe, steps = abc.get_recipe("digits_64"), 2 if options.quick else 4 if options.on_cpu else 20
+    images = abc.training_set(recipe.data)
+    flops, batch = step_flops(recipe, SHAPES["digits"]), recipe.training.batch_size
+    count, device = 2 if options.quick else 8 if options.on_cpu else 64, options.device
+    models = some_models(recipe, images, count)
+    few = models if options.on_cpu else models[:2]
+    memory = {plain: peak_memory(options, _once, recipe, device, count, plain) for plain in (False, True)}
+    work = {way: Work(batch, flops, memory[way == "one after another"]) for way in ("ours", "one after another", "vmap")}
+
+    # Every way goes on from where its last round left it.
+    ordinary, ways = one_after_another(recipe, few, images, device), {}
+    together = {"ours": TrainingTogether(recipe, models, images, device=device), "vmap": Vmapped(recipe, models, images, device)}
+    taken = dict.fromkeys(["one after another", *together], 0)
+
+    def next_steps(way: str) -> range:
+        taken[way] += steps
+        return range(taken[way] - steps, taken[way])
+
+    def lockstep(way: str):
+        return count * steps, torch.stack([together[way].step(k).cpu() for k in next_steps(way)], dim=1)
+
+    def apart_from_each_other():
+        part = next_steps("one after another")
+        return len(few) * steps, torch.stack([each.run(part) for each in ordinary])
+
+    ways = {"ours": lambda: lockstep("ours"), "one after another": apart_from_each_other, "vmap": lambda: lockstep("vmap")}
+    for way in ways.values():  # the first steps warm up
+        way()
+    say(f"  digits_64, {'one thread' if options.on_cpu else device}: {count} models")
+    turns = in_turns(ways, losses_apart, TOLERANCE, options, options.how_many(5), 1 if options.on_cpu else None)
+    what = "models that leave one source out, the same steps: {} against a network with a model axis"
+    title = f"retraining {count} models, digits_64" + (", one thread" if options.on_cpu else "")
+    rows = [
+        row(title, what.format("a lean loop, one model after another,"), "model and step", turns, work, TOLERANCE, "one after another"),
+        row(title, what.format("PyTorch's vmap over stacked parameters"), "model and step", turns,
+            work | {"vmap": Work(batch, flops)}, TOLERANCE, "vmap"),
+    ]
+
+    # A multiple of what goes together for every process.
+    count, steps = (3, 3) if options.quick else (8 * options.processes, 40) if options.on_cpu else (128, 100)
+    models, short = some_models(recipe, images, min(count, 64)), recipe.replace(training={"steps": steps})
+    warm_workers(options)
+    say(f"  digits_64, whole training: {len(models)} models, {steps} steps")
+    turns = in_turns({
+        "ours": lambda: (len(models) * steps, whole(short, images, models, device, options.jobs)),
+        "straightforward": lambda: (2 * steps, torch.stack([each.run(range(steps))
+                                                           for each in one_after_another(short, models[:2], images, device, lean=False)])),
+    }, losses_apart, TOLERANCE, options, options.how_many(3), DEFAULT_THREADS if options.on_cpu else None, options.processes)
+    work = {"ours": Work(batch, flops, memory[False], options.processes), "straightforward": Work(batch, flops, memory[True])}
+    rows.append(row(
+        f"retraining {len(models)} models, digits_64, start to end",
+        "models that leave one source out: one after another with a DataLoader against a whole training by the library",
+        "model and step", turns, work, TOLERANCE,
+    ))
+    return {"rows": rows}
 
 
 if __name__ == "__main__":
-    main()
+    main(compare, __doc__)

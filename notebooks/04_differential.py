@@ -191,7 +191,7 @@ table = pd.DataFrame(
 display(abc.figures.table(table, {"median rank": "{:.2f}", "mean rank": "{:.2f}", "rank 0.1 or less": "{:.0%}", "the most similar of all": "{:.0%}"}))
 
 # %% [markdown]
-# By chance one sample in ten would have a rank of 0.1 or less. In the paper, too, attributed images look similar where training sets are small, and less so the larger they get.
+# By chance one sample in ten would have a rank of 0.1 or less. In the paper attributed images look similar where training sets are small, and less so the larger they get; [the digits](04_differential) show the same.
 
 # %% [markdown]
 # ## The radius from a few exact counterfactuals

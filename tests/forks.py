@@ -5,6 +5,7 @@ and forks a worker for every job; it runs no tensor operation itself. The jobs a
 end of this file are what workers can be told to do.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -53,7 +54,9 @@ class Zygote:
 
     def kill(self, pid):
         """kill -9, and its exit status: that of the signal unless it had ended before."""
-        os.kill(pid, signal.SIGKILL)
+        # one that has ended, and was seen to, is no process any more
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         return self.wait(pid)
 
 
