@@ -165,7 +165,7 @@ def test_every_target_is_phony_and_listed_by_help():
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-@pytest.mark.parametrize("target", ["help", "setup", "radius", "book", "test", "test-slow", "clean"])
+@pytest.mark.parametrize("target", ["help", "setup", "radius", "book", "test", "test-slow", "bench", "clean"])
 def test_make_understands_every_target(target):
     asked = subprocess.run(
         ["make", "-n", target, "DATASET=mnist_1024"], cwd=ROOT, capture_output=True, text=True
