@@ -31,19 +31,18 @@ def _publish(arguments: argparse.Namespace) -> None:
         if packed is None:
             packed = pack_ensemble(recipe, train_ensemble(recipe, store, arguments.device), store)
         print(f"{recipe.label}: {packed.path}")
-        if arguments.samples:
+        if arguments.samples or arguments.jacobians or arguments.compare:
             ensemble = get_ensemble(recipe, store, arguments.device)
+        if arguments.samples:
             landscapes = compute_landscapes(ensemble, range(arguments.samples), arguments.seed, store)
             print(f"{recipe.label}: {store.copy(landscapes, 'landscape').path}")
         if arguments.jacobians:
-            ensemble = get_ensemble(recipe, store, arguments.device)
             jacobians = compute_jacobians(ensemble, range(arguments.jacobians), arguments.seed, store)
             print(f"{recipe.label}: {store.copy(jacobians, 'jacobian').path}")
         # The first samples with switches, the rest without: hybrids cost several times what a landscape costs.
         hybrids = min(arguments.hybrids, arguments.compare)
         for indices, switches in ((range(hybrids), _switches(recipe.sampling.steps)), (range(hybrids, arguments.compare), ())):
             if len(indices):
-                ensemble = get_ensemble(recipe, store, arguments.device)
                 comparison = compare_counterfactuals(ensemble, indices, None, switches, arguments.seed, store)
                 print(f"{recipe.label}: {store.copy(comparison.artefact, 'comparison').path}")
 

@@ -24,20 +24,28 @@ def parse_bytes(budget: int | str) -> int:
     return value
 
 
+def _side_by_side(memory: int, jobs: int, each: int, what: str, preferred: int) -> int:
+    """``preferred``, or as many as ``memory`` bytes hold for every job at ``each`` bytes."""
+    fits = memory // (jobs * each)
+    if fits < 1:
+        raise BadValue(
+            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one {what} for each of {jobs} jobs "
+            f"({each / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+        )
+    return int(min(preferred, fits))
+
+
+def _preferred(ensemble: Ensemble) -> int:
+    # Measured: larger blocks fall out of a CPU's cache, smaller ones waste calls.
+    return 256 if ensemble.device.type == "cpu" else 4096
+
+
 def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
     """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
     numbers = int(np.prod(ensemble.shape))
     # Activations, the state and its companions in the loop, and some to spare for each member.
     per_trajectory = activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * (8 + ensemble.n)
-    fits = memory // (jobs * per_trajectory)
-    if fits < 1:
-        raise BadValue(
-            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one trajectory for each of {jobs} jobs "
-            f"({per_trajectory / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
-        )
-    # Measured: larger blocks fall out of a CPU's cache, smaller ones waste calls.
-    preferred = 256 if ensemble.device.type == "cpu" else 4096
-    return int(min(preferred, fits))
+    return _side_by_side(memory, jobs, per_trajectory, "trajectory", _preferred(ensemble))
 
 
 def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
@@ -45,12 +53,5 @@ def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
     numbers = int(np.prod(ensemble.shape))
     # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest layer included.
     per_sample = (ensemble.n + 1) * (activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8)
-    fits = memory // (jobs * per_sample)
-    if fits < 1:
-        raise BadValue(
-            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one Jacobian for each of {jobs} jobs "
-            f"({per_sample / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
-        )
     # As many tangents as a block of a landscape has trajectories.
-    preferred = max(1, (256 if ensemble.device.type == "cpu" else 4096) // ensemble.n)
-    return int(min(preferred, fits))
+    return _side_by_side(memory, jobs, per_sample, "Jacobian", max(1, _preferred(ensemble) // ensemble.n))
