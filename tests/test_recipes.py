@@ -38,7 +38,7 @@ def label(recipe: Recipe) -> str:
 
 def test_the_registry_holds_the_papers_30_and_the_digits_and_nothing_else():
     assert len(TABLE_2) == 23 and len(FURTHER) == 7
-    digits = [f"digits_{size}" for size in (64, 128, 256, 512, 1024)]
+    digits = [*(f"digits_{size}" for size in (64, 128, 256, 512, 1024)), "digits_classes"]
     assert recipe_names() == digits + PAPER_NAMES
 
 
@@ -120,6 +120,13 @@ def test_digits_have_one_source_an_image_and_one_code_length_a_scale(size):
         assert (recipe.code.n, recipe.code.weight) == (n, n // 2)
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_digit_classes_have_the_papers_code_for_classes(scale):
+    recipe, papers = get_recipe("digits_classes", scale), get_recipe("mnist_classes", scale)
+    assert (recipe.data.sources, recipe.data.num_sources) == (papers.data.sources, papers.data.num_sources) == ("class", 10)
+    assert recipe.code == papers.code and recipe.network == get_recipe("digits_1024", scale).network
+
+
 @pytest.mark.parametrize("recipe", PIXEL, ids=label)
 def test_images_fit_the_levels_and_patches_of_their_network(recipe):
     _, height, width = SHAPES[recipe.data.family]
@@ -160,7 +167,7 @@ def test_the_digest_of_a_published_recipe_never_changes():
 
 def test_digests_are_distinct():
     digests = {digest(recipe.model_spec) for recipe in EVERYTHING}
-    assert len(digests) == len(EVERYTHING) == 70
+    assert len(digests) == len(EVERYTHING) == 2 * 36
 
 
 def test_whatever_changes_the_members_changes_the_digest_and_sampling_does_not():
