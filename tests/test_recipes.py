@@ -224,7 +224,7 @@ def test_latent_ensembles_say_in_one_line_why_they_cannot_run(scale):
 
 
 def test_pixel_ensembles_are_available():
-    assert len(PIXEL) == 2 * (5 + 22)
+    assert len(PIXEL) == 2 * (6 + 22)
     assert all(why_unavailable(recipe) is None and require_available(recipe) is recipe for recipe in PIXEL)
 
 
