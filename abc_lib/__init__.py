@@ -68,7 +68,7 @@ from .runs import (
     stored_predictions,
     summarise_all,
 )
-from .benchmarks import benchmark_table, read_benchmarks, screening_table
+from .benchmarks import benchmark_table, rates_table, read_benchmarks, screening_table
 from . import figures
 
 __all__ = [
@@ -161,6 +161,7 @@ __all__ = [
     "stored_predictions",
     "summarise_all",
     "benchmark_table",
+    "rates_table",
     "read_benchmarks",
     "screening_table",
     "figures",

@@ -50,40 +50,49 @@ def _both(row: dict, show: Callable[[dict], str]) -> str:
     return f"{show(row['ways']['ours'])} | {show(row['ways']['other'])}"
 
 
-def benchmark_table(found: dict) -> pd.DataFrame:
-    """A line a comparison, as text: how many times as long the other way takes, and what each of the two reaches.
+def _rows(found: dict) -> list[dict]:
+    return [row for part in found["comparisons"].values() for row in part.get("rows", [])]
 
-    Where a cell has two values, ours comes first. ``share`` is the achieved FLOP/s as a part
-    of what a large matrix product reached in the same run, on as many cores.
-    """
-    rows = [row for part in found["comparisons"].values() for row in part.get("rows", [])]
+
+def benchmark_table(found: dict) -> pd.DataFrame:
+    """A line a comparison, as text: how many times as long the other way takes, and how long ours does."""
     return pd.DataFrame([{
         "comparison": row["name"],
         "against": row["other"],
         "times faster": f"{row['ratio']:.1f} ({row['lowest']:.1f} to {row['highest']:.1f})",
+        "ours takes": f"{_seconds(row['ways']['ours']['median'])} a {row['unit']}",
+    } for row in _rows(found)])
+
+
+def rates_table(found: dict) -> pd.DataFrame:
+    """A line a comparison, as text: what each of the two ways reaches, ours first.
+
+    ``share`` is the achieved FLOP/s as a part of what a large matrix product reached in the
+    same run, on as many ``cores``.
+    """
+    return pd.DataFrame([{
+        "comparison": f"{row['name']} against {row['other']}",
         "cores": str(row["cores"]) if row["cores"] else "GPU",
-        "time": f"{_both(row, lambda way: _seconds(way['median']))} a {row['unit']}",
-        "network evaluations a second": _both(row, lambda way: _amount(way["evaluations_per_second"])),
+        "networks a second": _both(row, lambda way: _amount(way["evaluations_per_second"])),
         "GFLOP/s": _both(row, lambda way: _amount(way["flops_per_second"] / 1e9)),
-        "share of a matrix product": _both(row, lambda way: _amount(way["share"], "{:.0%}")),
+        "share": _both(row, lambda way: _amount(way["share"], "{:.0%}")),
         "peak memory": _both(row, _memory),
-    } for row in rows])
+    } for row in _rows(found)])
 
 
 def screening_table(found: dict) -> pd.DataFrame:
-    """What screening and hybrid landscapes give for which part of the network evaluations of an exact landscape, as text."""
+    """What screening and hybrid landscapes give, in the median unless told otherwise, and for which part of the network evaluations of an exact landscape, as text."""
     part = found["comparisons"].get("screening", {})
     lines = [{
-        "ensemble": each["ensemble"], "N": f"{each['num_sources']:,}", "samples": str(each["samples"]),
-        "way": f"screened radius, {each['k']} counterfactuals exactly",
+        "ensemble": f"{each['ensemble']}, {each['samples']} samples",
+        "way": f"screened radius, {each['k']} of {each['num_sources']:,} exactly",
         "evaluations": f"{each['cost']:.1%}",
-        "what it gives": f"{each['median']:.2%} of the radius (median; mean {each['mean']:.2%}, lowest {each['lowest']:.1%})",
+        "what it gives": f"{each['median']:.2%} of the radius (mean {each['mean']:.2%}, lowest {each['lowest']:.1%})",
     } for each in part.get("screened", [])]
     lines += [{
-        "ensemble": each["ensemble"], "N": f"{each['num_sources']:,}", "samples": str(each["samples"]),
+        "ensemble": f"{each['ensemble']}, {each['samples']} samples",
         "way": f"hybrid, {each['switch']} of {each['steps']} steps by tangents",
         "evaluations": f"{each['cost']:.1%}",
-        "what it gives": f"counterfactuals off by {each['median']:.2%} of their distance (median; largest {each['largest']:.1%}), "
-                         f"radii by {each['radius']:.2%} at most",
+        "what it gives": f"off by {each['median']:.2%} of the distance (largest {each['largest']:.1%}), radii by {each['radius']:.2%} at most",
     } for each in part.get("hybrids", [])]
-    return pd.DataFrame(lines, columns=["ensemble", "N", "samples", "way", "evaluations", "what it gives"])
+    return pd.DataFrame(lines, columns=["ensemble", "way", "evaluations", "what it gives"])

@@ -68,14 +68,15 @@ def apart(mine, others) -> float:
     return float(max(pixels, jacobians))
 
 
-def setting(name: str, options: Options, samples: int):
+def setting(name: str, options: Options, samples: int, steps: int = 10):
     """The ensemble, with a short sampler, and noise."""
-    ensemble = with_steps(ensemble_of(name, options), 3 if options.quick else 10)
+    ensemble = with_steps(ensemble_of(name, options), 3 if options.quick else steps)
     return ensemble, ensemble.draw_noise(0, range(samples))
 
 
 def _once(name: str, options: Options, samples: int, way: str) -> None:
-    WAYS[way](*setting(name, options, samples))
+    # three steps take the memory of ten
+    WAYS[way](*setting(name, options, samples, 3))
 
 
 def compare(options: Options) -> dict:
@@ -87,7 +88,7 @@ def compare(options: Options) -> dict:
         n, steps, flops = ensemble.n, ensemble.recipe.sampling.steps, evaluation_flops(ensemble)
         say(f"  {name}, {'one thread' if options.on_cpu else options.device}: {samples} samples, {n} members")
         for way in WAYS.values() if not options.quick else ():  # the first call of a kind sets things up
-            way(ensemble, noise[[0]])
+            way(with_steps(ensemble, 3), noise[[0]])
         turns = in_turns({way: lambda way=way: (samples, WAYS[way](ensemble, noise)) for way in WAYS}, apart, tolerance,
                          options, options.how_many(3), 1 if options.on_cpu else None)
         # A member and state is one evaluation, and so is a member and tangent; the first step's state has no tangents yet.

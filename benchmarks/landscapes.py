@@ -21,7 +21,7 @@ import abc_lib as abc
 from abc_lib.landscape import block_size
 from abc_lib.tasks import job_count, run_tasks
 from measuring import (
-    DEFAULT_THREADS, Options, Work, ensemble_of, evaluation_flops, in_turns, main, peak_memory, row, say, warm_workers,
+    DEFAULT_THREADS, Options, Work, ensemble_of, evaluation_flops, in_turns, main, peak_memory, row, say, warm_workers, with_steps,
 )
 
 MEMORY = 2 * 2**30
@@ -82,16 +82,17 @@ def apart(mine, others) -> float:
     return float(max(pixels, distances))
 
 
-def setting(name: str, options: Options, samples: int):
-    """The ensemble, noise and the samples themselves, which both ways start from."""
+def setting(name: str, options: Options, samples: int, steps: int | None = None):
+    """The ensemble, by request with a shorter sampler, noise and the samples themselves, which both ways start from."""
     ensemble = ensemble_of(name, options)
+    ensemble = with_steps(ensemble, steps) if steps else ensemble
     noise = ensemble.draw_noise(0, range(samples))
     return ensemble, noise, ensemble.sample(noise)
 
 
 def _once(name: str, options: Options, samples: int, count: int, plain: bool) -> None:
-    # for the memory: a child reads the ensemble anew
-    ensemble, noise, factual = setting(name, options, samples)
+    # for the memory, which three steps take as fifty do: a child reads the ensemble anew
+    ensemble, noise, factual = setting(name, options, samples, 3)
     straightforward(ensemble, noise, factual, range(count)) if plain else ours(ensemble, noise, factual, range(count), 1)
 
 
@@ -107,7 +108,7 @@ def compare(options: Options) -> dict:
         n, N, steps = ensemble.n, ensemble.codebook.num_sources, ensemble.recipe.sampling.steps
         alive = n - ensemble.codebook.weight
         flops, block = evaluation_flops(ensemble), block_size(ensemble, MEMORY, options.processes)
-        few = 2 if options.quick or not options.on_cpu else 4
+        few = 2
         one_block = min(N, max(1, block // samples))
         memory = {
             plain: peak_memory(options, _once, name, options, samples, count, plain, threads=threads)

@@ -21,7 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import abc_lib as abc
-from abc_lib.benchmarks import benchmark_table
+from abc_lib.benchmarks import benchmark_table, rates_table
 from abc_lib.store import provenance
 from abc_lib.tasks import available_cores, run_tasks
 
@@ -276,10 +276,12 @@ def machine(options: Options) -> dict:
 
 def show(found: dict) -> None:
     """The lines of the table, each as a paragraph: a terminal is narrower than the table."""
-    for values in benchmark_table({"comparisons": {"": found}}).to_dict("records"):
-        say(f"\n{values.pop('comparison')}")
-        for key, value in values.items():
-            say(f"  {key:30} {value}")
+    part = {"comparisons": {"": found}}
+    for ratio, rates in zip(benchmark_table(part).to_dict("records"), rates_table(part).to_dict("records")):
+        say(f"\n{ratio.pop('comparison')}")
+        for key, value in (ratio | rates).items():
+            if key != "comparison":
+                say(f"  {key:30} {value}")
 
 
 def main(compare: Callable[[Options], dict], doc: str) -> None:

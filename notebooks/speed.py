@@ -49,12 +49,14 @@ for device, each in found.items():
     threads = f", {machine['cores']} cores, {machine['threads']} threads by default" if device == "cpu" else ""
     lines.append(
         f"{machine['hardware']}{threads}; torch {machine['packages']['torch']}; {' and '.join(dates)}; commit {', '.join(commits)}; "
-        f"{minutes:.0f} minutes in all. Where a cell has two values, ours is the first."
+        f"{minutes:.0f} minutes in all."
     )
     display(Markdown("\n\n".join(lines)))
     rows = abc.benchmark_table(each)
     if len(rows):
         display(abc.figures.table(rows))
+        display(Markdown("What both reach; of two values the first is ours."))
+        display(abc.figures.table(abc.rates_table(each)))
     pages = [page for part in parts.values() for page in part.get("pages", [])]
     if pages:
         display(Markdown("From an empty cache to the last cell of the radius notebook, Python's own start included:\n\n" + "\n".join(
@@ -63,7 +65,7 @@ for device, each in found.items():
 # %% [markdown]
 # ## What each line compares
 #
-# A ratio is the time of the other way divided by ours; it is the median over the rounds of one run, with the lowest and the highest in brackets. With one core, time is that of the processor, which other programs do not lengthen; else it is time on the wall. Operations are counted, not estimated, a multiplication and an addition as two; the *share* sets them against what a large float32 matrix product reached in the same run on as many cores. Networks as small as these are far from being one large product, so the share says how much could be left to gain at most. Peak memory is the most that the work added to a process with all libraries in it; on a GPU it is the most that PyTorch held there.
+# A ratio is the time of the other way divided by ours; it is the median over the rounds of one run, with the lowest and the highest in brackets. A *network* is one member evaluated on one state (in training, forward and backward). With one core, time is that of the processor, which other programs do not lengthen; else it is time on the wall. Operations are counted, not estimated, a multiplication and an addition as two; the *share* sets them against what a large float32 matrix product reached in the same run on as many cores. Networks as small as these are far from being one large product, so the share says how much could be left to gain at most. Peak memory is the most that the work added to a process with all libraries in it; on a GPU it is the most that PyTorch held there.
 
 # %% tags=["hide-input"]
 rows = {f"{row['name']} against {row['other']}": row

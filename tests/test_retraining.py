@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from abc_lib import retraining
-from abc_lib.datasets import to_images
+from abc_lib.datasets import to_images, training_set
 from abc_lib.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
 from abc_lib.errors import AbcError, ArtefactError, BadValue, UnknownName
 from abc_lib.metrics import euclidean
@@ -17,6 +16,8 @@ from abc_lib.retraining import (
     FULL, Retrained, StackedNetwork, TrainingTogether, find_retrained, get_retrained, models_together, pack_retrained,
     retrained_spec, retraining_landscapes, train_group, train_retrained,
 )
+from abc_lib.retraining import landscapes as landscape_room
+from abc_lib.retraining import train
 from abc_lib.seeds import derive
 from abc_lib.store import Store, Workspace
 from abc_lib.training import _Batches, learning_rate, train_member
@@ -26,7 +27,7 @@ DATA_FILES = ("models.safetensors", "losses.safetensors")
 
 @pytest.fixture(scope="module")
 def images(tiny):
-    return retraining.training_set(tiny.data)
+    return training_set(tiny.data)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def retrained(tiny, shared):
 def stop_at(monkeypatch):
     """Lets training run up to a step and stops it there as Ctrl-C would; every step before left a checkpoint."""
     clock, real = [0.0], _Batches.indices
-    monkeypatch.setattr(retraining, "stopwatch", lambda: lambda: clock[0])
+    monkeypatch.setattr(train, "stopwatch", lambda: lambda: clock[0])
 
     def arrange(step):
         def indices(self, k):
@@ -257,7 +258,7 @@ def test_a_minibatch_left_empty_by_removal_has_no_gradient(tiny, images):
 
 def test_class_sources_leave_out_all_images_of_a_class(tiny):
     recipe = tiny.replace(data={"size": 40, "sources": "class", "num_sources": 10})
-    images = retraining.training_set(recipe.data)
+    images = training_set(recipe.data)
     together = TrainingTogether(recipe, [FULL, 3], images, dtype=torch.float64)
     losses = torch.stack([together.step(k) for k in range(6)], dim=1)
     assert int((images.sources == 3).sum()) > 1
@@ -281,7 +282,7 @@ def test_a_group_that_was_stopped_goes_on_to_the_same_bits(tiny, images, store, 
 
 
 def test_a_stopped_run_of_several_groups_goes_on(tiny, images, store, stop_at, retrained, monkeypatch):
-    monkeypatch.setattr(retraining, "_TOGETHER", {"cpu": 3})
+    monkeypatch.setattr(train, "TOGETHER", {"cpu": 3})
     options = {"store": store, "device": "cpu", "n_jobs": 1, "progress": False, "images": images}
     stop_at(None)
     real, count = Workspace.note, iter(range(100))
@@ -318,8 +319,8 @@ def test_memory_changes_groups_and_not_results(tiny, images, retrained, store):
 def test_only_missing_models_are_trained(tiny, images, store, monkeypatch):
     options = {"store": store, "device": "cpu", "n_jobs": 1, "progress": False}
     train_retrained(tiny, [3, 5], **options)
-    trained, real = [], retraining._train
-    monkeypatch.setattr(retraining, "_train", lambda r, models, *rest: (trained.extend(models), real(r, models, *rest))[1])
+    trained, real = [], train._train
+    monkeypatch.setattr(train, "_train", lambda r, models, *rest: (trained.extend(models), real(r, models, *rest))[1])
     retrained = get_retrained(tiny, [5, 2, 3], **options)
     assert trained == [2] and retrained.sources.tolist() == [5, 2, 3] and len(retrained) == 4
     assert find_retrained(tiny, [2], store=store).parameters.keys() == retrained.parameters.keys()
@@ -430,7 +431,7 @@ def test_landscapes_are_stored_and_computed_in_blocks_the_same(retrained, store,
     options = {"n_jobs": 1, "progress": False, "store": store}
     whole = retraining_landscapes(retrained, range(4), **options)
     with monkeypatch.context() as patch:
-        patch.setattr(retraining, "_landscape_task", lambda *_: pytest.fail("computed again"))
+        patch.setattr(landscape_room, "_landscape_task", lambda *_: pytest.fail("computed again"))
         again = retraining_landscapes(retrained, range(4), **options)
     assert (again.distances == whole.distances).all() and torch.equal(again.kept_images, whole.kept_images)
     (artefact,) = whole.artefacts
@@ -439,14 +440,14 @@ def test_landscapes_are_stored_and_computed_in_blocks_the_same(retrained, store,
     real, calls = Retrained.sample, []
     monkeypatch.setattr(Retrained, "sample", lambda self, noise, *rest: (calls.append(noise.indices.tolist()), real(self, noise, *rest))[1])
     with monkeypatch.context() as patch:
-        patch.setattr(retraining, "job_count", lambda *_: 2)
-        patch.setattr(retraining, "read_retraining_landscapes", lambda _: None)
+        patch.setattr(landscape_room, "job_count", lambda *_: 2)
+        patch.setattr(landscape_room, "read_retraining_landscapes", lambda _: None)
         patch.setattr(Store, "write", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             retraining_landscapes(retrained, range(4, 8), **options)
     assert {tuple(each) for each in calls} == {(4, 5), (6, 7)}
     calls.clear()
-    monkeypatch.setattr(retraining, "job_count", lambda *_: 2)
+    monkeypatch.setattr(landscape_room, "job_count", lambda *_: 2)
     found = retraining_landscapes(retrained, range(4, 8), **options)
     assert calls == [] and found.distances.shape == (4, 12)
 
