@@ -3,19 +3,17 @@
 import argparse
 import sys
 
-from .comparison import compare_counterfactuals
-from .differential import compute_jacobians
 from .errors import AbcError
-from .landscape import compute_landscapes
+from .publishing import (
+    publish_classes, publish_comparisons, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_variants,
+)
 from .recipes import SCALES, get_recipe, require_available
 from .runs import all_statuses
-from .store import Store
-from .training import get_ensemble, pack_ensemble, train_ensemble
+from .store import Artefact, Store
+from .training import get_ensemble
 
-
-def _switches(steps: int) -> list[int]:
-    """The numbers of tangent steps that published comparisons try: 1, 5, 10, ..., 50 of a sampler's 50."""
-    return sorted({max(1, round(steps * share / 10)) for share in (0, *range(1, 11))})
+VARIANT_SAMPLES = 128
+"""at most so many samples of ensembles that are there to be compared with only"""
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -24,27 +22,32 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _publish(arguments: argparse.Namespace) -> None:
-    store = Store()
+    store, seed, device = Store(), arguments.seed, arguments.device
     for name in arguments.names:
         recipe = require_available(get_recipe(name, arguments.scale))
-        packed = store.find("ensemble", recipe.label, recipe.model_spec)
-        if packed is None:
-            packed = pack_ensemble(recipe, train_ensemble(recipe, store, arguments.device), store)
-        print(f"{recipe.label}: {packed.path}")
+
+        def say(artefacts: Artefact | list[Artefact], label: str = recipe.label) -> None:
+            for artefact in artefacts if isinstance(artefacts, list) else [artefacts]:
+                print(f"{label}: {artefact.path}", flush=True)
+
+        say(publish_ensemble(recipe, store, device))
+        if arguments.classes:
+            say(publish_classes(recipe, arguments.classes, seed, store, device))
         if arguments.samples or arguments.jacobians or arguments.compare:
-            ensemble = get_ensemble(recipe, store, arguments.device)
+            ensemble = get_ensemble(recipe, store, device)
         if arguments.samples:
-            landscapes = compute_landscapes(ensemble, range(arguments.samples), arguments.seed, store)
-            print(f"{recipe.label}: {store.copy(landscapes, 'landscape').path}")
+            say(publish_landscapes(ensemble, arguments.samples, seed, store))
         if arguments.jacobians:
-            jacobians = compute_jacobians(ensemble, range(arguments.jacobians), arguments.seed, store)
-            print(f"{recipe.label}: {store.copy(jacobians, 'jacobian').path}")
-        # The first samples with switches, the rest without: hybrids cost several times what a landscape costs.
-        hybrids = min(arguments.hybrids, arguments.compare)
-        for indices, switches in ((range(hybrids), _switches(recipe.sampling.steps)), (range(hybrids, arguments.compare), ())):
-            if len(indices):
-                comparison = compare_counterfactuals(ensemble, indices, None, switches, arguments.seed, store)
-                print(f"{recipe.label}: {store.copy(comparison.artefact, 'comparison').path}")
+            say(publish_jacobians(ensemble, arguments.jacobians, seed, store))
+        if arguments.compare:
+            say(publish_comparisons(ensemble, arguments.compare, arguments.hybrids, seed, store))
+        sources = None if arguments.left_out is None else range(arguments.left_out)
+        if arguments.retraining:
+            say(publish_retraining(recipe, arguments.retraining, sources, seed, store, device))
+        if arguments.again is not None:
+            if arguments.retraining:
+                say(publish_retraining(recipe, arguments.retraining, sources, seed, store, device, arguments.again))
+            say(publish_variants(recipe, min(arguments.samples, VARIANT_SAMPLES), arguments.again, seed, store, device))
 
 
 def main() -> int:
@@ -60,6 +63,10 @@ def main() -> int:
     publish.add_argument("--jacobians", type=int, default=0, help="samples with a Jacobian")
     publish.add_argument("--compare", type=int, default=0, help="samples whose counterfactuals are compared with the predicted ones")
     publish.add_argument("--hybrids", type=int, default=0, help="how many of those are computed as hybrids as well")
+    publish.add_argument("--retraining", type=int, default=0, help="samples with landscapes by retraining: a model for every source left out")
+    publish.add_argument("--left-out", type=int, help="leave out only the first so many sources by retraining")
+    publish.add_argument("--again", type=int, metavar="SEED", help="also retrain, and train ensembles of other members, with this training seed")
+    publish.add_argument("--classes", type=int, default=0, help="samples to classify, where the data sources are classes (the paper: 5100)")
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--device", default="auto")
     publish.set_defaults(run=_publish)

@@ -1,9 +1,12 @@
 """What a notebook asks for: a named ensemble with its landscapes, wherever they come from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from .classes import METHODS, SAMPLES, ClassCounts, compute_class_counts, find_class_counts, read_class_counts
+from .classifier import get_classifier
 from .codes import Codebook
 from .comparison import Comparison, read_comparison
 from .datasets import FOLDERS, available
@@ -13,6 +16,7 @@ from .errors import AbcError, BadValue, positive_int
 from .landscape import Landscapes, find_landscapes, get_landscapes, images_to_show, merge_landscapes, with_attributed_images
 from .radius import LogRadius, summarise
 from .recipes import Recipe, digest, family_of, get_recipe, recipe_names, require_available, spec_of, why_unavailable
+from .retraining import RetrainingLandscapes, find_retraining_landscapes, get_retrained, retraining_landscapes
 from .store import Artefact, Store
 from .training import cached_members, draw_codebook, get_ensemble
 
@@ -62,6 +66,61 @@ def jacobians_origin(jacobians: Jacobians) -> str:
     return "Jacobians: " + "; ".join(f"of {len(a.spec['indices'])} samples, {_made(a)}" for a in jacobians.artefacts) + "."
 
 
+def class_run(
+    dataset: str,
+    samples: int | None = None,
+    seed: int = 0,
+    scale: str = "laptop",
+    device: str = "auto",
+    recompute: bool = False,
+    compute: bool = True,
+    store: Store | None = None,
+    n_jobs: int | None = None,
+    progress: bool = True,
+) -> list[ClassCounts] | None:
+    """How often each class is generated with and without it, by ablation and by retraining (figure 3).
+
+    ``dataset`` is an ensemble whose data sources are classes. Published counts are used if
+    there are any, then this machine's; what is missing is computed, models trained first,
+    unless ``compute`` is False: then None is returned. ``samples=None`` takes those that
+    are there, or the paper's 5,100.
+    """
+    store = store or Store()
+    recipe = require_available(get_recipe(dataset, scale))
+    look, found = Store(store.cache, None) if recompute else store, []
+    for method in METHODS:
+        counts = find_class_counts(recipe, method, seed, look)
+        if counts is None or (samples is not None and counts.samples != samples):
+            if not compute:
+                return None
+            options = {"n_jobs": n_jobs, "progress": progress}
+            classifier = get_classifier(recipe.data.family, scale, store, device, progress=progress)
+            model = (get_ensemble(recipe, store, device, recompute, **options) if method == "ablation"
+                     else get_retrained(recipe, store=store, device=device, recompute=recompute, **options))
+            counts = read_class_counts(compute_class_counts(model, classifier, samples or SAMPLES, seed, store, **options))
+        found.append(counts)
+    return found
+
+
+def classes_origin(counts: list[ClassCounts]) -> str:
+    """Where the class counts come from, in a sentence."""
+    parts = [f"{each.samples:,} samples for each of {len(each.counts)} {'ablations' if each.method == 'ablation' else 'models'}, {_made(each.artefact)}"
+             for each in counts]
+    info = counts[0].artefact.info
+    return (f"**{counts[0].name}**, scale *{counts[0].scale}*: {'; '.join(parts)}. Classes by the {info['classifier']} classifier, "
+            f"{info['accuracy']:.1%} right on {info['validation_images']:,} images that did not train it.")
+
+
+def retraining_origin(landscapes: RetrainingLandscapes) -> str:
+    """Where the landscapes by retraining come from, in a sentence."""
+    (artefact,) = landscapes.artefacts
+    info = artefact.info
+    what = {"black": "replaced by black ones", "removed": "taken out of the minibatches"}[info["removed"]]
+    return (f"Retraining: {1 + info['left_out']:,} models with the training seed {info['training_seed']}, the left-out images {what}, "
+            f"trained in {info['training_seconds'] / 60:,.0f} minutes of one core; {len(artefact.spec['indices']):,} samples with "
+            f"{info['left_out']:,} of {info['num_sources']:,} counterfactuals each, {_made(artefact)}.")
+
+
 def comparisons_origin(comparisons: list[Comparison]) -> str:
     """Where the comparisons of exact and predicted counterfactuals come from, in a sentence."""
     parts = []
@@ -105,9 +164,9 @@ def run(
     return Run(recipe, ensemble, landscapes)
 
 
-def _stored(kind: str, dataset: str, scale: str, store: Store) -> list[Artefact]:
+def _stored(kind: str, dataset: str | Recipe, scale: str, store: Store) -> list[Artefact]:
     """Artefacts of one kind and one ensemble and seed: the published ensemble's, else of the one with most samples."""
-    recipe = get_recipe(dataset, scale)
+    recipe = dataset if isinstance(dataset, Recipe) else get_recipe(dataset, scale)
     packed = store.find("ensemble", recipe.label, recipe.model_spec)
     groups: dict[tuple, list[Artefact]] = {}
     model, sampling = digest(recipe.model_spec), spec_of(recipe.sampling)
@@ -120,11 +179,12 @@ def _stored(kind: str, dataset: str, scale: str, store: Store) -> list[Artefact]
     return max(groups.values(), key=lambda artefacts: sum(len(a.spec["indices"]) for a in artefacts), default=[])
 
 
-def stored_landscapes(dataset: str, scale: str = "laptop", store: Store | None = None) -> Landscapes | None:
+def stored_landscapes(dataset: str | Recipe, scale: str = "laptop", store: Store | None = None) -> Landscapes | None:
     """Exact landscapes of an ensemble that are published or in the cache, without loading its members.
 
     If several ensembles of this name were trained, the published one counts, else the
-    one with most samples.
+    one with most samples. A recipe in place of a name asks for a variant, as one with
+    another training seed.
     """
     return merge_landscapes(_stored("landscape", dataset, scale, store or Store()))
 
@@ -147,6 +207,39 @@ def stored_comparisons(dataset: str, scale: str = "laptop", store: Store | None 
             seen.update(artefact.spec["indices"])
             parts.append(read_comparison(artefact).only(rows))
     return parts
+
+
+def retraining_run(
+    dataset: str,
+    indices: Iterable[int] | None = None,
+    training_seed: int | None = None,
+    sources: Iterable[int] | None = None,
+    removed: str = "black",
+    seed: int = 0,
+    scale: str = "laptop",
+    device: str = "auto",
+    recompute: bool = False,
+    store: Store | None = None,
+    n_jobs: int | None = None,
+    progress: bool = True,
+) -> RetrainingLandscapes:
+    """The landscapes by retraining of an ensemble's recipe: published, this machine's, or computed now, models trained first.
+
+    ``indices`` are samples under ``seed``; None takes all that are at hand, or 12.
+    ``sources`` are those left out; None takes those at hand, or all N, which is N + 1
+    models to train. Other arguments are those of :func:`train_retrained` and :func:`run`.
+    """
+    store = store or Store()
+    recipe = require_available(get_recipe(dataset, scale))
+    look = Store(store.cache, None) if recompute else store
+    found = find_retraining_landscapes(recipe, training_seed, removed, seed, look)
+    wanted = None if indices is None else [int(i) for i in indices]
+    if found is not None:
+        have, there = set(found.indices.tolist()), set(found.sources.tolist())
+        if (wanted is None or set(wanted) <= have) and (sources is None or set(sources) <= there):
+            return found.only(wanted, sources)
+    models = get_retrained(recipe, sources, training_seed, removed, store, device, recompute, n_jobs=n_jobs, progress=progress)
+    return retraining_landscapes(models, range(DEFAULT_SAMPLES) if wanted is None else wanted, seed, store, n_jobs=n_jobs, progress=progress)
 
 
 @dataclass(frozen=True)

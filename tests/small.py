@@ -18,6 +18,14 @@ def tiny_recipe(steps=12):
     )
 
 
+def tiny_classes(steps=30):
+    """128 real digits whose ten classes are the data sources, 6 members of weight 3, 6 sampling steps."""
+    return get_recipe("digits_classes").replace(
+        data={"size": 128}, network={"channels": (8, 8), "groups": 4}, training={"steps": steps, "batch_size": 16, "warmup": 3},
+        sampling={"steps": 6},
+    )
+
+
 @lru_cache
 def one_trajectory(network, n):
     """The least memory that holds one trajectory of the tiny ensemble."""

@@ -8,12 +8,17 @@ import sys
 import pytest
 
 import abc_lib.__main__ as command
+from abc_lib.classes import find_class_counts
 from abc_lib.differential import find_jacobians
 from abc_lib.landscape import find_landscapes
+from abc_lib.paths import PUBLISHED
 from abc_lib.recipes import get_recipe, recipe_names
+from abc_lib.retraining import find_retraining_landscapes
+from abc_lib.runs import stored_landscapes
 from abc_lib.store import Store
 from abc_lib.training import find_ensemble
 from forks import ROOT
+from small import tiny_classes
 
 
 def call(*words):
@@ -23,9 +28,10 @@ def call(*words):
 
 @pytest.fixture
 def here(store, tiny, monkeypatch):
-    """The command line with a store of the test's, where digits_64 is the tiny recipe."""
+    """The command line with a store of the test's, where digits_64 and digits_classes are tiny recipes."""
+    small = {"digits_64": tiny, "digits_classes": tiny_classes(4)}
     monkeypatch.setattr(command, "Store", lambda: store)
-    monkeypatch.setattr(command, "get_recipe", lambda name, scale="laptop": tiny if name == "digits_64" else get_recipe(name, scale))
+    monkeypatch.setattr(command, "get_recipe", lambda name, scale="laptop": small.get(name) or get_recipe(name, scale))
     return store
 
 
@@ -114,6 +120,39 @@ def test_publish_puts_jacobians_and_comparisons_into_the_repository(here, traine
     made = only_published.find_all("comparison", trained.recipe.label)
     assert sorted((a.spec["indices"], a.spec["switches"]) for a in made) == [([0], [1, 2, 3, 4, 5, 6]), ([1], [])]
     assert not (here.published / "landscape").exists()
+
+
+def test_publish_goes_on_from_what_is_published(here, trained, argv, capsys):
+    shutil.copytree(trained.store.cache, here.cache)
+    for samples in ("2", "5", "3"):
+        argv("publish", "digits_64", "--samples", samples, "--device", "cpu")
+        assert command.main() == 0
+    made = Store(here.cache / "nothing", here.published).find_all("landscape", trained.recipe.label)
+    assert sorted(a.spec["indices"] for a in made) == [[0, 1], [2, 3, 4]]
+
+
+def test_publish_retrains_and_leaves_the_models_in_the_cache(here, trained, argv, capsys, monkeypatch):
+    monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
+    shutil.copytree(trained.store.cache, here.cache)
+    argv("publish", "digits_64", "--samples", "2", "--retraining", "3", "--left-out", "2", "--again", "1", "--device", "cpu")
+    assert command.main() == 0
+    only_published = Store(here.cache / "nothing", here.published)
+    for seed in (None, 1):
+        found = find_retraining_landscapes(trained.recipe, seed, store=only_published)
+        assert found.indices.tolist() == [0, 1, 2] and found.sources.tolist() == [0, 1]
+    assert not (here.published / "retrained").exists() and len(list((here.published / "ensemble").iterdir())) == 1
+    for recipe in (trained.recipe, *(trained.recipe.replace(training={"seed": 1}, code={"seed": seed}) for seed in (0, 1))):
+        assert stored_landscapes(recipe, store=only_published).indices.tolist() == [0, 1]
+
+
+def test_publish_counts_classes(here, argv, capsys, monkeypatch):
+    monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
+    shutil.copytree(PUBLISHED / "classifier", here.published / "classifier")
+    argv("publish", "digits_classes", "--samples", "0", "--classes", "5", "--device", "cpu")
+    assert command.main() == 0
+    for method in ("ablation", "retraining"):
+        found = find_class_counts(tiny_classes(4), method, store=Store(here.cache / "nothing", here.published))
+        assert found.samples == 5 and found.counts.shape == (11, 10)
 
 
 def test_publish_trains_what_is_not_there(here, trained, argv, capsys, monkeypatch):

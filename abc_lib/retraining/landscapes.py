@@ -1,5 +1,6 @@
 """Landscapes by retraining: how far each retrained model's sample lies from the factual model's."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -34,6 +35,32 @@ class RetrainingLandscapes(Landscapes):
     def attributed_sources(self) -> np.ndarray:
         """The source whose counterfactual lies farthest, (S,); the first in ``sources`` if several do."""
         return self.sources[self.distances.argmax(axis=1)]
+
+    def only(self, indices: Iterable[int] | None = None, sources: Iterable[int] | None = None) -> "RetrainingLandscapes":
+        """Some samples and some left-out sources, in the order asked for; by default all.
+
+        Kept images stay those farthest among all sources, so they are left out where sources are.
+        Raises :class:`BadValue` for samples and sources that are not here.
+        """
+        rows = self._positions(self.indices, indices, "sample")
+        columns = self._positions(self.sources, sources, "left-out source")
+        pick = lambda value: None if value is None else value[rows]  # noqa: E731
+        every = sources is None
+        return dataclasses.replace(
+            self, indices=self.indices[rows], factual=self.factual[rows], distances=self.distances[np.ix_(rows, columns)],
+            kept_sources=self.kept_sources[rows][:, : None if every else 0], kept_images=self.kept_images[rows][:, : None if every else 0],
+            attributed_images=pick(self.attributed_images) if every else None,
+            attributed_labels=pick(self.attributed_labels) if every else None, sources=self.sources[columns],
+        )
+
+    def _positions(self, here: np.ndarray, wanted: Iterable[int] | None, what: str) -> list[int]:
+        if wanted is None:
+            return list(range(len(here)))
+        place = {int(number): position for position, number in enumerate(here)}
+        for number in (wanted := [int(each) for each in wanted]):
+            if number not in place:
+                raise BadValue(f"no {what} {number} in these landscapes of {self.name}; compute it with retraining_landscapes")
+        return [place[number] for number in wanted]
 
 
 def _landscape_task(retrained: Retrained, noise: ExogenousNoise, keep: int, memory: int, workspace: Workspace, name: str) -> int:

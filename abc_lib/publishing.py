@@ -1,0 +1,85 @@
+"""Puts results into ``data/published``: what is missing is trained and computed first, what is there stays as it is."""
+
+from collections.abc import Callable, Iterable
+
+from .classes import compute_class_counts
+from .classifier import get_classifier
+from .comparison import compare_counterfactuals
+from .differential import compute_jacobians, find_jacobians
+from .ensemble import Ensemble
+from .landscape import compute_landscapes, find_landscapes
+from .recipes import Recipe
+from .retraining import get_retrained, retraining_landscapes
+from .store import Artefact, Store
+from .training import get_ensemble, pack_ensemble, train_ensemble
+
+
+def publish_ensemble(recipe: Recipe, store: Store, device: str = "auto") -> Artefact:
+    """The ensemble with all its members, trained if need be."""
+    found = store.find("ensemble", recipe.label, recipe.model_spec)
+    return found or pack_ensemble(recipe, train_ensemble(recipe, store, device), store)
+
+
+def _missing(kind: str, samples: int, find: Callable, compute: Callable[[list[int]], Artefact], store: Store) -> list[Artefact]:
+    """Artefacts of samples 0 .. ``samples`` - 1: those at hand are copied, the samples that none has are computed in one go."""
+    found = find()
+    have = set() if found is None else set(found.indices.tolist())
+    missing = [i for i in range(samples) if i not in have]
+    made = [] if found is None else [a for a in found.artefacts if not a.published and set(a.spec["indices"]) & set(range(samples))]
+    if missing:
+        made.append(compute(missing))
+    return [store.copy(artefact, kind) for artefact in made]
+
+
+def publish_landscapes(ensemble: Ensemble, samples: int, seed: int, store: Store) -> list[Artefact]:
+    """Exact landscapes of the first samples."""
+    return _missing("landscape", samples, lambda: find_landscapes(ensemble, seed, store, 8),
+                    lambda missing: compute_landscapes(ensemble, missing, seed, store), store)
+
+
+def publish_jacobians(ensemble: Ensemble, samples: int, seed: int, store: Store) -> list[Artefact]:
+    """Jacobians of the first samples."""
+    return _missing("jacobian", samples, lambda: find_jacobians(ensemble, seed, store),
+                    lambda missing: compute_jacobians(ensemble, missing, seed, store), store)
+
+
+def switches(steps: int) -> list[int]:
+    """The numbers of tangent steps that published comparisons try: 1, 5, 10, ..., 50 of a sampler's 50."""
+    return sorted({max(1, round(steps * share / 10)) for share in (0, *range(1, 11))})
+
+
+def publish_comparisons(ensemble: Ensemble, samples: int, hybrids: int, seed: int, store: Store) -> list[Artefact]:
+    """Exact and predicted counterfactuals of the first samples, of the very first ``hybrids`` hybrid ones too.
+
+    Those are kept apart: hybrids cost several times what a landscape costs.
+    """
+    made, hybrids = [], min(hybrids, samples)
+    for indices, tried in ((range(hybrids), switches(ensemble.recipe.sampling.steps)), (range(hybrids, samples), ())):
+        if len(indices):
+            made.append(compare_counterfactuals(ensemble, indices, None, tried, seed, store).artefact)
+    return [store.copy(artefact, "comparison") for artefact in made]
+
+
+def publish_retraining(
+    recipe: Recipe, samples: int, sources: Iterable[int] | None, seed: int, store: Store, device: str = "auto",
+    training_seed: int | None = None,
+) -> Artefact:
+    """Landscapes by retraining of the first samples; the models themselves stay in the cache, they would be too large."""
+    models = get_retrained(recipe, sources, training_seed, store=store, device=device)
+    return store.copy(retraining_landscapes(models, range(samples), seed, store).artefacts[0], "retrained-landscape")
+
+
+def publish_variants(recipe: Recipe, samples: int, training_seed: int, seed: int, store: Store, device: str = "auto") -> list[Artefact]:
+    """Landscapes of ensembles of other members, with the same code and with another; the ensembles stay in the cache."""
+    made = []
+    for code_seed in (recipe.code.seed, training_seed):
+        ensemble = get_ensemble(recipe.replace(training={"seed": training_seed}, code={"seed": code_seed}), store, device)
+        made += publish_landscapes(ensemble, samples, seed, store)
+    return made
+
+
+def publish_classes(recipe: Recipe, samples: int, seed: int, store: Store, device: str = "auto") -> list[Artefact]:
+    """How often each class is generated with and without it, by ablation and by retraining."""
+    classifier = get_classifier(recipe.data.family, recipe.scale, store, device)
+    models = (get_ensemble(recipe, store, device), get_retrained(recipe, store=store, device=device))
+    return [store.copy(compute_class_counts(model, classifier, samples, seed, store), "class-counts") for model in models]
