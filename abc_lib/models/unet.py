@@ -4,9 +4,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .diffusion import alphas_cumprod
-from .errors import BadValue
-from .recipes import Diffusion, Network
+from ..diffusion import alphas_cumprod
+from ..errors import BadValue
+from ..recipes import Diffusion, Network
 
 
 class NoisePredictor(nn.Module):
