@@ -68,14 +68,14 @@ def apart(mine, others) -> float:
     return float(max(pixels, jacobians))
 
 
-def setting(name: str, options: Options, samples: int, steps: int = 10):
+def setting(name: str, options: Options, samples: int, steps: int = 6):
     """The ensemble, with a short sampler, and noise."""
     ensemble = with_steps(ensemble_of(name, options), 3 if options.quick else steps)
     return ensemble, ensemble.draw_noise(0, range(samples))
 
 
 def _once(name: str, options: Options, samples: int, way: str) -> None:
-    # three steps take the memory of ten
+    # three steps take the memory of six
     WAYS[way](*setting(name, options, samples, 3))
 
 

@@ -37,7 +37,7 @@ def compare(options: Options) -> dict:
     cases = [("digits_64", ("-p", "num_samples", "4"))] if options.quick else [("digits_256", ()), ("mnist_1024", ())]
     pages = []
     for dataset, parameters in cases:
-        taken = [seconds(dataset, options, *parameters) for _ in range(options.how_many(2))]
+        taken = [seconds(dataset, options, *parameters) for _ in range(options.how_many(1))]
         say(f"  {dataset}: " + ", ".join(f"{each:.1f} s" for each in taken))
         pages.append({"notebook": "03_radius", "dataset": dataset, "seconds": taken})
     return {"pages": pages}

@@ -28,7 +28,7 @@ def grid(options: Options) -> list[tuple[int, int, int]]:
     if options.quick:
         return [(N, n, side) for side in (4, 8) for n in (6, 8) for N in (10, 20)]
     if options.on_cpu:
-        Ns, ns, sides, most = (32, 64, 128, 256), (8, 12, 16, 20), (8, 16, 32), 2**17
+        Ns, ns, sides, most = (32, 64, 128, 256), (8, 12, 20), (8, 16, 32), 2**16
     else:
         Ns, ns, sides, most = (512, 1024, 2048, 4096), (12, 14, 16, 20), (8, 16, 32), 2**62
     return [(N, n, side) for side in sides for n in ns for N in Ns if comb(n, n // 2) >= N and N * side**2 <= most]

@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -286,3 +287,36 @@ def test_hybrid_errors_of_zero_stay_on_the_axis():
     figures.hybrid_errors({"a": (np.array([1, 25]), np.array([[0.0, 0.0, 0.0], [0.01, 0.02, 0.03]]))}, ax, "error", 50)
     draw(figure)
     assert list(ax.lines[0].get_ydata()) == [1e-8, 0.02] and "of 50" in ax.get_xlabel()
+
+
+def test_class_bars_are_the_frequencies_with_intervals_that_stop_at_zero():
+    before, after = np.array([0.1, 0.4, 0.5]), np.array([0.0, 0.01, 0.2])
+    figure = figures.class_bars({"by ablation": (before, after, 100), "by retraining": (after, before, 400)}, ["a", "b", "c"])
+    figure.canvas.draw()
+    first, second = figure.axes
+    assert [bar.get_height() for bar in first.patches] == [*before, *after]
+    assert [bar.get_height() for bar in second.patches] == [*after, *before]
+    assert (first.get_title(), second.get_title(), second.get_xlabel(), first.get_ylabel()) == ("by ablation", "by retraining", "class", "frequency")
+    ends = np.concatenate([segment[:, 1] for container in first.containers if hasattr(container, "errorbar") and container.errorbar
+                           for segment in container.errorbar[2][0].get_segments()])
+    assert ends.min() == 0 and ends.max() == pytest.approx(0.5 + 1.96 * 0.05)
+    assert [label.get_text() for label in second.get_xticklabels()] == ["a", "b", "c"]
+
+
+def test_class_changes_share_one_scale_around_zero():
+    change = np.array([[-0.1, 0.02], [0.03, -0.3]])
+    figure = figures.class_changes({"by ablation": change, "by retraining": change / 2}, ["0", "1"])
+    figure.canvas.draw()
+    left, right = (ax.images[0] for ax in figure.axes[:2])
+    assert left.get_clim() == right.get_clim() == (-30, 30)
+    np.testing.assert_allclose(right.get_array(), 50 * change)
+    assert figure.axes[0].get_ylabel() == "class removed" and figure.axes[0].get_xlabel() == "class seen in the samples"
+
+
+def test_meeting_matrices_write_each_share():
+    shares = pd.DataFrame({"ablation": {"ablation": 1.0, "looks": 0.25}, "looks": {"ablation": 0.25, "looks": 1.0}})
+    figure = figures.meeting_matrices({"k = 1": shares, "k = 3": shares})
+    figure.canvas.draw()
+    for ax, title in zip(figure.axes, ("k = 1", "k = 3")):
+        assert ax.get_title() == title and [text.get_text() for text in ax.texts] == ["100", "25", "25", "100"]
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["ablation", "looks"]

@@ -15,11 +15,15 @@ from abc_lib.comparison import compare_counterfactuals
 from abc_lib.differential import compute_jacobians, get_jacobians
 from abc_lib.runs import (
     all_statuses,
+    class_run,
+    classes_origin,
     comparisons_origin,
     family_radii,
     jacobians_origin,
     landscapes_origin,
     predictions,
+    retraining_origin,
+    retraining_run,
     run,
     status,
     stored_comparisons,
@@ -29,8 +33,8 @@ from abc_lib.runs import (
     summarise_all,
 )
 from abc_lib.store import Store
-from abc_lib.training import _Batches, pack_ensemble
-from small import tiny_recipe
+from abc_lib.training import _Batches, get_ensemble, pack_ensemble
+from small import tiny_classes, tiny_recipe
 
 QUIET = {"n_jobs": 1, "progress": False, "device": "cpu"}
 
@@ -274,3 +278,46 @@ def test_stored_comparisons_have_each_sample_once_and_all_sources(store, trained
 def test_hybrid_landscapes_are_not_taken_for_stored_ones(store, trained):
     landscapes_of(trained.ensemble, [0, 1], store, tangent_steps=3)
     assert stored_landscapes("digits_64", store=store) is None
+
+
+# --- retraining and classes ---
+
+
+def test_landscapes_by_retraining_are_computed_once_and_then_found(with_members, no_training_after, capsys):
+    found = retraining_run("digits_64", range(3), sources=[4, 1], store=with_members, **QUIET)
+    assert found.indices.tolist() == [0, 1, 2] and found.sources.tolist() == [4, 1]
+    no_training_after()
+    again = retraining_run("digits_64", [2, 0], sources=[1], store=with_members, **QUIET)
+    np.testing.assert_array_equal(again.distances, found.distances[[2, 0]][:, [1]])
+    assert retraining_run("digits_64", store=with_members, **QUIET).sources.tolist() == [4, 1]
+    text = retraining_origin(found)
+    assert "3 models with the training seed 0" in text and "replaced by black ones" in text and "2 of 12 counterfactuals" in text
+
+
+@pytest.fixture
+def no_training_after(monkeypatch):
+    def arrange():
+        monkeypatch.setattr(runs, "get_retrained", lambda *_, **__: pytest.fail("trained again"))
+
+    return arrange
+
+
+def test_variants_of_an_ensemble_are_found_by_their_recipe(with_members):
+    other = tiny_recipe().replace(training={"seed": 1})
+    assert stored_landscapes(other, store=with_members) is None
+    ensemble = get_ensemble(other, with_members, "cpu", n_jobs=1, progress=False)
+    made = read_landscapes(compute_landscapes(ensemble, [0, 1], store=with_members, n_jobs=1, progress=False))
+    np.testing.assert_array_equal(stored_landscapes(other, store=with_members).distances, made.distances)
+    base = stored_landscapes("digits_64", store=with_members)
+    assert base is None or not np.array_equal(base.distances[:2], made.distances)
+
+
+def test_classes_that_were_never_counted_are_computed_only_if_asked(store, monkeypatch):
+    monkeypatch.setattr(runs, "get_recipe", lambda name, scale="laptop": tiny_classes(4))
+    assert class_run("digits_classes", store=store, compute=False, **QUIET) is None
+    shutil.copytree(paths.PUBLISHED / "classifier", store.published / "classifier")
+    counts = class_run("digits_classes", 4, store=store, **QUIET)
+    assert [each.method for each in counts] == ["ablation", "retraining"] and all(each.samples == 4 for each in counts)
+    found = class_run("digits_classes", store=store, compute=False, **QUIET)
+    assert [each.counts.tolist() for each in found] == [each.counts.tolist() for each in counts]
+    assert "4 samples for each of 11 ablations" in classes_origin(counts) and "digits-laptop classifier" in classes_origin(counts)
