@@ -25,6 +25,7 @@ from .tasks import one_thread
 from .ensemble import Ensemble, resolve_device
 from .training import draw_codebook, find_ensemble, get_ensemble, train_ensemble
 from .metrics import euclidean, get_metric, metric_names, metrics_at_hand
+from .classifier import Classifier, classifier_data, classifier_metric, classifier_recipe, family_metrics, find_classifier, get_classifier, train_classifier
 from .landscape import Landscapes, attributed_image, compute_landscapes, counterfactuals, get_landscapes, metric_radii, read_all_images, regenerate
 from .differential import (
     Jacobians,
@@ -50,6 +51,7 @@ from .attribution import (
     visual_distances,
     visual_similarity_ranks,
 )
+from .quality import SampleFID, compute_fid, fid_features, get_fid, paper_fids, removal_fids, single_model, stored_fids
 from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
 from .runs import (
     Predictions,
@@ -107,6 +109,14 @@ __all__ = [
     "get_metric",
     "metric_names",
     "metrics_at_hand",
+    "Classifier",
+    "classifier_data",
+    "classifier_metric",
+    "classifier_recipe",
+    "family_metrics",
+    "find_classifier",
+    "get_classifier",
+    "train_classifier",
     "Landscapes",
     "attributed_image",
     "compute_landscapes",
@@ -138,6 +148,14 @@ __all__ = [
     "top_visual",
     "visual_distances",
     "visual_similarity_ranks",
+    "SampleFID",
+    "compute_fid",
+    "fid_features",
+    "get_fid",
+    "paper_fids",
+    "removal_fids",
+    "single_model",
+    "stored_fids",
     "Law",
     "LogRadius",
     "counterfactual_radius",
