@@ -25,6 +25,7 @@ from .tasks import one_thread
 from .ensemble import Ensemble, resolve_device
 from .training import draw_codebook, find_ensemble, get_ensemble, train_ensemble
 from .metrics import euclidean, get_metric, metric_names, metrics_at_hand
+from .classifier import Classifier, classifier_data, classifier_metric, classifier_recipe, family_metrics, find_classifier, get_classifier, train_classifier
 from .landscape import Landscapes, attributed_image, compute_landscapes, counterfactuals, get_landscapes, metric_radii, read_all_images, regenerate
 from .differential import (
     Jacobians,
@@ -50,7 +51,6 @@ from .attribution import (
     visual_distances,
     visual_similarity_ranks,
 )
-from .classifier import Classifier, classifier_metric, family_metrics, find_classifier, get_classifier, train_classifier
 from .retraining import (
     Retrained,
     RetrainingLandscapes,
@@ -71,6 +71,7 @@ from .agreement import (
     same_noise,
     top_sources,
 )
+from .quality import SampleFID, compute_fid, fid_features, get_fid, paper_fids, removal_fids, single_model, stored_fids
 from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
 from .runs import (
     Predictions,
@@ -132,6 +133,14 @@ __all__ = [
     "get_metric",
     "metric_names",
     "metrics_at_hand",
+    "Classifier",
+    "classifier_data",
+    "classifier_metric",
+    "classifier_recipe",
+    "family_metrics",
+    "find_classifier",
+    "get_classifier",
+    "train_classifier",
     "Landscapes",
     "attributed_image",
     "compute_landscapes",
@@ -163,12 +172,6 @@ __all__ = [
     "top_visual",
     "visual_distances",
     "visual_similarity_ranks",
-    "Classifier",
-    "classifier_metric",
-    "family_metrics",
-    "find_classifier",
-    "get_classifier",
-    "train_classifier",
     "Retrained",
     "RetrainingLandscapes",
     "find_retraining_landscapes",
@@ -188,6 +191,14 @@ __all__ = [
     "predicted_landscapes",
     "same_noise",
     "top_sources",
+    "SampleFID",
+    "compute_fid",
+    "fid_features",
+    "get_fid",
+    "paper_fids",
+    "removal_fids",
+    "single_model",
+    "stored_fids",
     "Law",
     "LogRadius",
     "counterfactual_radius",

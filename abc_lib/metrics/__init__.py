@@ -1,7 +1,8 @@
 """Distances between images (B.6): Euclidean and four perceptual ones, behind one interface.
 
 ``get_metric(name)`` gives a :class:`Metric`; ``metrics_at_hand()`` says which ones need
-no download. Another metric on a network's features is a :class:`FeatureMetric`.
+no download. Another metric on a network's features is a :class:`FeatureMetric`. FID (C.1)
+compares sets of images, in :mod:`abc_lib.metrics.fid`.
 """
 
 from .base import (

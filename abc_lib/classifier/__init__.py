@@ -1,0 +1,33 @@
+"""The classifier of appendix B.5: a ResNet trained normally, then against an adversary.
+
+It says which class a sample shows (3.2), and its features are a visual metric and a
+stand-in for Inception's where those weights cannot be had. ``paper`` is the paper's own
+setting, ResNet-18 for 50 + 50 epochs; ``laptop`` is a slimmer ResNet, fewer epochs and a
+shorter attack, in minutes on one core. The digits are not in the paper.
+"""
+
+from .recipe import CLASSIFIER_FAMILIES, Attack, ClassifierRecipe, classifier_recipe
+from .training import attacked, classifier_data, get_classifier, train_classifier
+from .values import (
+    Classifier,
+    classifier_metric,
+    family_metrics,
+    find_classifier,
+    read_classifier,
+)
+
+__all__ = [
+    "CLASSIFIER_FAMILIES",
+    "Attack",
+    "Classifier",
+    "ClassifierRecipe",
+    "attacked",
+    "classifier_data",
+    "classifier_metric",
+    "classifier_recipe",
+    "family_metrics",
+    "find_classifier",
+    "get_classifier",
+    "read_classifier",
+    "train_classifier",
+]
