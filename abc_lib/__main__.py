@@ -1,16 +1,20 @@
-"""``python -m abc_lib list`` and ``python -m abc_lib publish NAME ...``"""
+"""``python -m abc_lib list``, ``publish NAME ...``, ``certify NAME --sample I`` and ``verify FILE``"""
 
 import argparse
 import sys
 
-from .errors import AbcError
+from .certificates import make_certificate, read_certificate, verify_certificate, write_certificate
+from .ensemble import resolve_device
+from .errors import AbcError, CertificateRefused, NotAvailable
+from .landscape import compute_landscapes, find_landscapes, read_landscapes
 from .publishing import (
     publish_classes, publish_comparisons, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_variants,
 )
 from .recipes import SCALES, get_recipe, require_available
 from .runs import all_statuses
 from .store import Artefact, Store
-from .training import get_ensemble
+from .training import find_ensemble, get_ensemble
+
 
 VARIANT_SAMPLES = 128
 """at most so many samples of ensembles that are there to be compared with only"""
@@ -50,8 +54,34 @@ def _publish(arguments: argparse.Namespace) -> None:
             say(publish_variants(recipe, min(arguments.samples, VARIANT_SAMPLES), arguments.again, seed, store, device))
 
 
+def _certify(arguments: argparse.Namespace) -> None:
+    store = Store()
+    recipe = require_available(get_recipe(arguments.name, arguments.scale))
+    device = resolve_device(arguments.device)
+    ensemble = find_ensemble(recipe, store)
+    if ensemble is None:
+        raise NotAvailable(f"{recipe.label} is neither published nor trained on this machine; run python -m abc_lib publish {recipe.name} first")
+    landscapes = find_landscapes(ensemble, arguments.seed, store)
+    if landscapes is None or arguments.sample not in landscapes.indices:
+        landscapes = read_landscapes(compute_landscapes(ensemble.to(device), [arguments.sample], arguments.seed, store))
+    certificate = make_certificate(ensemble, landscapes, arguments.sample, arguments.tau)
+    path = arguments.output or f"{recipe.label}-{arguments.sample}.json"
+    write_certificate(certificate, path)
+    print(f"{path}: {certificate.statement or f'radius {certificate.radius:.6g} over {len(certificate.distances)} sources'}")
+
+
+def _sources(text: str) -> str | int:
+    return text if text == "all" else int(text)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    certificate = read_certificate(arguments.file)
+    options = {} if arguments.tolerance is None else {"tolerance": arguments.tolerance}
+    print(verify_certificate(certificate, arguments.sources, seed=arguments.seed, store=Store(), device=arguments.device, **options))
+
+
 def main() -> int:
-    """The command line; returns the exit status."""
+    """The command line; returns the exit status: 0, 1 for a certificate that is refused, 2 for a slip, 130 for an interrupt."""
     parser = argparse.ArgumentParser(prog="python -m abc_lib", description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="laptop")
     commands = parser.add_subparsers(required=True)
@@ -70,12 +100,27 @@ def main() -> int:
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--device", default="auto")
     publish.set_defaults(run=_publish)
+    certify = commands.add_parser("certify", help="write a certificate of one sample's counterfactual distances")
+    certify.add_argument("name")
+    certify.add_argument("--sample", type=int, required=True, help="the sample's number")
+    certify.add_argument("--tau", type=float, help="state that the sample is nearly unattributable: radius below TAU")
+    certify.add_argument("-o", "--output", help="the file to write (default: NAME-SCALE-SAMPLE.json)")
+    certify.add_argument("--seed", type=int, default=0)
+    certify.add_argument("--device", default="auto")
+    certify.set_defaults(run=_certify)
+    verify = commands.add_parser("verify", help="check a certificate by making again what it says; status 1 if it is refused")
+    verify.add_argument("file")
+    verify.add_argument("--sources", type=_sources, default="all", metavar="all|K", help="all counterfactuals, or K drawn at random")
+    verify.add_argument("--seed", type=int, help="what to draw them with (default: unforeseeable)")
+    verify.add_argument("--tolerance", type=float, help="how far a distance may be from the certificate's (default: 0.01)")
+    verify.add_argument("--device", default="auto")
+    verify.set_defaults(run=_verify)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
     except AbcError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, CertificateRefused) else 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

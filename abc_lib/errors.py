@@ -40,6 +40,10 @@ class ArtefactError(AbcError):
     """An artefact on disk is truncated, swapped or edited, or could not be written."""
 
 
+class CertificateRefused(AbcError):
+    """A certificate that is malformed, edited, or says what is not so; the message names the field."""
+
+
 class NoSurvivors(AbcError):
     """An ablation that leaves no member of the ensemble."""
 

@@ -13,7 +13,7 @@ from abc_lib.agreement import (
     Predicted, agreement, agreement_table, in_common, meeting_matrix, paper_intersections, predicted_landscapes, same_noise, top_sources,
 )
 from abc_lib.attribution import intersection_chance
-from abc_lib.differential import compute_jacobians, get_jacobians
+from abc_lib.differential import get_jacobians
 from abc_lib.errors import BadValue
 from abc_lib.landscape import get_landscapes
 from abc_lib.retraining import find_retraining_landscapes, get_retrained, retraining_landscapes

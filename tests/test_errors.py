@@ -13,7 +13,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 def test_there_is_a_kind_for_each_mistake_and_one_name_for_all():
-    assert len(KINDS) == 8 and all(getattr(abc_lib, kind.__name__) is kind for kind in KINDS)
+    assert len(KINDS) == 9 and all(getattr(abc_lib, kind.__name__) is kind for kind in KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

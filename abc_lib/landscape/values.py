@@ -71,7 +71,7 @@ class Landscapes:
     @property
     def published(self) -> bool:
         """Whether all of them came with the repository."""
-        return all(a.published for a in self.artefacts)
+        return bool(self.artefacts) and all(a.published for a in self.artefacts)
 
 
 def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> int:
