@@ -97,7 +97,7 @@ def compare(options: Options) -> dict:
         evaluations = {"ours": least, "vmap of jvp": least, "straightforward": n * steps * 2 * n}
         work = {way: Work(count, count * flops, peak_memory(options, _once, name, options, samples, way))
                 for way, count in evaluations.items()}
-        what = "Jacobians of some samples side by side in all members' weights: {} against one primal with n tangents"
+        what = f"Jacobians of {samples} samples side by side in all members' weights, through {steps} steps: {{}} against one primal with n tangents"
         ways = {"straightforward": "forward mode with the primal copied for each tangent", "vmap of jvp": "PyTorch's jvp under vmap"}
         for way, text in ways.items():
             rows.append(row(f"Jacobian, {name}", what.format(text), "sample", turns, work, tolerance, way))
