@@ -39,7 +39,9 @@ def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> HTML:
     cells = [{"selector": "th, td", "props": "padding: 0.25em 0.9em; text-align: left; vertical-align: top"}]
     # pandas would draw a random name for the table, and two runs of a page would differ by it
     name = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
-    return HTML(frame.style.set_uuid(name).hide(axis="index").format(formats).set_table_styles(cells).to_html())
+    text = frame.style.set_uuid(name).hide(axis="index").format(formats).set_table_styles(cells).to_html()
+    # on a phone the table scrolls, not the page
+    return HTML(f'<div style="overflow-x: auto">{text}</div>')
 
 
 def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:
