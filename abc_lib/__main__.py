@@ -7,8 +7,9 @@ from .comparison import compare_counterfactuals
 from .differential import compute_jacobians
 from .errors import AbcError
 from .landscape import compute_landscapes
-from .recipes import SCALES, get_recipe, require_available
+from .recipes import SCALES, get_recipe
 from .runs import all_statuses
+from .spaces import bind, get_autoencoder
 from .store import Store
 from .training import get_ensemble, pack_ensemble, train_ensemble
 
@@ -26,10 +27,15 @@ def _list(arguments: argparse.Namespace) -> None:
 def _publish(arguments: argparse.Namespace) -> None:
     store = Store()
     for name in arguments.names:
-        recipe = require_available(get_recipe(name, arguments.scale))
+        recipe = bind(get_recipe(name, arguments.scale), store)
         packed = store.find("ensemble", recipe.label, recipe.model_spec)
         if packed is None:
-            packed = pack_ensemble(recipe, train_ensemble(recipe, store, arguments.device), store)
+            artefacts = train_ensemble(recipe, store, arguments.device)
+            recipe = bind(recipe, store)
+            if recipe.data.space == "basic":
+                # Without it nobody could look at a sample.
+                print(f"{recipe.label}: {store.copy(get_autoencoder(recipe, store).artefact, 'autoencoder').path}")
+            packed = pack_ensemble(recipe, artefacts, store)
         print(f"{recipe.label}: {packed.path}")
         if arguments.samples or arguments.jacobians or arguments.compare:
             ensemble = get_ensemble(recipe, store, arguments.device)

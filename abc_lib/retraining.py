@@ -19,20 +19,21 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .datasets import SHAPES, TrainingSet, to_images, to_model, training_set
+from .datasets import TrainingSet
 from .diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
 from .ensemble import resolve_device
 from .errors import ArtefactError, BadValue, positive_int, unknown
 from .landscape import METRIC, Landscapes, attributed_image, images_to_show, parse_bytes
 from .metrics import euclidean
 from .models import NoisePredictor, activation_bytes, build_network
-from .recipes import Recipe, digest, require_available, spec_of
+from .recipes import Recipe, digest, spec_of
 from .seeds import derive
-from .store import Artefact, Store, Workspace, stopwatch
+from .spaces import FILE, Space, bind, black_state, prepare, read_space, space_files, state_shape, to_states, training_states
+from .store import Artefact, Store, Workspace, identity_of, stopwatch
 from .tasks import job_count, one_thread, run_tasks
 from .training import (
     _PRECISIONS, CHECKPOINT_SECONDS, _Batches, _checkpoint, _network_of, _require_same_images, _resume, _seeded_dropout,
-    identity_of, learning_rate,
+    learning_rate,
 )
 
 FULL = "full"
@@ -205,8 +206,8 @@ class TrainingTogether:
         self.run = torch.compile(self.network) if training.compile and self.device.type == "cuda" else self.network
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=training.learning_rate, fused=self.device.type != "mps")
         self.alphas = alphas_cumprod(recipe.diffusion).to(self.device, dtype)
-        self.images = to_model(images.images, data).to(self.device, dtype)
-        self.black = float(to_model(torch.zeros(()), data))
+        self.images = to_states(images, data).to(self.device, dtype)
+        self.black = black_state(images, data).to(self.device, dtype)
         self.sources = images.sources.to(self.device)
         self.batches = _Batches(recipe, _STREAM, len(images))
         self.autocast = torch.autocast(self.device.type, torch.bfloat16,
@@ -219,12 +220,12 @@ class TrainingTogether:
         times, noise, flips, dropout_seed = self.batches.chance(k, (len(which), *self.shape))
         times, noise, which = times.to(self.device), noise.to(self.device, self.dtype), which.to(self.device)
         x = self.images[which]
-        if recipe.data.flips:
+        if recipe.data.flips and recipe.data.space == "pixel":
             x = torch.where(flips.to(self.device)[:, None, None, None], x.flip(-1), x)
         gone = self.sources[which][:, None] == self.left_out  # (B, n)
         # Chosen, not multiplied by zero: whatever is in a left-out image, it has no way into its model.
         seen = add_noise(x, noise, times, self.alphas)[:, None]
-        blank = add_noise(torch.full_like(x, self.black), noise, times, self.alphas)[:, None]
+        blank = add_noise(self.black.expand_as(x), noise, times, self.alphas)[:, None]
         states = torch.where(gone[:, :, None, None, None], blank, seen).flatten(1, 2)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(recipe, k)
@@ -289,7 +290,7 @@ def models_together(recipe: Recipe, memory: int | str = "2GiB", jobs: int = 1, d
 
     Raises :class:`BadValue` if the budget does not hold one model for each job.
     """
-    budget, shape = parse_bytes(memory), SHAPES[recipe.data.family]
+    budget, shape = parse_bytes(memory), state_shape(recipe.data)
     net = build_network(recipe.network, shape, 0, recipe.diffusion)
     # What the backward pass needs of the forward pass and about as much again in passing; value, gradient,
     # two moments, and one to spare, of every parameter.
@@ -379,7 +380,7 @@ def _train(
         "loss": [round(float(row[-min(200, steps):].mean()), 6) for row in losses],
         "seconds": round(seconds(), 1), "steps_in_these_seconds": steps - start,
     }
-    files = {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}}
+    files = {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}} | space_files(images)
     return store.write(_KIND, recipe.label, retrained_spec(recipe, models, removed), files, info, device)
 
 
@@ -425,18 +426,18 @@ def train_retrained(
     there, a budget too small, or training that diverged; :class:`ArtefactError` where what
     is in the cache was trained on other images.
     """
-    recipe = _seeded(require_available(recipe), seed)
+    recipe = _seeded(recipe, seed)
     _require_removal(removed)
     models = [FULL, *_chosen_sources(recipe, sources)]
     store, device = store or Store(), resolve_device(device)
+    recipe = prepare(recipe, store, device, progress)
     cached = Store(store.cache, None)
     found = _found(recipe, removed, cached)
     # Groups are cut from the whole list, so that a run that goes on finds its own again.
     groups = _groups(models, models_together(recipe, memory, job_count(n_jobs, device), device))
     todo = [missing for group in groups if (missing := [m for m in group if m not in found])]
-    if todo and images is None:
-        images = training_set(recipe.data)
-    if images is not None:
+    if todo or images is not None:
+        images = training_states(recipe, store, device, images, n_jobs, progress)
         checksum = images.checksum
         for model in models:
             if model in found:
@@ -499,8 +500,11 @@ class Retrained:
     identity: str = ""
     """a hash of the models' parameters and of which source each leaves out"""
     artefacts: list[Artefact] = field(default_factory=list)
+    space: Space | None = None
+    """how their states become images; for pixels it need not be given"""
 
     def __post_init__(self):
+        self.space = self.space or Space(self.recipe.data)
         self.identity = self.identity or digest({
             "models": identity_of([self.parameters]), "sources": [int(s) for s in self.sources], "removed": self.removed,
         })
@@ -510,8 +514,8 @@ class Retrained:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """C, H, W of a sample."""
-        return SHAPES[self.recipe.data.family]
+        """C, H, W of a state: of a sample in pixels, of its latent in latents."""
+        return state_shape(self.recipe.data)
 
     @property
     def full(self) -> NoisePredictor:
@@ -536,6 +540,7 @@ class Retrained:
     def to(self, device: torch.device | str) -> "Retrained":
         """Makes samples on another device from now on; returns itself."""
         self.device = torch.device(device)
+        self.space.to(device)
         return self
 
     def draw_noise(self, seed: int, indices) -> ExogenousNoise:
@@ -557,7 +562,7 @@ class Retrained:
         return self._sample(noise, rows, parse_bytes(memory))
 
     def _sample(self, noise: ExogenousNoise, rows: list[int], memory: int) -> torch.Tensor:
-        images = torch.empty(len(rows), len(noise), *self.shape)
+        images = torch.empty(len(rows), len(noise), *self.space.image_shape)
         if not rows:
             return images
         net = build_network(self.recipe.network, self.shape, 0, self.recipe.diffusion).eval()
@@ -582,7 +587,7 @@ class Retrained:
                 # The models' states lie beside each other in channels; all start from, and are given, the same noise.
                 shared = ExogenousNoise(some.initial.repeat(1, n, 1, 1), steps, some.indices)
                 x = denoise(predict, shared, self.recipe.diffusion, self.recipe.sampling).unflatten(1, (n, -1))
-                images[start : start + n, first : first + len(some)] = to_images(x, self.recipe.data).cpu().transpose(0, 1)
+                images[start : start + n, first : first + len(some)] = self.space.to_images(x).cpu().transpose(0, 1)
         return images
 
     def counterfactuals(
@@ -608,7 +613,7 @@ def find_retrained(
     """
     store = store or Store()
     _require_removal(removed)
-    recipe, sources = _seeded(recipe, seed), _chosen_sources(recipe, sources)
+    recipe, sources = bind(_seeded(recipe, seed), store), _chosen_sources(recipe, sources)
     found = _found(recipe, removed, Store(store.cache, None) if recompute else store)
     models = [FULL, *sources]
     if any(m not in found for m in models):
@@ -617,7 +622,8 @@ def find_retrained(
     tensors = {a.path: a.tensors("models.safetensors") for a in artefacts}
     names = sorted(tensors[artefacts[0].path])
     parameters = {name: torch.stack([tensors[found[m][0].path][name][found[m][1]] for m in models]) for name in names}
-    return Retrained(recipe, np.array(sources, dtype=np.int64), removed, parameters, artefacts=artefacts)
+    return Retrained(recipe, np.array(sources, dtype=np.int64), removed, parameters, artefacts=artefacts,
+                     space=read_space(recipe, artefacts[0], store))
 
 
 def get_retrained(
@@ -630,7 +636,6 @@ def get_retrained(
     ``recompute`` passes over what is published; what this machine already trained, or
     half trained, is still used.
     """
-    require_available(recipe)
     store, target = store or Store(), resolve_device(device)
     sources = _chosen_sources(recipe, sources)
     retrained = find_retrained(recipe, sources, seed, removed, store, recompute)
@@ -659,6 +664,8 @@ def pack_retrained(retrained: Retrained, store: Store, publish: bool = True) -> 
     }
     files = {"models.safetensors": retrained.parameters,
              "losses.safetensors": {"losses": torch.stack([losses[rows[m][0].path][rows[m][1]] for m in models])}}
+    if FILE in made[0].manifest["files"]:
+        files[FILE] = made[0].tensors(FILE)
     return store.write(_KIND, recipe.label, retrained_spec(recipe, models, retrained.removed), files, info, publish=publish)
 
 
