@@ -43,7 +43,8 @@ class Autoencoder:
     @torch.inference_mode()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Latents (B, c, h, w) of images (B, C, H, W) in [0, 1], on the autoencoder's device."""
-        return torch.cat([self._encode(part.to(self.device)) for part in images.split(self.batch)])
+        # Convolutions may leave channels last, which artefacts do not take.
+        return torch.cat([self._encode(part.to(self.device)) for part in images.split(self.batch)]).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor | Dual) -> torch.Tensor | Dual:
@@ -54,7 +55,7 @@ class Autoencoder:
         """
         if isinstance(latents, Dual):
             return self._decode_dual(latents)
-        return torch.cat([self._decode(part.to(self.device)).clamp(0, 1) for part in latents.split(self.batch)])
+        return torch.cat([self._decode(part.to(self.device)).clamp(0, 1) for part in latents.split(self.batch)]).contiguous()
 
     def _decode_dual(self, latents: Dual) -> Dual:
         """One latent at a time, ``batch`` directions at a time: as much side by side as when images are decoded."""
@@ -66,4 +67,4 @@ class Autoencoder:
                 parts.append(part.tangents)
             primals.append(part.primal)
             moved.append(torch.cat(parts))
-        return Dual(torch.cat(primals), torch.cat(moved, dim=1))
+        return Dual(torch.cat(primals).contiguous(), torch.cat(moved, dim=1).contiguous())
