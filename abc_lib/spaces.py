@@ -122,7 +122,8 @@ class Space:
 
     In latents, states are (latent - ``shift``) * ``factor``, normalised over the training set
     to mean 0 and standard deviation 1: by channel for the basic autoencoder, as one for
-    Stable Diffusion's (B.2). Both are (c, 1, 1), and None for pixels.
+    Stable Diffusion's (B.2). Both are (c, 1, 1), and None for pixels. These few numbers come
+    from all sources and stay when one is ablated, as in the paper.
     """
 
     data: Data

@@ -11,7 +11,8 @@ local folders
 - ``celeba/`` holds ``img_align_celeba/``, ``identity_CelebA.txt`` and
   ``list_eval_partition.txt``, ``metfaces/`` holds ``metfaces.json`` and ``images/``,
   ``artbench/`` holds ``artbench-10-imagefolder-split/``: large sets, whose images stay in
-  their files until they are asked for (:class:`ImageFiles`).
+  their files until they are asked for (:class:`ImageFiles`). The environment variable
+  ``ABC_ODD_IMAGES`` says what becomes of files that are not as they should be.
 
 Scikit-learn's digits are built in.
 """
