@@ -38,7 +38,7 @@ class Data:
     binarise: bool = False
     """pixels above one half become 1, others 0, and duplicate images are dropped (B.3)"""
     flips: bool = False
-    """random horizontal flips in training, or in latents the latents of mirrored images beside the others; a flip belongs to the source of its image"""
+    """random horizontal flips in training, in latents the latents of mirrored images; a flip belongs to the source of its image"""
     shift: float = 0.5
     """images x in [0, 1] enter the network as (x - shift) * factor (B.2)"""
     factor: float = 2.0
