@@ -58,7 +58,7 @@ def test_the_exit_status_reaches_the_shell():
 
 
 @pytest.mark.parametrize("words, hint", [
-    (("publish", "digits"), "unknown ensemble"), (("publish", "celeba_ba_512"), "autoencoder"),
+    (("publish", "digits"), "unknown ensemble"), (("publish", "celeba_ba_512"), "CelebA is not at hand"),
     (("publish", "digits_64", "--device", "abacus"), "unknown device"),
 ])
 def test_other_slips_end_the_same_way(here, argv, capsys, words, hint):
