@@ -23,6 +23,8 @@ from .models import build_network, num_parameters
 from .diffusion import ExogenousNoise, denoise, sampler_steps
 from .store import Artefact, Store
 from .tasks import one_thread
+from .autoencoders import Autoencoder, basic_recipe, train_basic
+from .spaces import get_autoencoder, state_shape, training_states
 from .ensemble import Ensemble, resolve_device
 from .training import draw_codebook, find_ensemble, get_ensemble, train_ensemble
 from .metrics import euclidean, get_metric, metric_names, metrics_at_hand
@@ -139,6 +141,12 @@ __all__ = [
     "Artefact",
     "Store",
     "one_thread",
+    "Autoencoder",
+    "basic_recipe",
+    "train_basic",
+    "get_autoencoder",
+    "state_shape",
+    "training_states",
     "Ensemble",
     "resolve_device",
     "draw_codebook",

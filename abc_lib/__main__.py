@@ -10,8 +10,9 @@ from .landscape import compute_landscapes, find_landscapes, read_landscapes
 from .publishing import (
     publish_classes, publish_comparisons, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_variants,
 )
-from .recipes import SCALES, get_recipe, require_available
+from .recipes import SCALES, get_recipe
 from .runs import all_statuses
+from .spaces import bind
 from .store import Artefact, Store
 from .training import find_ensemble, get_ensemble
 
@@ -28,13 +29,14 @@ def _list(arguments: argparse.Namespace) -> None:
 def _publish(arguments: argparse.Namespace) -> None:
     store, seed, device = Store(), arguments.seed, arguments.device
     for name in arguments.names:
-        recipe = require_available(get_recipe(name, arguments.scale))
+        recipe = get_recipe(name, arguments.scale)
 
         def say(artefacts: Artefact | list[Artefact], label: str = recipe.label) -> None:
             for artefact in artefacts if isinstance(artefacts, list) else [artefacts]:
                 print(f"{label}: {artefact.path}", flush=True)
 
         say(publish_ensemble(recipe, store, device))
+        recipe = bind(recipe, store)
         if arguments.classes:
             say(publish_classes(recipe, arguments.classes, seed, store, device))
         if arguments.samples or arguments.jacobians or arguments.compare:
@@ -56,7 +58,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 def _certify(arguments: argparse.Namespace) -> None:
     store = Store()
-    recipe = require_available(get_recipe(arguments.name, arguments.scale))
+    recipe = bind(get_recipe(arguments.name, arguments.scale), store)
     device = resolve_device(arguments.device)
     ensemble = find_ensemble(recipe, store)
     if ensemble is None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from .datasets import TrainingSet
+from .datasets import ImageFiles, TrainingSet
 from .diffusion import ExogenousNoise
 from .ensemble import Ensemble
 from .errors import BadValue, positive_int
@@ -24,6 +24,8 @@ from .tasks import job_count, run_tasks
 
 # Distances held at once while a large gallery is gone through: 256 MiB of them.
 _ENTRIES = 2**25
+# Images that are read from files at once.
+_FILES = 512
 
 
 # --- distances, ranks and tops ---
@@ -54,7 +56,9 @@ def visual_distances(samples: torch.Tensor, images: TrainingSet, metric: Metric 
         missing = sorted(set(range(N)) - set(owned.tolist()))
         what = f"source {missing[0]} owns no image" if missing else f"source {int(owned[0])} is not a source number"
         raise BadValue(f"{what} of this training set; every source of 0..{N - 1} needs one")
-    for name, each in (("sample", samples), ("training image", images.images)):
+    # Images in files are whole numbers divided by 255, and are not all read at once.
+    lazy = isinstance(images.images, ImageFiles)
+    for name, each in (("sample", samples), *(() if lazy else (("training image", images.images),))):
         broken = torch.nonzero(~torch.isfinite(each).flatten(1).all(dim=1))
         if len(broken):
             raise BadValue(f"{name} {int(broken[0])} contains NaN or infinity; a distance to it means nothing")
@@ -63,7 +67,7 @@ def visual_distances(samples: torch.Tensor, images: TrainingSet, metric: Metric 
     asked = torch.cat([samples, samples.flip(-1)]) if flips else samples
     least = torch.full((len(samples), N), inf, dtype=torch.float64)
     # Only the gallery is cut up: it is the longer side, so a metric that embeds both repeats little.
-    step = max(1, _ENTRIES // len(asked))
+    step = min(_FILES, max(1, _ENTRIES // len(asked))) if lazy else max(1, _ENTRIES // len(asked))
     for start in range(0, len(images), step):
         part = images.images[start : start + step]
         found = torch.as_tensor(metric.pairwise(asked, part)).to("cpu", torch.float64)

@@ -3,7 +3,9 @@
 A hybrid counterfactual lets the tangents carry it through the first j steps, where all
 trajectories of a sample lie close together, and is denoised exactly from there on:
 j = 0 is the exact counterfactual, j = T the differential prediction. The steps that
-are left are the only ones that cost something for every source.
+are left are the only ones that cost something for every source. In latents j = T is the
+prediction of the latent, decoded as it is, while the differential prediction goes through
+the decoder's derivative: the difference of the two is what the decoder's curvature does.
 """
 
 import dataclasses

@@ -146,6 +146,14 @@ def _conv2d(x, weight, bias=None, *rest, **options):
     return Dual(torch.conv2d(x.primal, weight, bias, *rest, **options), _together(linear, x.tangents))
 
 
+@_rule(torch.conv_transpose2d, F.conv_transpose2d)
+def _conv_transpose2d(x, weight, bias=None, *rest, **options):
+    if not _only_first(x, weight, bias) or x.primal.ndim != 4:
+        return NotImplemented
+    linear = lambda v: torch.conv_transpose2d(v, weight, None, *rest, **options)  # noqa: E731
+    return Dual(torch.conv_transpose2d(x.primal, weight, bias, *rest, **options), _together(linear, x.tangents))
+
+
 @_rule(F.linear)
 def _linear(x, weight, bias=None):
     if not _only_first(x, weight, bias):
@@ -183,6 +191,12 @@ def _silu(x, inplace=False):
     sigmoid = torch.sigmoid(x.primal)
     value = x.primal * sigmoid
     return x.scaled(value, sigmoid + value * (1 - sigmoid))
+
+
+@_rule(F.relu, torch.relu)
+def _relu(x, inplace=False):
+    value = torch.relu(x.primal)
+    return x.scaled(value, (x.primal > 0).to(value))
 
 
 @_rule(F.dropout)

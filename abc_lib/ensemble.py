@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from .codes import Codebook
-from .datasets import to_images
 from .diffusion import ExogenousNoise, denoise
 from .duals import Dual
 from .errors import BadValue, unknown
 from .models import NoisePredictor
 from .recipes import Recipe
+from .spaces import Space
 from .store import Artefact
 from .tasks import one_thread
 
@@ -50,8 +50,11 @@ class Ensemble:
     """a hash of the members' parameters"""
     artefact: Artefact | None = None
     """where the members were read from: it knows when, on what and from which data they were trained"""
+    space: Space | None = None
+    """how their states become images; for pixels it need not be given"""
 
     def __post_init__(self):
+        self.space = self.space or Space(self.recipe.data)
         if len(self.members) != self.codebook.n:
             raise BadValue(f"{len(self.members)} members do not fit a code of length {self.codebook.n}")
         for member in self.members:
@@ -69,7 +72,7 @@ class Ensemble:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """C, H, W of a sample."""
+        """C, H, W of a state: of a sample in pixels, of its latent in latents."""
         unet, patch = self.members[0].unet, self.members[0].patch
         side = unet.config.sample_size * patch
         return unet.config.in_channels // patch**2, side, side
@@ -78,6 +81,7 @@ class Ensemble:
         """Moves the members, in place, and returns the ensemble."""
         for member in self.members:
             member.to(device)
+        self.space.to(device)
         return self
 
     def weights(self, c: np.ndarray | torch.Tensor | None, batch: int) -> torch.Tensor:
@@ -143,12 +147,12 @@ class Ensemble:
 
     def sample(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None) -> torch.Tensor:
         """Images in [0, 1], (B, C, H, W), on the CPU; arguments as :meth:`denoise`."""
-        return to_images(self.denoise(noise, c, owner), self.recipe.data).cpu()
+        return self.space.to_images(self.denoise(noise, c, owner)).cpu()
 
     def trajectory(self, noise: ExogenousNoise, c=None) -> torch.Tensor:
         """The states of :meth:`sample` from the initial noise to the images, (T + 1, B, C, H, W), in [0, 1], on the CPU."""
         states = []
-        self.denoise(noise, c, visit=lambda k, x: states.append(to_images(x, self.recipe.data).cpu()))
+        self.denoise(noise, c, visit=lambda k, x: states.append(self.space.to_images(x).cpu()))
         return torch.stack(states)
 
     def draw_noise(self, seed: int, indices) -> ExogenousNoise:
@@ -176,9 +180,10 @@ class Ensemble:
         evaluated once on the states, and the n tangents ride on that evaluation. The
         sampler is the one that samples; only its numbers are dual. All S go side by side,
         in the precision of ``noise`` and the members. ``visit(k, x)`` is shown the dual
-        states before step k, in the members' range.
+        states before step k, in the members' range. In latents the derivatives go on through
+        the decoder (see :meth:`abc_lib.spaces.Space.to_images`).
         """
-        images = to_images(self._dual_states(noise, visit), self.recipe.data)
+        images = self.space.to_images(self._dual_states(noise, visit))
         return images.primal.cpu(), images.tangents.transpose(0, 1).cpu()
 
     @torch.inference_mode()
@@ -210,7 +215,7 @@ class Ensemble:
             return found | {"factual": factual.contiguous(), "jacobians": moved.contiguous()}
         k = max(steps)
         state = self._dual_states(noise, visit, k).primal
-        return found | {"factual": to_images(self.denoise(noise, first=k, state=state), self.recipe.data).cpu().contiguous()}
+        return found | {"factual": self.space.to_images(self.denoise(noise, first=k, state=state)).cpu().contiguous()}
 
     def sample_hybrid(self, noise: ExogenousNoise, c, owner: torch.Tensor, moving: dict[str, torch.Tensor], k: int) -> torch.Tensor:
         """Images as :meth:`sample`, but carried through the first ``k`` steps by tangents (``moving``, of :meth:`tangents`).
@@ -222,4 +227,4 @@ class Ensemble:
             return self.sample(noise, c, owner)
         change = self.weights(c, len(owner)).cpu() - 1
         state = moving[f"state-{k}"][owner] + torch.einsum("bi,bichw->bchw", change, moving[f"tangents-{k}"][owner])
-        return to_images(self.denoise(noise, c, owner, first=k, state=state.to(self.device)), self.recipe.data).cpu()
+        return self.space.to_images(self.denoise(noise, c, owner, first=k, state=state.to(self.device))).cpu()

@@ -10,14 +10,23 @@ from .ensemble import Ensemble
 from .landscape import compute_landscapes, find_landscapes
 from .recipes import Recipe
 from .retraining import get_retrained, retraining_landscapes
+from .spaces import bind, get_autoencoder
 from .store import Artefact, Store
 from .training import get_ensemble, pack_ensemble, train_ensemble
 
 
-def publish_ensemble(recipe: Recipe, store: Store, device: str = "auto") -> Artefact:
-    """The ensemble with all its members, trained if need be."""
+def publish_ensemble(recipe: Recipe, store: Store, device: str = "auto") -> list[Artefact]:
+    """The ensemble with all its members, trained if need be; before it the basic autoencoder whose latents they live in."""
+    recipe = bind(recipe, store)
     found = store.find("ensemble", recipe.label, recipe.model_spec)
-    return found or pack_ensemble(recipe, train_ensemble(recipe, store, device), store)
+    if found:
+        return [found]
+    members = train_ensemble(recipe, store, device)
+    recipe, made = bind(recipe, store), []
+    if recipe.data.space == "basic":
+        # Without it nobody could look at a sample.
+        made.append(store.copy(get_autoencoder(recipe, store).artefact, "autoencoder"))
+    return [*made, pack_ensemble(recipe, members, store)]
 
 
 def _missing(kind: str, samples: int, find: Callable, compute: Callable[[list[int]], Artefact], store: Store) -> list[Artefact]:

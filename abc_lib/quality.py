@@ -28,13 +28,13 @@ from .metrics.fid import (
 from .paths import PAPER
 from .recipes import Recipe, get_recipe, spec_of
 from .seeds import generator
-from .store import Artefact, Store, Workspace, stopwatch
+from .spaces import bind, read_space
+from .store import Artefact, Store, Workspace, identity_of, stopwatch
 from .tasks import run_tasks
 from .training import (
     _network_of,
     draw_codebook,
     get_ensemble,
-    identity_of,
     train_ensemble,
 )
 
@@ -138,6 +138,7 @@ def single_model(
     once a step.
     """
     store, target = store or Store(), resolve_device(device)
+    recipe = bind(recipe, store)
     spec, label = recipe.model_spec | {"member": "control"}, f"{recipe.label}-control"
     found = None if recompute else store.find("member", label, spec)
     if found is None:
@@ -145,7 +146,7 @@ def single_model(
     parameters = found.tensors("member.safetensors")
     network = _network_of(recipe, parameters)
     codebook = draw_codebook(recipe)
-    return Ensemble(recipe, codebook, [network] * codebook.n, identity_of([parameters]), found).to(target)
+    return Ensemble(recipe, codebook, [network] * codebook.n, identity_of([parameters]), found, read_space(recipe, found, store)).to(target)
 
 
 def _feature_task(features: FidFeatures, images: torch.Tensor, workspace: Workspace, name: str) -> int:

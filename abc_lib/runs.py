@@ -9,14 +9,15 @@ from .classes import METHODS, SAMPLES, ClassCounts, compute_class_counts, find_c
 from .classifier import get_classifier
 from .codes import Codebook
 from .comparison import Comparison, read_comparison
-from .datasets import FOLDERS, available
+from .datasets import FOLDERS, REMEDIES, available
 from .differential import Jacobians, merge_jacobians
 from .ensemble import Ensemble
 from .errors import AbcError, BadValue, positive_int
 from .landscape import Landscapes, find_landscapes, get_landscapes, images_to_show, merge_landscapes, with_attributed_images
 from .radius import LogRadius, summarise
-from .recipes import Recipe, digest, family_of, get_recipe, recipe_names, require_available, spec_of, why_unavailable
+from .recipes import Recipe, digest, family_of, get_recipe, recipe_names, spec_of
 from .retraining import RetrainingLandscapes, find_retraining_landscapes, get_retrained, retraining_landscapes
+from .spaces import bind
 from .store import Artefact, Store
 from .training import cached_members, draw_codebook, get_ensemble
 
@@ -86,7 +87,7 @@ def class_run(
     are there, or the paper's 5,100.
     """
     store = store or Store()
-    recipe = require_available(get_recipe(dataset, scale))
+    recipe = get_recipe(dataset, scale)
     look, found = Store(store.cache, None) if recompute else store, []
     for method in METHODS:
         counts = find_class_counts(recipe, method, seed, look)
@@ -150,7 +151,7 @@ def run(
     that cannot run here.
     """
     store = store or Store()
-    recipe = require_available(get_recipe(dataset, scale))
+    recipe = get_recipe(dataset, scale)
     if num_samples is not None:
         positive_int("num_samples", num_samples)
     ensemble = get_ensemble(recipe, store, device, recompute, n_jobs, progress)
@@ -166,7 +167,7 @@ def run(
 
 def _stored(kind: str, dataset: str | Recipe, scale: str, store: Store) -> list[Artefact]:
     """Artefacts of one kind and one ensemble and seed: the published ensemble's, else of the one with most samples."""
-    recipe = dataset if isinstance(dataset, Recipe) else get_recipe(dataset, scale)
+    recipe = bind(dataset if isinstance(dataset, Recipe) else get_recipe(dataset, scale), store)
     packed = store.find("ensemble", recipe.label, recipe.model_spec)
     groups: dict[tuple, list[Artefact]] = {}
     model, sampling = digest(recipe.model_spec), spec_of(recipe.sampling)
@@ -230,7 +231,7 @@ def retraining_run(
     models to train. Other arguments are those of :func:`train_retrained` and :func:`run`.
     """
     store = store or Store()
-    recipe = require_available(get_recipe(dataset, scale))
+    recipe = get_recipe(dataset, scale)
     look = Store(store.cache, None) if recompute else store
     found = find_retraining_landscapes(recipe, training_seed, removed, seed, look)
     wanted = None if indices is None else [int(i) for i in indices]
@@ -297,10 +298,8 @@ def status(name: str, scale: str = "laptop", store: Store | None = None) -> Stat
     """Whether an ensemble is published, can be trained here, or why not, in one line."""
     store = store or Store()
     recipe = get_recipe(name, scale)
-    reason = why_unavailable(recipe)
-    if reason:
-        return Status(name, scale, False, reason)
     try:
+        recipe = bind(recipe, store)
         published = store.find("ensemble", recipe.label, recipe.model_spec)
         landscapes = stored_landscapes(name, scale, store)
         trained = published or cached_members(recipe, store)
@@ -310,7 +309,10 @@ def status(name: str, scale: str = "laptop", store: Store | None = None) -> Stat
     if trained:
         return Status(name, scale, True, ("published" if published else "trained on this machine") + samples)
     if available(recipe.data.family, recipe.data.split):
-        return Status(name, scale, True, "can be trained here: its images are at hand")
+        first = "" if recipe.data.space == "pixel" or recipe.data.autoencoder else ", its autoencoder is trained or downloaded first"
+        return Status(name, scale, True, "can be trained here: its images are at hand" + first)
+    if recipe.data.family in REMEDIES:
+        return Status(name, scale, True, f"its images are not at hand: {REMEDIES[recipe.data.family]} in the folder that ABC_DATA names")
     return Status(name, scale, True, f"its images are not at hand: set ABC_DATA to a folder with {FOLDERS[recipe.data.family]}/, "
                                      "put that into data/raw, or let torchvision download them")
 

@@ -411,6 +411,17 @@ class Workspace:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def identity_of(parameters: list[dict[str, torch.Tensor]]) -> str:
+    """A hash of the members' parameters, in order: the same recipe trained elsewhere is another ensemble."""
+    sha = hashlib.sha256()
+    for each in parameters:
+        for name in sorted(each):
+            sha.update(name.encode())
+            # As bytes: numpy has no bfloat16.
+            sha.update(each[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
 def stopwatch() -> Callable[[], float]:
     """Seconds since this call."""
     start = time.perf_counter()

@@ -1,21 +1,21 @@
 """Training members: resumable, reproducible, one task a member (2.3, B.2)."""
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Iterator
 
 import torch
 
 from .codes import Codebook
-from .datasets import SHAPES, TrainingSet, to_model, training_set
+from .datasets import TrainingSet
 from .diffusion import add_noise, alphas_cumprod
 from .ensemble import Ensemble, resolve_device
 from .errors import ArtefactError, BadValue
 from .models import NoisePredictor, build_network
-from .recipes import Recipe, require_available
+from .recipes import Recipe
 from .seeds import derive, generator
-from .store import Artefact, Store, Workspace, stopwatch
+from .spaces import FILE, bind, prepare, read_space, space_files, state_shape, to_states, training_states
+from .store import Artefact, Store, Workspace, identity_of, stopwatch
 from .tasks import run_tasks
 
 CHECKPOINT_SECONDS = 20.0
@@ -170,7 +170,7 @@ def _train(
         start = _resume(net, optimiser, piece)
         losses = piece["losses"]
     alphas = alphas_cumprod(recipe.diffusion).to(device)
-    x_all = to_model(images.images, data).to(device)
+    x_all = to_states(images, data).to(device)
     batches = _Batches(recipe, member, len(images))
     run = torch.compile(net) if training.compile and device.type == "cuda" else net
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and training.precision == "bfloat16")
@@ -179,7 +179,8 @@ def _train(
         which = batches.indices(step)
         times, noise, flips, dropout_seed = batches.chance(step, (len(which), *shape))
         x, times, noise = x_all[which.to(device)], times.to(device), noise.to(device)
-        if data.flips:
+        # Mirrored images have latents of their own, which are in the set already.
+        if data.flips and data.space == "pixel":
             x = torch.where(flips.to(device)[:, None, None, None], x.flip(-1), x)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
@@ -212,12 +213,12 @@ def _train(
     }
     return store.write(
         "member", _label(recipe, member), member_spec(recipe, member),
-        {"member.safetensors": parameters, "losses.safetensors": {"losses": losses}}, info, device,
+        {"member.safetensors": parameters, "losses.safetensors": {"losses": losses}} | space_files(images), info, device,
     )
 
 
 def _network_of(recipe: Recipe, parameters: dict[str, torch.Tensor]) -> NoisePredictor:
-    net = build_network(recipe.network, SHAPES[recipe.data.family], 0, recipe.diffusion)
+    net = build_network(recipe.network, state_shape(recipe.data), 0, recipe.diffusion)
     net.load_state_dict({name: value.float() for name, value in parameters.items()})
     return net
 
@@ -240,22 +241,28 @@ def train_ensemble(
     """Trains the members that are not in the cache yet; returns them all, in order.
 
     ``images`` defaults to the recipe's training set. ``members`` picks some, or
-    ``["control"]`` for the single model on the whole set.
+    ``["control"]`` for the single model on the whole set. For a recipe in latents the
+    autoencoder and the latents are made first where they are missing.
     """
-    require_available(recipe)
     store = store or Store()
     device = resolve_device(device)
+    recipe = prepare(recipe, store, device, progress)
     codebook = draw_codebook(recipe)
     members = list(range(codebook.n)) if members is None else members
     cached = Store(store.cache, None)
     found = {m: cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in members}
-    if images is None and (None in found.values()):
-        images = training_set(recipe.data)
+    if images is not None or None in found.values():
+        images = training_states(recipe, store, device, images, n_jobs, progress)
     todo = [m for m in members if images is not None]
-    splits = {m: images if m == "control" else images.of_sources(codebook.split(m)) for m in todo}
+
+    def split(m: int | str) -> TrainingSet:
+        # One at a time: half of a large set for each member would not fit into memory.
+        return images if m == "control" else images.of_sources(codebook.split(m))
+
     for m in todo:
         if found[m] is not None:
-            _require_same_images(found[m], splits[m], splits[m].checksum)
+            mine = split(m)
+            _require_same_images(found[m], mine, mine.checksum)
     steps = recipe.training.steps
     spaces = {m: store.workspace("member", _label(recipe, m), member_spec(recipe, m)) for m in members}
 
@@ -270,9 +277,9 @@ def train_ensemble(
                 done += steps
         return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
 
-    arguments = [(recipe, m, splits[m], store.cache, str(device)) for m in todo]
+    arguments = ((recipe, m, split(m), store.cache, str(device)) for m in todo)
     if any(found[m] is None for m in todo):
-        for _ in run_tasks(_train_task, arguments, len(arguments), device=device, total=steps * len(members),
+        for _ in run_tasks(_train_task, arguments, len(todo), device=device, total=steps * len(members),
                            description=f"training {recipe.label}", unit="step", poll=poll, n_jobs=n_jobs, progress=progress):
             pass
     artefacts = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in members]
@@ -287,20 +294,9 @@ def _require_one_origin(recipe: Recipe, artefacts: list[Artefact]) -> list[Artef
     return artefacts
 
 
-def identity_of(parameters: list[dict[str, torch.Tensor]]) -> str:
-    """A hash of the members' parameters, in order: the same recipe trained elsewhere is another ensemble."""
-    sha = hashlib.sha256()
-    for each in parameters:
-        for name in sorted(each):
-            sha.update(name.encode())
-            # As bytes: numpy has no bfloat16.
-            sha.update(each[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]
-
-
 def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publish: bool = True) -> Artefact:
     """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``."""
-    codebook = draw_codebook(recipe)
+    recipe, codebook = bind(recipe, store), draw_codebook(recipe)
     parameters = [a.tensors("member.safetensors") for a in artefacts]
     tensors = {f"{i:02d}.{name}": value for i, each in enumerate(parameters) for name, value in each.items()}
     losses = {"losses": torch.stack([a.tensors("losses.safetensors")["losses"] for a in artefacts])}
@@ -316,18 +312,21 @@ def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publi
     }
     files = {"members.safetensors": tensors, "code.safetensors": {"words": torch.from_numpy(codebook.words)},
              "losses.safetensors": losses}
+    if FILE in artefacts[0].manifest["files"]:
+        files[FILE] = artefacts[0].tensors(FILE)
     return store.write("ensemble", recipe.label, recipe.model_spec, files, info, publish=publish)
 
 
 def cached_members(recipe: Recipe, store: Store) -> list[Artefact] | None:
     """The artefacts of all members, in order, if every one of them is in the cache."""
-    cached = Store(store.cache, None)
+    cached, recipe = Store(store.cache, None), bind(recipe, store)
     found = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in range(recipe.code.n)]
     return None if None in found else _require_one_origin(recipe, found)
 
 
 def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ensemble | None:
     """The ensemble if it was published or all its members are in the cache; else None."""
+    recipe = bind(recipe, store)
     packed = None if recompute else store.find("ensemble", recipe.label, recipe.model_spec)
     codebook = draw_codebook(recipe)
     if packed is not None:
@@ -343,7 +342,7 @@ def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ense
         parameters = [a.tensors("member.safetensors") for a in artefacts]
         artefact = artefacts[-1]
     members = [_network_of(recipe, each) for each in parameters]
-    return Ensemble(recipe, codebook, members, identity_of(parameters), artefact)
+    return Ensemble(recipe, codebook, members, identity_of(parameters), artefact, read_space(recipe, artefact, store))
 
 
 def get_ensemble(
@@ -355,7 +354,6 @@ def get_ensemble(
     ``recompute`` passes over what is published; what this machine already trained, or
     half trained, is still used.
     """
-    require_available(recipe)
     store = store or Store()
     target = resolve_device(device)
     ensemble = find_ensemble(recipe, store, recompute)

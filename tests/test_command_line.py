@@ -39,7 +39,7 @@ def test_list_names_every_ensemble_in_a_line_each():
     asked = call("list")
     assert (asked.returncode, asked.stderr) == (0, "")
     lines = asked.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == recipe_names() and len(lines) == 6 + 23 + 7
+    assert [line.split()[0] for line in lines] == recipe_names() and len(lines) == 7 + 23 + 7
     assert "digits_64 " in lines[0] and " yes " in lines[0]
     assert all(line.split()[1] in ("yes", "no") for line in lines)
 
@@ -58,7 +58,7 @@ def test_the_exit_status_reaches_the_shell():
 
 
 @pytest.mark.parametrize("words, hint", [
-    (("publish", "digits"), "unknown ensemble"), (("publish", "celeba_ba_512"), "autoencoder"),
+    (("publish", "digits"), "unknown ensemble"), (("publish", "celeba_ba_512"), "CelebA is not at hand"),
     (("publish", "digits_64", "--device", "abacus"), "unknown device"),
 ])
 def test_other_slips_end_the_same_way(here, argv, capsys, words, hint):

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from abc_lib.datasets import SHAPES, SPLITS
-from abc_lib.errors import NotAvailable, UnknownName
+from abc_lib.errors import UnknownName
 from abc_lib.models import NoisePredictor, num_parameters
 from abc_lib.paths import PAPER
 from abc_lib.recipes import (
-    DIGITS_SIZES, SCALES, Data, Network, Recipe, Training, digest, family_of, get_recipe, recipe_names, require_available,
-    spec_of, why_unavailable,
+    DIGITS_SIZES, SCALES, Data, Network, Recipe, Training, digest, family_of, get_recipe, recipe_names, spec_of,
 )
 from abc_lib.runs import all_statuses, status
+from abc_lib.spaces import state_shape
 from abc_lib.store import Store
 
 
@@ -27,7 +27,6 @@ def rows(table: str) -> list[dict]:
 TABLE_2, FURTHER = rows("ensembles.csv"), rows("additional_ensembles.csv")
 PAPER_NAMES = [row["ensemble"] for row in TABLE_2 + FURTHER]
 EVERYTHING = [get_recipe(name, scale) for scale in SCALES for name in recipe_names()]
-PIXEL = [recipe for recipe in EVERYTHING if recipe.data.space == "pixel"]
 SOURCES = {"data point": "image", "image class": "class", "random group": "group", "celebrity": "celebrity", "artist": "artist"}
 SPACES = {"pixel": "pixel", "basic autoencoder": "basic", "Stable Diffusion v1-5 autoencoder": "stable-diffusion"}
 
@@ -36,9 +35,9 @@ def label(recipe: Recipe) -> str:
     return recipe.label
 
 
-def test_the_registry_holds_the_papers_30_and_the_digits_and_nothing_else():
+def test_the_registry_holds_the_papers_30_the_digits_and_mnist_in_latents():
     assert len(TABLE_2) == 23 and len(FURTHER) == 7
-    digits = [*(f"digits_{size}" for size in (64, 128, 256, 512, 1024)), "digits_classes"]
+    digits = [*(f"digits_{size}" for size in (64, 128, 256, 512, 1024)), "digits_classes", "mnist_ba_256"]
     assert recipe_names() == digits + PAPER_NAMES
 
 
@@ -54,8 +53,8 @@ def test_data_agree_with_the_papers_row_at_both_scales(row, scale):
     assert data.sources == SOURCES[row["data_source"]]
     assert data.space == SPACES[row["space"]]
     assert data.binarise == (row["ensemble"] == "mnist_binary_190")
-    if family in SPLITS:
-        assert data.split == ("train" if "training split" in row["origin"] else "test")
+    train = "train" if "training split" in row["origin"] else "test"
+    assert data.split == {"metfaces": "all", "landscapes": "landscapes"}.get(row["ensemble"], train) and data.split in SPLITS[family]
 
 
 @pytest.mark.parametrize("row", TABLE_2 + FURTHER, ids=lambda row: row["ensemble"])
@@ -127,9 +126,9 @@ def test_the_digit_classes_have_the_papers_code_for_classes(scale):
     assert recipe.code == papers.code and recipe.network == get_recipe("digits_1024", scale).network
 
 
-@pytest.mark.parametrize("recipe", PIXEL, ids=label)
-def test_images_fit_the_levels_and_patches_of_their_network(recipe):
-    _, height, width = SHAPES[recipe.data.family]
+@pytest.mark.parametrize("recipe", EVERYTHING, ids=label)
+def test_states_fit_the_levels_and_patches_of_their_network(recipe):
+    _, height, width = state_shape(recipe.data)
     step = recipe.network.patch * 2 ** (len(recipe.network.channels) - 1)
     assert height % step == 0 and width % step == 0
     assert all(c % recipe.network.groups == 0 for c in recipe.network.channels)
@@ -167,7 +166,7 @@ def test_the_digest_of_a_published_recipe_never_changes():
 
 def test_digests_are_distinct():
     digests = {digest(recipe.model_spec) for recipe in EVERYTHING}
-    assert len(digests) == len(EVERYTHING) == 2 * 36
+    assert len(digests) == len(EVERYTHING) == 2 * 37
 
 
 def test_whatever_changes_the_members_changes_the_digest_and_sampling_does_not():
@@ -212,20 +211,12 @@ def test_an_unknown_scale_is_told_the_two_there_are():
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_latent_ensembles_say_in_one_line_why_they_cannot_run(scale):
-    latent = [recipe for recipe in EVERYTHING if recipe.scale == scale and recipe.data.family in ("celeba", "metfaces", "artbench")]
-    assert len(latent) == 8
-    for recipe in latent:
-        reason = why_unavailable(recipe)
-        assert "latent" in reason and "\n" not in reason
-        with pytest.raises(NotAvailable) as error:
-            require_available(recipe)
-        assert recipe.name in str(error.value) and str(error.value).endswith(reason)
-
-
-def test_pixel_ensembles_are_available():
-    assert len(PIXEL) == 2 * (6 + 22)
-    assert all(why_unavailable(recipe) is None and require_available(recipe) is recipe for recipe in PIXEL)
+def test_latent_ensembles_have_the_papers_latents(scale):
+    latent = [recipe for recipe in EVERYTHING if recipe.scale == scale and recipe.data.space != "pixel"]
+    assert len(latent) == 8 + 1
+    assert all(state_shape(recipe.data) == ((4, 8, 8) if recipe.name == "mnist_ba_256" else (4, 32, 32)) for recipe in latent)
+    # which autoencoder it is, is not known before it is trained or fetched
+    assert not any(recipe.data.autoencoder for recipe in EVERYTHING)
 
 
 def test_a_family_is_ordered_by_size_and_unmixed():
@@ -248,9 +239,10 @@ def test_status_of_an_ensemble_whose_images_are_here(empty_store):
     assert found.note == "can be trained here: its images are at hand"
 
 
-def test_status_of_a_latent_ensemble_is_the_reason(empty_store):
+def test_status_of_a_latent_ensemble_without_images_says_what_to_download(empty_store, monkeypatch, tmp_path):
+    monkeypatch.setattr("abc_lib.datasets.data_roots", lambda: [tmp_path / "nothing"])
     found = status("metfaces", store=empty_store)
-    assert not found.runs and found.note == why_unavailable(get_recipe("metfaces"))
+    assert found.runs and "metfaces/" in found.note and "ABC_DATA" in found.note and "\n" not in found.note
 
 
 def test_status_without_images_names_the_remedies(empty_store, monkeypatch, tmp_path):

@@ -484,7 +484,7 @@ def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
         (BadValue, "n_jobs", lambda: train_retrained(tiny, n_jobs=0, **options)),
         (BadValue, "no image is left", lambda: group(tiny, [3], images.of_sources([3]), store, "removed")),
         (BadValue, "no images", lambda: group(tiny, [3], images.of_sources([]), store)),
-        (AbcError, "autoencoder", lambda: train_retrained(get_recipe("celeba_ba_512"), **options)),
+        (AbcError, "CelebA is not at hand", lambda: train_retrained(get_recipe("celeba_ba_512"), **options)),
         (BadValue, "no model without source 5", lambda: some.model(5)),
         (BadValue, "no model without source 5", lambda: some.counterfactuals(noise, [0, 5])),
         (BadValue, "does not hold one sample", lambda: some.sample(noise, memory=100)),

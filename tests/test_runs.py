@@ -220,7 +220,7 @@ def test_a_status_tells_what_is_missing(store, monkeypatch, tmp_path):
             found = status(name, store=store)
             assert found.runs and "not at hand" in found.note and folder in found.note
     latent = status("celeba_sd_512", store=store)
-    assert not latent.runs and "autoencoder" in latent.note
+    assert "not at hand" in latent.note and "celeba/" in latent.note
 
 
 def test_a_damaged_artefact_shows_in_the_status(with_members, one_line):

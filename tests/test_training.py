@@ -428,7 +428,7 @@ def test_a_damaged_member_is_refused(trained, store, one_line):
 
 
 def test_recipes_that_cannot_run_here_say_so_before_anything_is_trained(store, one_line):
-    with pytest.raises(AbcError, match="autoencoder") as error:
+    with pytest.raises(AbcError, match="CelebA is not at hand") as error:
         train_ensemble(get_recipe("celeba_ba_512"), store, "cpu")
     assert one_line(error) and not store.cache.exists()
 

@@ -14,7 +14,7 @@ from ..ensemble import Ensemble, resolve_device
 from ..errors import BadValue, NotAvailable
 from ..landscape import block_size, parse_bytes
 from ..metrics import euclidean
-from ..recipes import Recipe, require_available
+from ..recipes import Recipe
 from ..seeds import derive
 from ..store import Store
 from ..tasks import job_count, run_tasks
@@ -102,7 +102,7 @@ def _chosen(sources: object, N: int, seed: int | None) -> tuple[list[int], int |
 
 def _find(content: dict, recipe: Recipe, store: Store | None, device: str) -> Ensemble:
     target = resolve_device(device)
-    ensemble = find_ensemble(require_available(recipe), store or Store())
+    ensemble = find_ensemble(recipe, store or Store())
     if ensemble is None:
         raise NotAvailable(f"the members of {content['ensemble']['artefact']} are not on this machine: put that folder into "
                            "data/published/ensemble, or give the ensemble")
@@ -196,8 +196,8 @@ def verify_certificate(
     if ensemble is None:
         ensemble = _find(content, recipe_of(content), store, device)
     _check_ensemble(content, ensemble)
-    if tuple(content["factual"]["shape"]) != ensemble.shape:
-        raise refused("factual.shape", f"is {content['factual']['shape']}, but samples of this ensemble are {list(ensemble.shape)}")
+    if tuple(content["factual"]["shape"]) != ensemble.space.image_shape:
+        raise refused("factual.shape", f"is {content['factual']['shape']}, but samples of this ensemble are {list(ensemble.space.image_shape)}")
     index = content["noise"]["index"]
     noise = ensemble.draw_noise(content["noise"]["seed"], [index])
     same_noise = _check_noise(content, noise)

@@ -11,9 +11,8 @@ from ..errors import ArtefactError, BadValue
 from ..metrics import FeatureMetric, Metric, get_metric, l2_distance, metrics_at_hand
 from ..models import SmallResNet, build_classifier
 from ..seeds import derive
-from ..store import Artefact, Store
+from ..store import Artefact, identity_of, Store
 from ..tasks import one_thread
-from ..training import identity_of
 from .recipe import CLASSIFIER_FAMILIES, ClassifierRecipe, recipe_of
 
 KIND = "classifier"

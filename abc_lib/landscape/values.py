@@ -9,12 +9,13 @@ import pandas as pd
 import torch
 
 from ..datasets import TrainingSet, available, training_set
-from ..errors import ArtefactError, BadValue, DataCorrupt, DataMissing
+from ..errors import ArtefactError, BadValue, DataCorrupt, DataMissing, NotAvailable
 from ..metrics import euclidean
 from ..recipes import Recipe
 from ..store import Artefact
 
 METRIC = "euclidean-256"
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> 
     mine = torch.nonzero(images.sources == source).squeeze(1)
     if len(mine) == 0:
         raise BadValue(f"source {source} owns no image of this training set")
-    return int(mine[euclidean(images.images[mine], sample).argmin()])
+    # In parts, because a source may own more image files than memory holds.
+    return int(mine[torch.cat([euclidean(images.images[part], sample) for part in mine.split(_AT_ONCE)]).argmin()])
 
 
 def attributed_positions(images: TrainingSet, sources: np.ndarray, samples: torch.Tensor) -> list[int]:
@@ -92,7 +94,7 @@ def images_to_show(recipe: Recipe) -> TrainingSet | None:
         return None
     try:
         return training_set(recipe.data)
-    except (DataMissing, DataCorrupt) as error:
+    except (DataMissing, DataCorrupt, NotAvailable) as error:
         print(f"training images are not shown: {error}")
         return None
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..datasets import SHAPES, TrainingSet, to_images
+from ..datasets import TrainingSet
 from ..diffusion import ExogenousNoise, denoise
 from ..ensemble import resolve_device
 from ..errors import BadValue
 from ..landscape import parse_bytes
 from ..models import NoisePredictor, activation_bytes, build_network
-from ..recipes import Recipe, digest, require_available
-from ..store import Artefact, Store
+from ..recipes import Recipe, digest
+from ..spaces import FILE, Space, bind, read_space, state_shape
+from ..store import Artefact, Store, identity_of
 from ..tasks import one_thread
-from ..training import _network_of, identity_of
+from ..training import _network_of
 from .network import StackedNetwork
 from .train import FULL, KIND, TOGETHER, _artefacts_of, _chosen_sources, _found, _require_removal, _seeded, retrained_spec, train_retrained
 
@@ -38,8 +39,11 @@ class Retrained:
     identity: str = ""
     """a hash of the models' parameters and of which source each leaves out"""
     artefacts: list[Artefact] = field(default_factory=list)
+    space: Space | None = None
+    """how their states become images; for pixels it need not be given"""
 
     def __post_init__(self):
+        self.space = self.space or Space(self.recipe.data)
         self.identity = self.identity or digest({
             "models": identity_of([self.parameters]), "sources": [int(s) for s in self.sources], "removed": self.removed,
         })
@@ -49,8 +53,8 @@ class Retrained:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """C, H, W of a sample."""
-        return SHAPES[self.recipe.data.family]
+        """C, H, W of a state: of a sample in pixels, of its latent in latents."""
+        return state_shape(self.recipe.data)
 
     @property
     def full(self) -> NoisePredictor:
@@ -75,6 +79,7 @@ class Retrained:
     def to(self, device: torch.device | str) -> "Retrained":
         """Makes samples on another device from now on; returns itself."""
         self.device = torch.device(device)
+        self.space.to(device)
         return self
 
     def draw_noise(self, seed: int, indices) -> ExogenousNoise:
@@ -96,7 +101,7 @@ class Retrained:
         return self._sample(noise, rows, parse_bytes(memory))
 
     def _sample(self, noise: ExogenousNoise, rows: list[int], memory: int) -> torch.Tensor:
-        images = torch.empty(len(rows), len(noise), *self.shape)
+        images = torch.empty(len(rows), len(noise), *self.space.image_shape)
         if not rows:
             return images
         net = build_network(self.recipe.network, self.shape, 0, self.recipe.diffusion).eval()
@@ -121,7 +126,7 @@ class Retrained:
                 # The models' states lie beside each other in channels; all start from, and are given, the same noise.
                 shared = ExogenousNoise(some.initial.repeat(1, n, 1, 1), steps, some.indices)
                 x = denoise(predict, shared, self.recipe.diffusion, self.recipe.sampling).unflatten(1, (n, -1))
-                images[start : start + n, first : first + len(some)] = to_images(x, self.recipe.data).cpu().transpose(0, 1)
+                images[start : start + n, first : first + len(some)] = self.space.to_images(x).cpu().transpose(0, 1)
         return images
 
     def counterfactuals(
@@ -147,7 +152,7 @@ def find_retrained(
     """
     store = store or Store()
     _require_removal(removed)
-    recipe, sources = _seeded(recipe, seed), _chosen_sources(recipe, sources)
+    recipe, sources = bind(_seeded(recipe, seed), store), _chosen_sources(recipe, sources)
     found = _found(recipe, removed, Store(store.cache, None) if recompute else store)
     models = [FULL, *sources]
     if any(m not in found for m in models):
@@ -156,7 +161,8 @@ def find_retrained(
     tensors = {a.path: a.tensors("models.safetensors") for a in artefacts}
     names = sorted(tensors[artefacts[0].path])
     parameters = {name: torch.stack([tensors[found[m][0].path][name][found[m][1]] for m in models]) for name in names}
-    return Retrained(recipe, np.array(sources, dtype=np.int64), removed, parameters, artefacts=artefacts)
+    return Retrained(recipe, np.array(sources, dtype=np.int64), removed, parameters, artefacts=artefacts,
+                     space=read_space(recipe, artefacts[0], store))
 
 
 def get_retrained(
@@ -169,7 +175,6 @@ def get_retrained(
     ``recompute`` passes over what is published; what this machine already trained, or
     half trained, is still used.
     """
-    require_available(recipe)
     store, target = store or Store(), resolve_device(device)
     sources = _chosen_sources(recipe, sources)
     retrained = find_retrained(recipe, sources, seed, removed, store, recompute)
@@ -198,4 +203,6 @@ def pack_retrained(retrained: Retrained, store: Store, publish: bool = True) -> 
     }
     files = {"models.safetensors": retrained.parameters,
              "losses.safetensors": {"losses": torch.stack([losses[rows[m][0].path][rows[m][1]] for m in models])}}
+    if FILE in made[0].manifest["files"]:
+        files[FILE] = made[0].tensors(FILE)
     return store.write(KIND, recipe.label, retrained_spec(recipe, models, retrained.removed), files, info, publish=publish)

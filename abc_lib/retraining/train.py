@@ -5,14 +5,15 @@ from collections.abc import Iterable
 
 import torch
 
-from ..datasets import SHAPES, TrainingSet, to_model, training_set
+from ..datasets import TrainingSet
 from ..diffusion import add_noise, alphas_cumprod
 from ..ensemble import resolve_device
 from ..errors import ArtefactError, BadValue, unknown
 from ..landscape import parse_bytes
 from ..models import activation_bytes, build_network
-from ..recipes import Recipe, digest, require_available
+from ..recipes import Recipe, digest
 from ..seeds import derive
+from ..spaces import black_state, prepare, space_files, state_shape, to_states, training_states
 from ..store import Artefact, Store, Workspace, stopwatch
 from ..tasks import job_count, run_tasks
 from ..training import (
@@ -56,8 +57,8 @@ class TrainingTogether:
         self.run = torch.compile(self.network) if training.compile and self.device.type == "cuda" else self.network
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=training.learning_rate, fused=self.device.type != "mps")
         self.alphas = alphas_cumprod(recipe.diffusion).to(self.device, dtype)
-        self.images = to_model(images.images, data).to(self.device, dtype)
-        self.black = float(to_model(torch.zeros(()), data))
+        self.images = to_states(images, data).to(self.device, dtype)
+        self.black = black_state(images, data).to(self.device, dtype)
         self.sources = images.sources.to(self.device)
         self.batches = _Batches(recipe, _STREAM, len(images))
         self.autocast = torch.autocast(self.device.type, torch.bfloat16,
@@ -70,12 +71,12 @@ class TrainingTogether:
         times, noise, flips, dropout_seed = self.batches.chance(k, (len(which), *self.shape))
         times, noise, which = times.to(self.device), noise.to(self.device, self.dtype), which.to(self.device)
         x = self.images[which]
-        if recipe.data.flips:
+        if recipe.data.flips and recipe.data.space == "pixel":
             x = torch.where(flips.to(self.device)[:, None, None, None], x.flip(-1), x)
         gone = self.sources[which][:, None] == self.left_out  # (B, n)
         # Chosen, not multiplied by zero: whatever is in a left-out image, it has no way into its model.
         seen = add_noise(x, noise, times, self.alphas)[:, None]
-        blank = add_noise(torch.full_like(x, self.black), noise, times, self.alphas)[:, None]
+        blank = add_noise(self.black.expand_as(x), noise, times, self.alphas)[:, None]
         states = torch.where(gone[:, :, None, None, None], blank, seen).flatten(1, 2)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(recipe, k)
@@ -140,7 +141,7 @@ def models_together(recipe: Recipe, memory: int | str = "2GiB", jobs: int = 1, d
 
     Raises :class:`BadValue` if the budget does not hold one model for each job.
     """
-    budget, shape = parse_bytes(memory), SHAPES[recipe.data.family]
+    budget, shape = parse_bytes(memory), state_shape(recipe.data)
     net = build_network(recipe.network, shape, 0, recipe.diffusion)
     # What the backward pass needs of the forward pass and about as much again in passing; value, gradient,
     # two moments, and one to spare, of every parameter.
@@ -230,7 +231,7 @@ def _train(
         "loss": [round(float(row[-min(200, steps):].mean()), 6) for row in losses],
         "seconds": round(seconds(), 1), "steps_in_these_seconds": steps - start,
     }
-    files = {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}}
+    files = {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}} | space_files(images)
     return store.write(KIND, recipe.label, retrained_spec(recipe, models, removed), files, info, device)
 
 
@@ -276,18 +277,18 @@ def train_retrained(
     there, a budget too small, or training that diverged; :class:`ArtefactError` where what
     is in the cache was trained on other images.
     """
-    recipe = _seeded(require_available(recipe), seed)
+    recipe = _seeded(recipe, seed)
     _require_removal(removed)
     models = [FULL, *_chosen_sources(recipe, sources)]
     store, device = store or Store(), resolve_device(device)
+    recipe = prepare(recipe, store, device, progress)
     cached = Store(store.cache, None)
     found = _found(recipe, removed, cached)
     # Groups are cut from the whole list, so that a run that goes on finds its own again.
     groups = _groups(models, models_together(recipe, memory, job_count(n_jobs, device), device))
     todo = [missing for group in groups if (missing := [m for m in group if m not in found])]
-    if todo and images is None:
-        images = training_set(recipe.data)
-    if images is not None:
+    if todo or images is not None:
+        images = training_states(recipe, store, device, images, n_jobs, progress)
         checksum = images.checksum
         for model in models:
             if model in found:
