@@ -118,7 +118,7 @@ def retraining_origin(landscapes: RetrainingLandscapes) -> str:
     info = artefact.info
     what = {"black": "replaced by black ones", "removed": "taken out of the minibatches"}[info["removed"]]
     return (f"Retraining: {1 + info['left_out']:,} models with the training seed {info['training_seed']}, the left-out images {what}, "
-            f"trained in {info['training_seconds'] / 60:,.0f} minutes of one core; {len(artefact.spec['indices']):,} samples with "
+            f"trained together; {len(artefact.spec['indices']):,} samples with "
             f"{info['left_out']:,} of {info['num_sources']:,} counterfactuals each, {_made(artefact)}.")
 
 

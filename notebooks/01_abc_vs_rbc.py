@@ -159,7 +159,7 @@ if not only_classes:
     metrics = [abc.get_metric(name, device).load() for name in metrics] if metrics else abc.family_metrics(family, scale, device=device)
     predicted = None if recompute else abc.stored_jacobians(dataset, scale)
     if predicted is None or predicted.seed != seed:
-        predicted = abc.get_jacobians(abc.get_ensemble(recipe, device=device, recompute=recompute), min(len(ablation), 12), seed)
+        predicted = abc.get_jacobians(abc.get_ensemble(recipe, device=device, recompute=recompute), ablation.indices[:12], seed)
     predicted = abc.predicted_landscapes(predicted, abc.draw_codebook(recipe))
     sources = np.sort(retraining.sources)
     # each method's samples and their distances, over the sources that were left out

@@ -42,7 +42,7 @@ def test_what_two_landscapes_share(ablation, retraining):
 
 
 def test_predicted_landscapes_take_part(trained, ablation, retraining):
-    jacobians = get_jacobians(trained.ensemble, 4, store=trained.store, **QUIET)
+    jacobians = get_jacobians(trained.ensemble, range(4), store=trained.store, **QUIET)
     predicted = predicted_landscapes(jacobians, trained.ensemble.codebook)
     samples, sources, (p, a, r) = in_common([predicted, ablation, retraining])
     assert samples.tolist() == [0, 3] and p.shape == a.shape == r.shape == (2, 4)
