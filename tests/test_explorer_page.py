@@ -254,8 +254,11 @@ def test_text_is_readable_in_the_dark(chromium):
 
 
 def test_it_works_from_a_server_too(chromium, published):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(SHIPPED))
-    handler.func.log_message = lambda *arguments: None
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(SHIPPED))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
