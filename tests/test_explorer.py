@@ -100,7 +100,7 @@ def test_the_catalogue_names_everything_the_page_loads(here, trained):
     (entry,) = data["ensembles"]
     assert (entry["name"], entry["scale"], entry["sources"], entry["samples"]) == ("digits_64", "laptop", 12, [0, 1, 2])
     assert entry["labels"] == [str(int(label)) for label in trained.images.labels]
-    assert entry["grid"] == [4, 3] and entry["sample_grid"] == [2, 2]
+    assert entry["side"] == 8 and entry["grid"] == [4, 3] and entry["sample_grid"] == [2, 2]
     shown = value(folder / entry["folder"] / "0002.js")
     assert entry["radii"][2] == max(shown["distances"])
     expected = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(data["colours"])))[:, :3]

@@ -154,6 +154,8 @@ def test_choosing_another_data_set_shows_all_of_it(chromium, published):
     page, landscapes = opened(chromium), published("digits_256")
     assert page.run("[...document.querySelectorAll('#abc-ensemble option')].map(e => e.textContent.split(' ')[0])") == ["digits_64", "digits_256"]
     page.click(tile(3))
+    # from under the pointer, where another image will be
+    page.hover("h1")
     page.choose("#abc-ensemble", "1")
     page.wait(f"document.querySelectorAll('.abc-tile').length === 256 && {DONE}")
     assert page.run(PINNED) == [] and page.run(LINE).startswith(f"Source {landscapes.attributed_sources[0]},")

@@ -129,7 +129,7 @@ def show_ensemble(recipe: Recipe, indices: Iterable[int], seed: int, store: Stor
         files[f"{folder}/{index:04d}.js"] = script(_sample(landscapes.distances[row], visual[row]))
     names = class_names(recipe.data.family)
     entry = {
-        "name": recipe.name, "scale": recipe.scale, "folder": folder, "sources": N,
+        "name": recipe.name, "scale": recipe.scale, "folder": folder, "sources": N, "side": images.images.shape[-1],
         # columns and rows of the mosaics of N sources and of the samples
         "grid": grid(N)[::-1], "sample_grid": grid(len(indices))[::-1],
         "samples": indices, "radii": [round(float(r), DECIMALS) for r in landscapes.radii],
