@@ -164,8 +164,10 @@
       return make("label", {}, radio, image);
     }));
     mosaic.setAttribute("aria-label", `Training set of ${each.name}, ${each.sources} images`);
-    // fewer tiles can be larger
-    mosaic.style.setProperty("--tile", each.sources <= 100 ? "48px" : "36px");
+    // a whole multiple of the images' pixels; fewer tiles can be larger
+    const [image, frame] = each.sources <= 100 ? [32, 8] : [24, 6];
+    mosaic.style.setProperty("--image", `${Math.max(image, each.side)}px`);
+    mosaic.style.setProperty("--frame", `${frame}px`);
     state.tiles = each.labels.map((label, source) => {
       const image = make("span", { className: "abc-image" });
       showTile(image, { url: file("training.png"), grid: each.grid }, source);
