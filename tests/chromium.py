@@ -158,7 +158,7 @@ class Chromium:
         """A screenshot, of one element or of the window, in RGB."""
         clip = {}
         if selector:
-            self.centre(selector)
+            # not scrolled to: that would move other elements under the mouse
             x, y, width, height = self.run(f"""(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();
                 return [r.x + scrollX, r.y + scrollY, r.width, r.height]; }})()""")
             clip = {"clip": {"x": x, "y": y, "width": width, "height": height, "scale": 1}}
