@@ -111,6 +111,7 @@ from .runs import (
     stored_predictions,
     summarise_all,
 )
+from .explorer import build_explorer, verify_explorer
 from .benchmarks import benchmark_table, rates_table, read_benchmarks, screening_table
 from . import figures
 
@@ -266,6 +267,8 @@ __all__ = [
     "stored_landscapes",
     "stored_predictions",
     "summarise_all",
+    "build_explorer",
+    "verify_explorer",
     "benchmark_table",
     "rates_table",
     "read_benchmarks",

@@ -1,4 +1,4 @@
-"""``python -m abc_lib list``, ``publish NAME ...``, ``certify NAME --sample I`` and ``verify FILE``"""
+"""``python -m abc_lib list``, ``publish NAME ...``, ``certify NAME --sample I``, ``verify FILE`` and ``explorer [NAME ...]``"""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ import sys
 from .certificates import make_certificate, read_certificate, verify_certificate, write_certificate
 from .ensemble import resolve_device
 from .errors import AbcError, CertificateRefused, NotAvailable
+from .explorer import LOCAL, SHIPPED, SHIPPED_NAMES, build_explorer
 from .landscape import compute_landscapes, find_landscapes, read_landscapes
 from .publishing import (
     publish_classes, publish_comparisons, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_variants,
@@ -82,6 +83,14 @@ def _verify(arguments: argparse.Namespace) -> None:
     print(verify_certificate(certificate, arguments.sources, seed=arguments.seed, store=Store(), device=arguments.device, **options))
 
 
+def _explorer(arguments: argparse.Namespace) -> None:
+    recipes = [get_recipe(name, arguments.scale) for name in arguments.names or SHIPPED_NAMES]
+    folder = arguments.output or (LOCAL if arguments.names else SHIPPED)
+    folder = build_explorer(recipes, folder, arguments.samples, store=Store(), seed=arguments.seed, device=arguments.device)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {', '.join(recipe.label for recipe in recipes)}, {size / 1024:,.0f} KiB; open {folder / 'index.html'} in a browser")
+
+
 def main() -> int:
     """The command line; returns the exit status: 0, 1 for a certificate that is refused, 2 for a slip, 130 for an interrupt."""
     parser = argparse.ArgumentParser(prog="python -m abc_lib", description=__doc__)
@@ -117,6 +126,13 @@ def main() -> int:
     verify.add_argument("--tolerance", type=float, help="how far a distance may be from the certificate's (default: 0.01)")
     verify.add_argument("--device", default="auto")
     verify.set_defaults(run=_verify)
+    explorer = commands.add_parser("explorer", help="write a page to look at landscapes image by image in a browser")
+    explorer.add_argument("names", nargs="*", help=f"ensembles (default: {' '.join(SHIPPED_NAMES)}, into the book)")
+    explorer.add_argument("-o", "--output", help="the folder to write (default with names: book/_extra/explorer_local, which git ignores)")
+    explorer.add_argument("--samples", type=int, default=8, help="how many samples of each ensemble")
+    explorer.add_argument("--seed", type=int, default=0)
+    explorer.add_argument("--device", default="auto")
+    explorer.set_defaults(run=_explorer)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
