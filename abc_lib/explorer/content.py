@@ -19,7 +19,7 @@ from ..exchange import to_bytes
 from ..exchange.mosaic import encode_mosaic, grid
 from ..landscape import Landscapes, compute_landscapes, find_landscapes, merge_landscapes, read_all_images, read_landscapes
 from ..landscape.values import join
-from ..recipes import Recipe, require_available
+from ..recipes import Recipe
 from ..runs import Run
 from ..store import Artefact, Store
 from ..training import find_ensemble
@@ -45,7 +45,6 @@ class Shown:
 
 
 def _require_shown(recipe: Recipe) -> Recipe:
-    require_available(recipe)
     if recipe.data.sources != "image":
         raise BadValue(f"the data sources of {recipe.name} are not single images ({recipe.data.sources}), so there is no training image "
                        "to leave out; choose an ensemble such as digits_256")
