@@ -21,6 +21,9 @@ SAMPLES = 5100
 """how many samples the paper classified"""
 SHOWN = 10
 """how many samples are kept as images"""
+REMOVAL = "removed"
+"""How retraining leaves a class out: its images are taken out of the training set (3.2). Black ones in
+their place, as for single images, would be a tenth of it, and come up in the samples."""
 
 _KIND = "class-counts"
 # Samples that a task takes through all the ensembles or models at once.
@@ -182,14 +185,16 @@ def read_class_counts(artefact: Artefact) -> ClassCounts:
 def find_class_counts(recipe: Recipe, method: str, seed: int = 0, store: Store | None = None) -> ClassCounts | None:
     """The counts of a recipe by ``"ablation"`` or ``"retraining"`` that are published or in the cache, without its models; or None.
 
-    If there are several, those of most samples.
+    Of retrained models only those count that left their class out as :data:`REMOVAL` says. If
+    there are several counts, those of most samples.
     """
     _require_classes(recipe)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     store, sampling, model = store or Store(), spec_of(recipe.sampling), digest(_model_spec(recipe))
     found = [a for a in store.find_all(_KIND, recipe.label)
-             if a.spec["method"] == method and a.spec["seed"] == seed and a.spec["sampling"] == sampling and a.info["recipe"] == model]
+             if a.spec["method"] == method and a.spec["seed"] == seed and a.spec["sampling"] == sampling and a.info["recipe"] == model
+             and a.info.get("removed", REMOVAL) == REMOVAL]
     most = max(found, key=lambda a: a.spec["samples"], default=None)
     return most and read_class_counts(most)
 

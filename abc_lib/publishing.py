@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from .classes import compute_class_counts
+from .classes import REMOVAL, compute_class_counts
 from .classifier import get_classifier
 from .comparison import compare_counterfactuals
 from .differential import compute_jacobians, find_jacobians
@@ -90,5 +90,5 @@ def publish_variants(recipe: Recipe, samples: int, training_seed: int, seed: int
 def publish_classes(recipe: Recipe, samples: int, seed: int, store: Store, device: str = "auto") -> list[Artefact]:
     """How often each class is generated with and without it, by ablation and by retraining."""
     classifier = get_classifier(recipe.data.family, recipe.scale, store, device)
-    models = (get_ensemble(recipe, store, device), get_retrained(recipe, store=store, device=device))
+    models = (get_ensemble(recipe, store, device), get_retrained(recipe, removed=REMOVAL, store=store, device=device))
     return [store.copy(compute_class_counts(model, classifier, samples, seed, store), "class-counts") for model in models]

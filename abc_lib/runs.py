@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .classes import METHODS, SAMPLES, ClassCounts, compute_class_counts, find_class_counts, read_class_counts
+from .classes import METHODS, REMOVAL, SAMPLES, ClassCounts, compute_class_counts, find_class_counts, read_class_counts
 from .classifier import get_classifier
 from .codes import Codebook
 from .comparison import Comparison, read_comparison
@@ -97,7 +97,7 @@ def class_run(
             options = {"n_jobs": n_jobs, "progress": progress}
             classifier = get_classifier(recipe.data.family, scale, store, device, progress=progress)
             model = (get_ensemble(recipe, store, device, recompute, **options) if method == "ablation"
-                     else get_retrained(recipe, store=store, device=device, recompute=recompute, **options))
+                     else get_retrained(recipe, removed=REMOVAL, store=store, device=device, recompute=recompute, **options))
             counts = read_class_counts(compute_class_counts(model, classifier, samples or SAMPLES, seed, store, **options))
         found.append(counts)
     return found
@@ -105,8 +105,11 @@ def class_run(
 
 def classes_origin(counts: list[ClassCounts]) -> str:
     """Where the class counts come from, in a sentence."""
-    parts = [f"{each.samples:,} samples for each of {len(each.counts)} {'ablations' if each.method == 'ablation' else 'models'}, {_made(each.artefact)}"
-             for each in counts]
+    parts = []
+    for each in counts:
+        made, what = each.artefact.provenance, "weightings of the ensemble" if each.method == "ablation" else "models"
+        parts.append(f"by {each.method} {each.samples:,} samples for each of {len(each.counts)} {what}, computed on {made['hardware']} "
+                     f"({made['time'][:10]}, commit {made['commit']})")
     info = counts[0].artefact.info
     return (f"**{counts[0].name}**, scale *{counts[0].scale}*: {'; '.join(parts)}. Classes by the {info['classifier']} classifier, "
             f"{info['accuracy']:.1%} right on {info['validation_images']:,} images that did not train it.")

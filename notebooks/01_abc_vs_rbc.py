@@ -76,7 +76,7 @@ display(Markdown("\n".join(lines)))
 # %% [markdown]
 # ## Whole classes as data sources
 #
-# An ensemble of six members whose data sources are the ten classes, and eleven models: one trained on everything, ten that never saw one of the classes. A classifier that was trained on other images says what the samples show. Black: how often a class comes up with everything in; red: how often it still comes up without it.
+# An ensemble of six members whose data sources are the ten classes, and eleven models: one trained on everything, ten from whose training set one of the classes was taken out. A classifier that was trained on other images says what the samples show. Black: how often a class comes up with everything in; red: how often it still comes up without it.
 
 # %% tags=["hide-input"]
 if counts:

@@ -27,7 +27,7 @@ def small(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("classes"), None)
     train_ensemble(recipe, store, "cpu", **QUIET)
     return SimpleNamespace(recipe=recipe, store=store, ensemble=find_ensemble(recipe, store), classifier=find_classifier("digits"),
-                           retrained=get_retrained(recipe, store=store, device="cpu", **QUIET))
+                           retrained=get_retrained(recipe, removed="removed", store=store, device="cpu", **QUIET))
 
 
 @pytest.mark.parametrize("method", ["ablation", "retraining"])
@@ -91,6 +91,11 @@ def test_counts_are_found_without_their_models(small, store):
     assert find_class_counts(small.recipe, "ablation", 0, store).samples == 9
     assert find_class_counts(small.recipe, "retraining", 0, store) is None
     assert find_class_counts(small.recipe, "ablation", 1, store) is None
+    black = get_retrained(small.recipe, [0], store=small.store, device="cpu", **QUIET)
+    compute_class_counts(black, small.classifier, 3, 0, store, **QUIET)
+    assert find_class_counts(small.recipe, "retraining", 0, store) is None
+    compute_class_counts(small.retrained, small.classifier, 2, 0, store, **QUIET)
+    assert find_class_counts(small.recipe, "retraining", 0, store).samples == 2
     assert find_class_counts(small.recipe.replace(training={"steps": 31}), "ablation", 0, store) is None
 
 

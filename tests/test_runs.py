@@ -8,7 +8,7 @@ import pytest
 
 from abc_lib import paths, runs
 from abc_lib.ensemble import Ensemble
-from abc_lib.errors import AbcError, BadValue, NotAvailable, UnknownName
+from abc_lib.errors import AbcError, BadValue, DataMissing, UnknownName
 from abc_lib.landscape import compute_landscapes, read_landscapes
 from abc_lib.recipes import get_recipe, recipe_names
 from abc_lib.comparison import compare_counterfactuals
@@ -120,7 +120,7 @@ def test_recompute_passes_over_what_is_published(store, trained):
 
 
 @pytest.mark.parametrize("arguments, kind", [
-    (("digits_63",), UnknownName), (("digits_64", 2, 0, "desk"), UnknownName), (("celeba_sd_512",), NotAvailable),
+    (("digits_63",), UnknownName), (("digits_64", 2, 0, "desk"), UnknownName), (("celeba_sd_512",), DataMissing),
     (("digits_64", 0), BadValue), (("digits_64", "two"), BadValue),
 ])
 def test_a_slip_gives_one_line_before_anything_is_trained(store, no_training, arguments, kind, one_line):
@@ -320,4 +320,4 @@ def test_classes_that_were_never_counted_are_computed_only_if_asked(store, monke
     assert [each.method for each in counts] == ["ablation", "retraining"] and all(each.samples == 4 for each in counts)
     found = class_run("digits_classes", store=store, compute=False, **QUIET)
     assert [each.counts.tolist() for each in found] == [each.counts.tolist() for each in counts]
-    assert "4 samples for each of 11 ablations" in classes_origin(counts) and "digits-laptop classifier" in classes_origin(counts)
+    assert "4 samples for each of 11 weightings of the ensemble" in classes_origin(counts) and "digits-laptop classifier" in classes_origin(counts)
