@@ -269,6 +269,9 @@ if not only_classes:
         if own < 0.3:
             lines.append("So most of what a retrained landscape shows is the chance of that training: which source matters most to a sample is hardly a property "
                          "of the training set alone, and a single retraining is no ground truth that another method could be held against.")
+        tops = [(each.tops[1].count / each.tops[1].samples) for each in (floor, agreements["ablation – retraining"])]
+        lines.append(f"What two retrainings share above all is the top: the farthest source is the same in {tops[0]:.0%} of the samples, where chance gives "
+                     f"{floor.tops[1].chance:.0%}; for ablation and retraining it is the same in {tops[1]:.0%}.")
         if mean >= below:
             lines.append("Ablation agrees with retraining no worse than retraining does with itself.")
         else:
