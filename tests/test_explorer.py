@@ -282,7 +282,7 @@ def test_published_distances_are_what_is_shown_and_images_must_fit_them(trained,
 
 @pytest.mark.parametrize("names, error, words", [
     ([], BadValue, "at least one"), (["digits_64", "digits_64"], BadValue, "once"), (["digits_6"], UnknownName, "did you mean 'digits_64'"),
-    ([tiny_classes()], BadValue, "not single images"), (["celeba_ba_512"], NotAvailable, "autoencoder"),
+    ([tiny_classes()], BadValue, "not single images"), (["celeba_ba_512"], BadValue, "not single images"),
     (["digits_64"], NotAvailable, "publish digits_64"),
 ])
 def test_names_that_cannot_be_shown_give_one_line(tmp_path, names, error, words, one_line):

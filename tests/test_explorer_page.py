@@ -315,7 +315,7 @@ def test_without_local_ones_the_rest_is_shown_and_without_any_the_page_says_so(c
     page.wait(f"{LINE}.includes('could not be loaded') && {LINE}.includes('python -m abc_lib explorer')")
     (tmp_path / "explorer" / "data.js").unlink()
     page.page((tmp_path / "explorer.html").as_uri())
-    page.wait("document.getElementById('abc-explorer').textContent.includes('python -m abc_lib explorer')")
+    page.wait("document.getElementById('abc-explorer')?.textContent.includes('python -m abc_lib explorer')")
 
 
 def test_the_book_has_the_page_in_its_contents():
