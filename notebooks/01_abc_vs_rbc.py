@@ -108,7 +108,7 @@ if counts:
         k = names.index("pullover")
         text += " ".join(f"Here, by {each.method}: {each.before[k]:.1%} with pullovers in the training set, {each.after[k]:.1%} without." for each in counts)
     else:
-        text += "Whether that comes back is a question to `-p dataset fashion_classes`; the list above says whether any class here does the same."
+        text += "Whether that comes back is a question to `-p dataset fashion_classes`; the list below says whether any class here does the same."
     display(Markdown(text + "\n\n" + "\n".join(lines)))
 
 # %% [markdown]
@@ -287,6 +287,10 @@ if not only_classes:
         lines.append(f"Ablation with other members and another code agrees with itself to {other.interval()[0]:.2f}"
                      + (f", with other members and the same code to {agreements['ablation – ablation, other members'].interval()[0]:.2f}"
                         if "ablation – ablation, other members" in agreements else "") + ".")
+        same = agreements.get("ablation – ablation, other members")
+        if same is not None and same.interval()[0] > other.interval()[0] + 0.2:
+            lines.append("So most of an ablated landscape at this size is the code's: which members go with a source decides how far its counterfactual lies, more than what "
+                         "the source shows. Whoever attributes a sample to a source should ask more than one code.")
     display(Markdown(" ".join(lines)))
 
 # %% [markdown]
