@@ -216,13 +216,15 @@ def class_changes(panels: dict[str, np.ndarray], names: Sequence[str]) -> Figure
 def meeting_matrices(panels: dict[str, pd.DataFrame]) -> Figure:
     """For each pair of attributions the share of samples whose suspects meet, a panel a k (figure 10)."""
     size = max(len(each) for each in panels.values())
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.6 + (0.6 + 0.42 * size) * len(panels), 1.6 + 0.42 * size), sharey=True, squeeze=False)
-    for ax, (title, shares) in zip(axes[0], panels.items()):
+    # under each other: side by side the numbers would be too small to read
+    figure, axes = plt.subplots(len(panels), 1, figsize=(2.8 + 0.46 * size, (2.2 + 0.34 * size) * len(panels)), squeeze=False)
+    for ax, (title, shares) in zip(axes[:, 0], panels.items()):
         ax.imshow(shares.to_numpy(), cmap="cividis", vmin=0, vmax=1)
         for (y, x), value in np.ndenumerate(shares.to_numpy()):
             ax.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color="white" if value < 0.6 else "black")
         ax.set(title=title, xticks=range(len(shares)), yticks=range(len(shares)))
-        ax.set_xticklabels(shares.columns, rotation=60, ha="right", fontsize=8)
+        ax.set_aspect("auto")
+        ax.set_xticklabels(shares.columns, rotation=40, ha="right", fontsize=8)
         ax.set_yticklabels(shares.index, fontsize=8)
         ax.grid(False)
     return figure
