@@ -5,7 +5,7 @@ import sys
 
 from .certificates import make_certificate, read_certificate, verify_certificate, write_certificate
 from .ensemble import resolve_device
-from .errors import AbcError, CertificateRefused, NotAvailable
+from .errors import AbcError, CertificateRefused
 from .explorer import LOCAL, SHIPPED, SHIPPED_NAMES, build_explorer
 from .landscape import compute_landscapes, find_landscapes, read_landscapes
 from .publishing import (
@@ -15,7 +15,7 @@ from .recipes import SCALES, get_recipe
 from .runs import all_statuses
 from .spaces import bind
 from .store import Artefact, Store
-from .training import find_ensemble, get_ensemble
+from .training import get_ensemble, require_ensemble
 
 
 VARIANT_SAMPLES = 128
@@ -61,9 +61,7 @@ def _certify(arguments: argparse.Namespace) -> None:
     store = Store()
     recipe = bind(get_recipe(arguments.name, arguments.scale), store)
     device = resolve_device(arguments.device)
-    ensemble = find_ensemble(recipe, store)
-    if ensemble is None:
-        raise NotAvailable(f"{recipe.label} is neither published nor trained on this machine; run python -m abc_lib publish {recipe.name} first")
+    ensemble = require_ensemble(recipe, store)
     landscapes = find_landscapes(ensemble, arguments.seed, store)
     if landscapes is None or arguments.sample not in landscapes.indices:
         landscapes = read_landscapes(compute_landscapes(ensemble.to(device), [arguments.sample], arguments.seed, store))

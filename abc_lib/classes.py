@@ -14,7 +14,7 @@ from .landscape import block_size, parse_bytes
 from .recipes import Recipe, digest, spec_of
 from .retraining import FULL, Retrained
 from .store import Artefact, Store, Workspace, stopwatch
-from .tasks import job_count, run_tasks
+from .tasks import Counter, job_count, run_tasks
 
 METHODS = ("ablation", "retraining")
 SAMPLES = 5100
@@ -129,7 +129,7 @@ def compute_class_counts(
             todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
             arguments = ((model, classifier, model.draw_noise(seed, block), sources, max(0, min(SHOWN - block.start, len(block))),
                           parse_bytes(memory) // jobs, workspace, name) for block, name in todo)
-            counter = _Counter(samples - sum(len(block) for block, _ in todo))
+            counter = Counter(samples - sum(len(block) for block, _ in todo))
             for count in run_tasks(_block_task, arguments, len(todo), device=model.device, total=samples, n_jobs=n_jobs,
                                    description=f"classes of {recipe.label} by {_method(model)}", unit="sample",
                                    poll=counter, progress=progress) if todo else ():
@@ -139,7 +139,7 @@ def compute_class_counts(
                 "counts": torch.stack([piece["counts"] for piece in pieces]).sum(0), "removed": torch.tensor(sources),
                 "images": torch.cat([piece["images"] for piece in pieces], dim=1),
             }}
-            info = {"seconds": round(seconds(), 1), "recipe": digest(_model_spec(recipe)), "training_seed": recipe.training.seed,
+            info = {"seconds": round(seconds(), 1), "recipe": digest(recipe.codeless_spec), "training_seed": recipe.training.seed,
                     "classifier": classifier.recipe.label, "accuracy": classifier.info["accuracy"],
                     "validation_images": classifier.info["validation_images"]}
             if isinstance(model, Retrained):
@@ -147,14 +147,6 @@ def compute_class_counts(
             done = store.write(_KIND, recipe.label, spec, files, info, model.device)
         workspace.clear()
     return done
-
-
-@dataclass
-class _Counter:
-    done: int
-
-    def __call__(self) -> tuple[int, str]:
-        return self.done, ""
 
 
 def _require_classes(recipe: Recipe) -> None:
@@ -168,11 +160,6 @@ def _method(model: Ensemble | Retrained) -> str:
 
 def _sources(model: Ensemble | Retrained) -> list[int]:
     return model.sources.tolist() if isinstance(model, Retrained) else list(range(model.codebook.num_sources))
-
-
-def _model_spec(recipe: Recipe) -> dict:
-    """What both methods share: everything but the code, which retraining does not have."""
-    return {key: value for key, value in recipe.model_spec.items() if key != "code"}
 
 
 def read_class_counts(artefact: Artefact) -> ClassCounts:
@@ -191,7 +178,7 @@ def find_class_counts(recipe: Recipe, method: str, seed: int = 0, store: Store |
     _require_classes(recipe)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    store, sampling, model = store or Store(), spec_of(recipe.sampling), digest(_model_spec(recipe))
+    store, sampling, model = store or Store(), spec_of(recipe.sampling), digest(recipe.codeless_spec)
     found = [a for a in store.find_all(_KIND, recipe.label)
              if a.spec["method"] == method and a.spec["seed"] == seed and a.spec["sampling"] == sampling and a.info["recipe"] == model
              and a.info.get("removed", REMOVAL) == REMOVAL]

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from .classes import standard_errors
 from .codes import Codebook
 from .errors import BadValue
 from .landscape import Landscapes
@@ -186,7 +187,7 @@ def class_bars(panels: dict[str, tuple[np.ndarray, np.ndarray, int]], names: Seq
     x = np.arange(len(names))
     for ax, (title, (before, after, samples)) in zip(axes[:, 0], panels.items()):
         for offset, values, colour, label in ((-0.2, before, "0.25", "all classes"), (0.2, after, ALERT, "without this class")):
-            errors = 1.96 * np.sqrt(values * (1 - values) / samples)
+            errors = 1.96 * standard_errors(values, samples)
             # an interval that reaches below zero is cut there
             ax.bar(x + offset, values, 0.38, yerr=[np.minimum(errors, values), errors], color=colour, label=label,
                    error_kw={"elinewidth": 0.8, "capsize": 1.5})

@@ -140,6 +140,11 @@ class Recipe:
         return {"name": self.name, "scale": self.scale, **parts}
 
     @property
+    def codeless_spec(self) -> dict:
+        """:attr:`model_spec` without the code: what determines models that are no members of an ensemble."""
+        return {key: value for key, value in self.model_spec.items() if key != "code"}
+
+    @property
     def label(self) -> str:
         """``name-scale``, as in file names."""
         return f"{self.name}-{self.scale}"

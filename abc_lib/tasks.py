@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import joblib
 import torch
@@ -56,6 +57,16 @@ def _call(function: Callable, on_cpu: bool, arguments: tuple):
         return function(*arguments)
     with one_thread():
         return function(*arguments)
+
+
+@dataclass
+class Counter:
+    """A ``poll`` for :func:`run_tasks` that reports ``done``, which whoever takes the results adds to."""
+
+    done: int
+
+    def __call__(self) -> tuple[int, str]:
+        return self.done, ""
 
 
 def run_tasks(

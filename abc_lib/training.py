@@ -10,7 +10,7 @@ from .codes import Codebook
 from .datasets import TrainingSet
 from .diffusion import add_noise, alphas_cumprod
 from .ensemble import Ensemble, resolve_device
-from .errors import ArtefactError, BadValue
+from .errors import ArtefactError, BadValue, NotAvailable
 from .models import NoisePredictor, build_network
 from .recipes import Recipe
 from .seeds import derive, generator
@@ -322,6 +322,14 @@ def cached_members(recipe: Recipe, store: Store) -> list[Artefact] | None:
     cached, recipe = Store(store.cache, None), bind(recipe, store)
     found = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in range(recipe.code.n)]
     return None if None in found else _require_one_origin(recipe, found)
+
+
+def require_ensemble(recipe: Recipe, store: Store) -> Ensemble:
+    """:func:`find_ensemble`, for work that trains nothing; raises :class:`NotAvailable` where there is none."""
+    ensemble = find_ensemble(recipe, store)
+    if ensemble is None:
+        raise NotAvailable(f"{recipe.label} is neither published nor trained on this machine; run python -m abc_lib publish {recipe.name} first")
+    return ensemble
 
 
 def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ensemble | None:

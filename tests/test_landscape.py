@@ -387,12 +387,12 @@ def test_stored_landscapes_are_exact_ones(store):
     recipe = get_recipe("digits_64")
     ensemble = find_ensemble(recipe, Store(store.cache))
     short = dataclasses.replace(ensemble, recipe=recipe.replace(sampling={"steps": 2}))
-    hybrid = compute(short, range(17), store, tangent_steps=2)
+    hybrid = compute(short, range(129), store, tangent_steps=2)
     spec = hybrid.spec | {"sampling": spec_of(recipe.sampling)}
     files = {name: hybrid.read(name) for name in hybrid.manifest["files"]}
     Store(store.cache, None).write("landscape", recipe.label, spec, files, hybrid.info)
     for found in (stored_landscapes("digits_64", store=Store(store.cache)), find_landscapes(ensemble, store=Store(store.cache))):
-        assert found.tangent_steps == 0 and found.indices.tolist() == list(range(16)) and found.published
+        assert found.tangent_steps == 0 and found.indices.tolist() == list(range(128)) and found.published
 
 
 def test_exact_landscapes_keep_the_name_they_were_published_under(tmp_path):

@@ -14,7 +14,7 @@ from ..attribution import top_counterfactual, top_visual, visual_distances
 from ..classes import class_names
 from ..datasets import training_set
 from ..ensemble import Ensemble, resolve_device
-from ..errors import ArtefactError, BadValue, NotAvailable
+from ..errors import ArtefactError, BadValue
 from ..exchange import to_bytes
 from ..exchange.mosaic import encode_mosaic, grid
 from ..landscape import Landscapes, compute_landscapes, find_landscapes, merge_landscapes, read_all_images, read_landscapes
@@ -22,7 +22,7 @@ from ..landscape.values import join
 from ..recipes import Recipe
 from ..runs import Run
 from ..store import Artefact, Store
-from ..training import find_ensemble
+from ..training import require_ensemble
 
 DECIMALS = 4
 """of the distances that the page is given"""
@@ -52,10 +52,7 @@ def _require_shown(recipe: Recipe) -> Recipe:
 
 
 def _ensemble(recipe: Recipe, store: Store, device: str) -> Ensemble:
-    ensemble = find_ensemble(recipe, store)
-    if ensemble is None:
-        raise NotAvailable(f"{recipe.label} is neither published nor trained on this machine; run python -m abc_lib publish {recipe.name} first")
-    return ensemble.to(resolve_device(device))
+    return require_ensemble(recipe, store).to(resolve_device(device))
 
 
 def _landscapes(ensemble: Ensemble, indices: list[int], seed: int, store: Store, **options) -> tuple[Landscapes, Artefact]:

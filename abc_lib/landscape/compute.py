@@ -22,7 +22,7 @@ from ..errors import BadValue, positive_int
 from ..metrics import euclidean
 from ..recipes import digest, spec_of
 from ..store import Artefact, Store, Workspace, stopwatch
-from ..tasks import job_count, run_tasks
+from ..tasks import Counter, job_count, run_tasks
 from .budget import block_size, parse_bytes, samples_at_once
 from .values import METRIC, Landscapes, attributed_positions, images_to_show, join, merge_landscapes, read_landscapes
 
@@ -166,19 +166,11 @@ def _compute(ensemble, indices, seed, store, spec, workspace, memory, n_jobs, pr
                 spec["keep"], tuple(spec["chosen"]), spec["everything"], workspace, name)
 
     if todo:
-        counter = _Counter(finished)
+        counter = Counter(finished)
         for count in run_tasks(_block_task, (task(*block) for block in todo), len(todo), total=len(indices) * N,
                                description=f"counterfactuals of {recipe.label}", unit="cf", poll=counter, **common):
             counter.done += count
     return _assemble(ensemble, store, spec, workspace, names, owners, sources, factual, images, seconds, size)
-
-
-@dataclass
-class _Counter:
-    done: int
-
-    def __call__(self) -> tuple[int, str]:
-        return self.done, ""
 
 
 def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual, images, seconds, size) -> Artefact:

@@ -14,7 +14,7 @@ from ..landscape import METRIC, Landscapes, attributed_image, images_to_show, pa
 from ..metrics import euclidean
 from ..recipes import Recipe, digest, spec_of
 from ..store import Artefact, Store, Workspace, stopwatch
-from ..tasks import job_count, run_tasks
+from ..tasks import Counter, job_count, run_tasks
 from .models import Retrained
 from .train import FULL, TOGETHER, _common_spec, _require_removal, _seeded
 
@@ -138,12 +138,12 @@ def _compute_landscapes(retrained, spec, store, workspace, memory, n_jobs, progr
     todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
     arguments = ((retrained, retrained.draw_noise(spec["seed"], [indices[i] for i in block]), spec["keep"], memory // jobs,
                   workspace, name) for block, name in todo)
-    finished = [(len(indices) - sum(len(block) for block, _ in todo)) * len(sources)]
+    counter = Counter((len(indices) - sum(len(block) for block, _ in todo)) * len(sources))
     if todo:
         for count in run_tasks(_landscape_task, arguments, len(todo), device=device, total=len(indices) * len(sources),
                                description=f"retraining-based counterfactuals of {recipe.label}", unit="cf",
-                               poll=lambda: (finished[0], ""), n_jobs=n_jobs, progress=progress):
-            finished[0] += count
+                               poll=counter, n_jobs=n_jobs, progress=progress):
+            counter.done += count
     pieces = [workspace.load(name) for name in names]
     tensors = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
     files = {"landscape.safetensors": tensors | {"sources": torch.from_numpy(sources)}}

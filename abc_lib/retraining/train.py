@@ -128,7 +128,7 @@ def _chosen_sources(recipe: Recipe, sources: Iterable[int] | None) -> list[int]:
 
 def _common_spec(recipe: Recipe, removed: str) -> dict:
     """What determines a retrained model but which one it is; the code of the ensemble is not part of it."""
-    return {key: value for key, value in recipe.model_spec.items() if key != "code"} | {"removed": removed}
+    return recipe.codeless_spec | {"removed": removed}
 
 
 def retrained_spec(recipe: Recipe, models: list[int | str], removed: str = "black") -> dict:
