@@ -44,8 +44,12 @@ def trained(tiny, tmp_path_factory):
     """The trained tiny ensemble: ``recipe``, ``store``, ``images``, ``artefacts``, ``ensemble``. Not to be changed."""
     store = Store(tmp_path_factory.mktemp("trained"), None)
     artefacts = train_ensemble(tiny, store, "cpu", n_jobs=1, progress=False)
-    return SimpleNamespace(recipe=tiny, store=store, images=training_set(tiny.data), artefacts=artefacts,
-                           ensemble=find_ensemble(tiny, store))
+    before = set(store.cache.glob("*/digits*"))
+    yield SimpleNamespace(recipe=tiny, store=store, images=training_set(tiny.data), artefacts=artefacts,
+                          ensemble=find_ensemble(tiny, store))
+    # What one test leaves here, another finds: then whether it passes hangs on the order of the tests.
+    added = set(store.cache.glob("*/digits*")) - before
+    assert not added, "a test computed in the trained store; own_store is for that"
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """An ensemble small enough for tests, and how much memory a block of it takes."""
 
+import shutil
 from functools import lru_cache
 
 from abc_lib.codes import Codebook
@@ -8,6 +9,7 @@ from abc_lib.errors import BadValue
 from abc_lib.landscape import block_size
 from abc_lib.models import build_network
 from abc_lib.recipes import Code, get_recipe
+from abc_lib.store import Store
 
 
 def tiny_recipe(steps=12):
@@ -24,6 +26,12 @@ def tiny_classes(steps=30):
         data={"size": 128}, network={"channels": (8, 8), "groups": 4}, training={"steps": steps, "batch_size": 16, "warmup": 3},
         sampling={"steps": 6},
     )
+
+
+def own_store(trained, folder):
+    """A store with the members of the ``trained`` fixture, to compute in."""
+    shutil.copytree(trained.store.cache, folder / "cache")
+    return Store(folder / "cache", folder / "published")
 
 
 @lru_cache

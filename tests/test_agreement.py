@@ -17,19 +17,25 @@ from abc_lib.differential import get_jacobians
 from abc_lib.errors import BadValue
 from abc_lib.landscape import get_landscapes
 from abc_lib.retraining import find_retraining_landscapes, get_retrained, retraining_landscapes
+from small import own_store
 
 QUIET = {"n_jobs": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
-def ablation(trained):
-    return get_landscapes(trained.ensemble, 5, store=trained.store, **QUIET)
+def here(trained, tmp_path_factory):
+    return own_store(trained, tmp_path_factory.mktemp("agreement"))
 
 
 @pytest.fixture(scope="module")
-def retraining(trained):
-    models = get_retrained(trained.recipe, [7, 2, 9, 4], store=trained.store, device="cpu", **QUIET)
-    return retraining_landscapes(models, [4, 0, 3], store=trained.store, **QUIET)
+def ablation(trained, here):
+    return get_landscapes(trained.ensemble, 5, store=here, **QUIET)
+
+
+@pytest.fixture(scope="module")
+def retraining(trained, here):
+    models = get_retrained(trained.recipe, [7, 2, 9, 4], store=here, device="cpu", **QUIET)
+    return retraining_landscapes(models, [4, 0, 3], store=here, **QUIET)
 
 
 def test_what_two_landscapes_share(ablation, retraining):
@@ -41,8 +47,8 @@ def test_what_two_landscapes_share(ablation, retraining):
             assert b[row, column] == retraining.distances[[4, 0, 3].index(sample), [7, 2, 9, 4].index(source)]
 
 
-def test_predicted_landscapes_take_part(trained, ablation, retraining):
-    jacobians = get_jacobians(trained.ensemble, range(4), store=trained.store, **QUIET)
+def test_predicted_landscapes_take_part(trained, here, ablation, retraining):
+    jacobians = get_jacobians(trained.ensemble, range(4), store=here, **QUIET)
     predicted = predicted_landscapes(jacobians, trained.ensemble.codebook)
     samples, sources, (p, a, r) = in_common([predicted, ablation, retraining])
     assert samples.tolist() == [0, 3] and p.shape == a.shape == r.shape == (2, 4)
@@ -73,13 +79,13 @@ def test_a_part_of_retrained_landscapes(retraining, one_line):
         assert one_line(error)
 
 
-def test_retrained_landscapes_are_found_without_their_models(trained, retraining):
-    found = find_retraining_landscapes(trained.recipe, store=trained.store)
+def test_retrained_landscapes_are_found_without_their_models(trained, here, retraining):
+    found = find_retraining_landscapes(trained.recipe, store=here)
     np.testing.assert_array_equal(found.distances, retraining.distances)
-    assert find_retraining_landscapes(trained.recipe, training_seed=1, store=trained.store) is None
-    assert find_retraining_landscapes(trained.recipe, removed="removed", store=trained.store) is None
-    assert find_retraining_landscapes(trained.recipe, seed=3, store=trained.store) is None
-    assert find_retraining_landscapes(trained.recipe.replace(network={"groups": 8}), store=trained.store) is None
+    assert find_retraining_landscapes(trained.recipe, training_seed=1, store=here) is None
+    assert find_retraining_landscapes(trained.recipe, removed="removed", store=here) is None
+    assert find_retraining_landscapes(trained.recipe, seed=3, store=here) is None
+    assert find_retraining_landscapes(trained.recipe.replace(network={"groups": 8}), store=here) is None
 
 
 @given(st.integers(0, 2**31), st.integers(2, 12), st.integers(20, 40))

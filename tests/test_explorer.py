@@ -27,7 +27,7 @@ from abc_lib.recipes import get_recipe
 from abc_lib.runs import stored_landscapes
 from abc_lib.store import Store
 from abc_lib.training import find_ensemble
-from small import tiny_classes
+from small import own_store, tiny_classes
 
 QUIET = {"device": "cpu", "n_jobs": 1, "progress": False}
 
@@ -45,12 +45,6 @@ def tiles(path, count, shape=(1, 8, 8)):
 
 def snapshot(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def own_store(trained, folder):
-    """A store with the tiny members, for landscapes of one's own."""
-    shutil.copytree(trained.store.cache, folder / "cache")
-    return Store(folder / "cache", folder / "published")
 
 
 @pytest.fixture(scope="module")
