@@ -28,7 +28,7 @@ from .spaces import get_autoencoder, state_shape, training_states
 from .ensemble import Ensemble, resolve_device
 from .training import draw_codebook, find_ensemble, get_ensemble, train_ensemble
 from .metrics import euclidean, get_metric, metric_names, metrics_at_hand
-from .classifier import Classifier, classifier_data, classifier_metric, classifier_recipe, family_metrics, find_classifier, get_classifier, train_classifier
+from .classifier import Classifier, classifier_data, classifier_metric, classifier_recipe, classifier_table, family_metrics, find_classifier, get_classifier, train_classifier
 from .landscape import Landscapes, attributed_image, compute_landscapes, counterfactuals, get_landscapes, metric_radii, read_all_images, regenerate
 from .differential import (
     Jacobians,
@@ -74,7 +74,7 @@ from .agreement import (
     same_noise,
     top_sources,
 )
-from .quality import SampleFID, compute_fid, fid_features, get_fid, paper_fids, removal_fids, single_model, stored_fids
+from .quality import SampleFID, compute_fid, fid_features, fid_table, get_fid, member_weights, paper_fids, removal_fids, single_model, stored_fids, unseen_images
 from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
 from .exchange import (
     DistanceTable,
@@ -98,6 +98,7 @@ from .runs import (
     classes_origin,
     comparisons_origin,
     family_radii,
+    fids_origin,
     jacobians_origin,
     landscapes_origin,
     predictions,
@@ -162,6 +163,7 @@ __all__ = [
     "classifier_data",
     "classifier_metric",
     "classifier_recipe",
+    "classifier_table",
     "family_metrics",
     "find_classifier",
     "get_classifier",
@@ -219,11 +221,14 @@ __all__ = [
     "SampleFID",
     "compute_fid",
     "fid_features",
+    "fid_table",
     "get_fid",
+    "member_weights",
     "paper_fids",
     "removal_fids",
     "single_model",
     "stored_fids",
+    "unseen_images",
     "Law",
     "LogRadius",
     "counterfactual_radius",
@@ -255,6 +260,7 @@ __all__ = [
     "classes_origin",
     "comparisons_origin",
     "family_radii",
+    "fids_origin",
     "jacobians_origin",
     "landscapes_origin",
     "predictions",

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from .classifier import CLASSIFIER_FAMILIES, Classifier, find_classifier
-from .datasets import load_split
+from .datasets import SPLITS, load_split
 from .ensemble import Ensemble, resolve_device
 from .errors import BadValue, NotAvailable, positive_int, unknown
 from .metrics.fid import (
@@ -26,7 +26,7 @@ from .metrics.fid import (
     inception_features,
 )
 from .paths import PAPER
-from .recipes import Recipe, get_recipe, spec_of
+from .recipes import Data, Recipe, get_recipe, spec_of
 from .seeds import generator
 from .spaces import bind, read_space
 from .store import Artefact, Store, Workspace, identity_of, stopwatch
@@ -192,7 +192,7 @@ def reference_statistics(
         found = store.find(_REFERENCE_KIND, label, spec)
         if found is None:
             workspace, seconds = store.workspace(_REFERENCE_KIND, label, spec), stopwatch()
-            images = (images > 127).float() if binarise else images.float() / 255
+            images = _in_range(images, binarise)
             tasks = {f"block-{k:06d}": (features, each) for k, each in enumerate(images.split(_REFERENCE_BLOCK))}
             _run_blocks(_feature_task, tasks, workspace, features.device, f"{features.name} on {family}", n_jobs, progress)
             g = feature_statistics((workspace.load(name)["features"] for name in tasks), features.name, features.identity)
@@ -287,6 +287,45 @@ def removal_fids(ensemble: Ensemble, removed: Iterable[int], **options) -> list[
 def stored_fids(name: str, scale: str = "laptop", store: Store | None = None) -> list[SampleFID]:
     """Every FID of a named ensemble that is published or in the cache, published ones first."""
     return [read_fid(artefact) for artefact in (store or Store()).find_all(_KIND, get_recipe(name, scale).label)]
+
+
+def unseen_images(data: Data, count: int, seed: int = 0) -> tuple[torch.Tensor, str]:
+    """Up to ``count`` real images of a split that an ensemble with this ``data`` was not trained on, drawn with ``seed``.
+
+    Returns images (K, C, H, W) in [0, 1], binarised if the ensemble's are, and where they come from. Raises
+    :class:`BadValue` for a family of which every image trains.
+    """
+    others = [split for split in SPLITS[data.family] if split != data.split]
+    if not others:
+        raise BadValue(f"all images of {data.family} are in one split; there are none that its ensembles do not see")
+    images, _, origin = load_split(data.family, others[-1])
+    chosen = torch.randperm(len(images), generator=generator("unseen images", data.family, seed))[:positive_int("count", count)].sort().values
+    return _in_range(images[chosen], data.binarise), origin
+
+
+def _in_range(images: torch.Tensor, binarise: bool) -> torch.Tensor:
+    return (images > 127).float() if binarise else images.float() / 255
+
+
+def fid_table(found: Iterable[SampleFID]) -> pd.DataFrame:
+    """FIDs side by side: a row for each ensemble, number of samples and kind of features, the paper's numbers (table 3) where it has them.
+
+    Columns ensemble, images (of the training set), samples, features, fid_ensemble, fid_single, fid_member, and the
+    same with ``paper_`` for ``fid_``. Ensembles with members removed are left out. NaN where there is no number.
+    """
+    rows: dict[tuple, dict] = {}
+    for each in found:
+        if each.removed == 0:
+            key = (get_recipe(each.name, each.scale).data.size, each.name, each.fid.count, each.fid.features)
+            rows.setdefault(key, {}).setdefault(f"fid_{each.which}", each.value)
+    paper = paper_fids().set_index("ensemble").rename(columns={"single_model_fid": "single_fid"})
+    table = pd.DataFrame([
+        {"ensemble": name, "images": size, "samples": count, "features": features} | values
+        | ({f"paper_{which}": paper.loc[name, f"{which}_fid"] for which in KINDS} if name in paper.index else {})
+        for (size, name, count, features), values in sorted(rows.items())
+    ])
+    columns = ["ensemble", "images", "samples", "features", *(f"{whose}_{which}" for whose in ("fid", "paper") for which in KINDS)]
+    return table.reindex(columns=columns)
 
 
 def paper_fids() -> pd.DataFrame:

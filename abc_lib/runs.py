@@ -14,6 +14,7 @@ from .differential import Jacobians, merge_jacobians
 from .ensemble import Ensemble
 from .errors import AbcError, BadValue, positive_int
 from .landscape import Landscapes, find_landscapes, get_landscapes, images_to_show, merge_landscapes, with_attributed_images
+from .quality import SampleFID
 from .radius import LogRadius, summarise
 from .recipes import Recipe, digest, family_of, get_recipe, recipe_names, spec_of
 from .retraining import RetrainingLandscapes, find_retraining_landscapes, get_retrained, retraining_landscapes
@@ -123,6 +124,17 @@ def retraining_origin(landscapes: RetrainingLandscapes) -> str:
     return (f"Retraining: {1 + info['left_out']:,} models with the training seed {info['training_seed']}, the left-out images {what}, "
             f"trained together; {len(artefact.spec['indices']):,} samples with "
             f"{info['left_out']:,} of {info['num_sources']:,} counterfactuals each, {_made(artefact)}.")
+
+
+def fids_origin(found: list[SampleFID]) -> str:
+    """Where the FIDs come from, in a sentence; one place after another, not one FID after another."""
+    places: dict[str, int] = {}
+    for each in found:
+        made = each.artefact.provenance
+        where = "published with this repository" if each.artefact.published else "from this machine"
+        place = f"{where}, computed on {made['hardware']} ({made['time'][:10]}, commit {made['commit']})"
+        places[place] = places.get(place, 0) + 1
+    return "FIDs: " + "; ".join(f"{count} {place}" for place, count in places.items()) + "."
 
 
 def comparisons_origin(comparisons: list[Comparison]) -> str:

@@ -26,6 +26,8 @@ from .tasks import one_thread, run_tasks
 SPACES = ("pixel", "basic", "stable-diffusion")
 FILE = "space.safetensors"
 """in the artefact of members that live in latents: how their latents were normalised"""
+THRESHOLD = 0.5
+"""above it a pixel of a binarised recipe's sample is white"""
 _KIND = "latents"
 _PIECE = 128
 _A_FILE = 8192
@@ -154,6 +156,15 @@ class Space:
     def to_images(self, x: torch.Tensor | Dual) -> torch.Tensor | Dual:
         """Images (..., C, H, W) in [0, 1] of states (..., c, h, w); of dual states the images with their derivatives.
 
+        Where a recipe binarises, an image's pixels are 0 or 1 (3.5): :meth:`decode` and a
+        threshold at one half. Dual states are only decoded, as a threshold has no derivative.
+        """
+        images = self.decode(x)
+        return images if isinstance(images, Dual) or not self.data.binarise else (images > THRESHOLD).to(images.dtype)
+
+    def decode(self, x: torch.Tensor | Dual) -> torch.Tensor | Dual:
+        """As :meth:`to_images`, before a threshold makes pixels black or white.
+
         Derivatives go through the decoder. The paper differentiates "the output of the
         diffusion process" and compares "per pixel" (2.4, C.2), which leaves open where it
         stopped; with the decoder inside, equation 1 is about the sample that is looked at, and
@@ -165,9 +176,9 @@ class Space:
             return to_images(x, self.data)
         if self.autoencoder.device.type == "cpu" and torch.get_num_threads() > 1:
             with one_thread():
-                return self.to_images(x)
+                return self.decode(x)
         if not isinstance(x, Dual) and x.ndim > 4:
-            return self.to_images(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
+            return self.decode(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
         shift, factor = (each.to(x.device, x.dtype) for each in (self.shift, self.factor))
         return self.autoencoder.decode(x * (1 / factor) + shift)
 

@@ -37,7 +37,7 @@ def label(recipe: Recipe) -> str:
 
 def test_the_registry_holds_the_papers_30_the_digits_and_mnist_in_latents():
     assert len(TABLE_2) == 23 and len(FURTHER) == 7
-    digits = [*(f"digits_{size}" for size in (64, 128, 256, 512, 1024)), "digits_classes", "mnist_ba_256"]
+    digits = [*(f"digits_{size}" for size in (64, 128, 256, 512, 1024)), "digits_classes", "digits_binary_190", "mnist_ba_256"]
     assert recipe_names() == digits + PAPER_NAMES
 
 

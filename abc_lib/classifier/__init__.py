@@ -11,6 +11,7 @@ from .training import attacked, classifier_data, get_classifier, train_classifie
 from .values import (
     Classifier,
     classifier_metric,
+    classifier_table,
     family_metrics,
     find_classifier,
     read_classifier,
@@ -25,6 +26,7 @@ __all__ = [
     "classifier_data",
     "classifier_metric",
     "classifier_recipe",
+    "classifier_table",
     "family_metrics",
     "find_classifier",
     "get_classifier",

@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 
 from ..datasets import SHAPES
@@ -10,6 +11,8 @@ from ..ensemble import resolve_device
 from ..errors import ArtefactError, BadValue
 from ..metrics import FeatureMetric, Metric, get_metric, l2_distance, metrics_at_hand
 from ..models import SmallResNet, build_classifier
+from ..paths import PAPER
+from ..recipes import SCALES
 from ..seeds import derive
 from ..store import Artefact, identity_of, Store
 from ..tasks import one_thread
@@ -132,3 +135,18 @@ def family_metrics(family: str, scale: str = "laptop", store: Store | None = Non
     found = [get_metric(name, device) for name in metrics_at_hand()]
     classifier = find_classifier(family, scale, store) if family in CLASSIFIER_FAMILIES else None
     return found + ([classifier_metric(classifier.to(resolve_device(str(device))))] if classifier else [])
+
+
+def classifier_table(store: Store | None = None) -> pd.DataFrame:
+    """The classifiers at hand, a row each, beside the paper's (B.5).
+
+    Columns family, scale, training_images, accuracy and its validation_images, adversarial_accuracy and its
+    attacked_images, radius of the attack, paper_accuracy, paper_adversarial_accuracy (NaN for the digits).
+    """
+    paper = pd.read_csv(PAPER / "classifier.csv").set_index("family").add_prefix("paper_")
+    found = (find_classifier(family, scale, store) for family in CLASSIFIER_FAMILIES for scale in SCALES)
+    keys = ("training_images", "accuracy", "validation_images", "adversarial_accuracy", "attacked_images")
+    rows = [{"family": each.recipe.family, "scale": each.recipe.scale} | {key: each.info[key] for key in keys}
+            | {"radius": each.recipe.judge.radius} for each in found if each]
+    columns = ["family", "scale", *keys, "radius"]
+    return pd.DataFrame(rows, columns=columns).join(paper, on="family")
