@@ -29,7 +29,7 @@ from .ensemble import Ensemble, resolve_device
 from .training import draw_codebook, find_ensemble, get_ensemble, train_ensemble
 from .metrics import euclidean, get_metric, metric_names, metrics_at_hand
 from .classifier import Classifier, classifier_data, classifier_metric, classifier_recipe, classifier_table, family_metrics, find_classifier, get_classifier, train_classifier
-from .landscape import Landscapes, attributed_image, compute_landscapes, counterfactuals, get_landscapes, metric_radii, read_all_images, regenerate
+from .landscape import Landscapes, attributed_image, compute_landscapes, counterfactuals, get_landscapes, kept_radii, metric_radii, read_all_images, regenerate
 from .differential import (
     Jacobians,
     Screened,
@@ -75,6 +75,8 @@ from .agreement import (
     top_sources,
 )
 from .quality import SampleFID, compute_fid, fid_features, fid_table, get_fid, member_weights, paper_fids, removal_fids, single_model, stored_fids, unseen_images
+from .unattributable import Unattributable, find_unattributable, stored_unattributable
+from .removals import Removals, compute_removals, draw_sets, promised_k, stored_removals, survivor_table
 from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
 from .exchange import (
     DistanceTable,
@@ -112,6 +114,7 @@ from .runs import (
     stored_predictions,
     summarise_all,
 )
+from .publishing import removal_sets
 from .explorer import build_explorer, verify_explorer
 from .benchmarks import benchmark_table, rates_table, read_benchmarks, screening_table
 from . import figures
@@ -173,6 +176,7 @@ __all__ = [
     "compute_landscapes",
     "counterfactuals",
     "get_landscapes",
+    "kept_radii",
     "metric_radii",
     "read_all_images",
     "regenerate",
@@ -229,6 +233,16 @@ __all__ = [
     "single_model",
     "stored_fids",
     "unseen_images",
+    "Unattributable",
+    "find_unattributable",
+    "stored_unattributable",
+    "Removals",
+    "compute_removals",
+    "draw_sets",
+    "removal_sets",
+    "promised_k",
+    "stored_removals",
+    "survivor_table",
     "Law",
     "LogRadius",
     "counterfactual_radius",

@@ -9,7 +9,8 @@ from .errors import AbcError, CertificateRefused
 from .explorer import LOCAL, SHIPPED, SHIPPED_NAMES, build_explorer
 from .landscape import compute_landscapes, find_landscapes, read_landscapes
 from .publishing import (
-    publish_classes, publish_comparisons, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_variants,
+    publish_classes, publish_comparisons, publish_ensemble, publish_fids, publish_jacobians, publish_landscapes, publish_removals,
+    publish_retraining, publish_unattributable, publish_variants,
 )
 from .recipes import SCALES, get_recipe
 from .runs import all_statuses
@@ -36,14 +37,21 @@ def _publish(arguments: argparse.Namespace) -> None:
             for artefact in artefacts if isinstance(artefacts, list) else [artefacts]:
                 print(f"{label}: {artefact.path}", flush=True)
 
-        say(publish_ensemble(recipe, store, device))
+        if not arguments.without_members:
+            say(publish_ensemble(recipe, store, device))
         recipe = bind(recipe, store)
         if arguments.classes:
             say(publish_classes(recipe, arguments.classes, seed, store, device))
-        if arguments.samples or arguments.jacobians or arguments.compare:
+        if arguments.fids:
+            say(publish_fids(recipe, arguments.fids, arguments.removed, seed, store, device))
+        if arguments.samples or arguments.jacobians or arguments.compare or arguments.unattributable or arguments.sets:
             ensemble = get_ensemble(recipe, store, device)
         if arguments.samples:
             say(publish_landscapes(ensemble, arguments.samples, seed, store))
+        if arguments.unattributable:
+            say(publish_unattributable(ensemble, arguments.unattributable, seed, store))
+        if arguments.sets:
+            say(publish_removals(ensemble, arguments.sets, seed, store))
         if arguments.jacobians:
             say(publish_jacobians(ensemble, arguments.jacobians, seed, store))
         if arguments.compare:
@@ -106,6 +114,11 @@ def main() -> int:
     publish.add_argument("--left-out", type=int, help="leave out only the first so many sources by retraining")
     publish.add_argument("--again", type=int, metavar="SEED", help="also retrain, and train ensembles of other members, with this training seed")
     publish.add_argument("--classes", type=int, default=0, help="samples to classify, where the data sources are classes (the paper: 5100)")
+    publish.add_argument("--fids", type=int, default=0, metavar="COUNT", help="samples for FIDs of the ensemble, a single model and one member (the paper: 10240)")
+    publish.add_argument("--removed", type=int, nargs="*", default=[], metavar="K", help="FIDs of the ensemble without K members, too")
+    publish.add_argument("--unattributable", type=int, default=0, metavar="COUNT", help="among how many samples to look for unattributable ones, where samples are black and white")
+    publish.add_argument("--sets", type=int, default=0, metavar="SAMPLES", help="samples from which several sources are removed at once")
+    publish.add_argument("--without-members", action="store_true", help="leave the ensemble itself in the cache: results alone may be small")
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--device", default="auto")
     publish.set_defaults(run=_publish)

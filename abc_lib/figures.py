@@ -15,7 +15,7 @@ import torch
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from .classes import standard_errors
 from .codes import Codebook
@@ -157,23 +157,27 @@ def radius_distribution(groups: dict[str, np.ndarray], ax: Axes, highlight: str 
     return strips({name: np.log10(radii[radii > 0]) for name, radii in groups.items()}, ax, "log10 " + RADIUS_LABEL, highlight)
 
 
-def image_rows(rows: dict[str, torch.Tensor], titles: Sequence[str], notes: Sequence[str] = (), framed: Sequence[str] = ()) -> Figure:
+def image_rows(
+    rows: dict[str, torch.Tensor], titles: Sequence[str], notes: Sequence[str] | dict[str, Sequence[str]] = (), framed: Sequence[str] = (),
+) -> Figure:
     """Rows of images under each other, a column a sample: ``rows`` maps a row's name to images (K, C, H, W).
 
-    ``titles`` stand above the columns, ``notes`` below them; rows in ``framed`` are training images and get a border.
+    ``titles`` stand above the columns, ``notes`` below them, or below the rows that they are given for by name; rows in
+    ``framed`` are training images and get a border.
     """
     columns = len(titles)
     wrong = [name for name, images in rows.items() if len(images) != columns]
     if wrong or columns == 0:
         first = (wrong or list(rows))[0]
         raise BadValue(f"{columns} titles do not go with the images of '{first}'; give one image for each, and at least one")
-    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 1.0 + 1.1, len(rows) * 1.15 + 0.3), squeeze=False)
+    under = notes if isinstance(notes, dict) else {list(rows)[-1]: notes}
+    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 1.0 + 1.1, len(rows) * 1.15 + 0.2 * len(under) + 0.1), squeeze=False)
     for line, (name, images) in zip(axes, rows.items()):
         for column, ax in enumerate(line):
             show_image(ax, images[column], titles[column] if ax is axes[0, column] else None, PALETTE[1] if name in framed else None)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    for ax, note in zip(axes[-1], notes):
-        ax.set_xlabel(note, fontsize=8)
+        for ax, note in zip(line, under.get(name, ())):
+            ax.set_xlabel(note, fontsize=8)
     return figure
 
 
@@ -206,6 +210,63 @@ def removal_curve(removed: Sequence[int], fids: Sequence[float], counterfactual:
     ax.set(xlabel="members removed", ylabel="FID", ylim=(0, None))
     ax.legend(fontsize=8)
     return ax
+
+
+def image_grid(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 12) -> Figure:
+    """Images (K, C, H, W) in rows of ``columns``, each under its title if there are any (figure 6, top left)."""
+    if len(images) == 0:
+        raise BadValue("there is no image to show; give at least one")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.8, rows * (0.98 if titles else 0.82)), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, title in zip(axes.flat, images, titles or [None] * len(images)):
+        ax.set_axis_on()
+        show_image(ax, image, title)
+    return figure
+
+
+def mosaic(first: torch.Tensor, images: torch.Tensor, columns: int | None = None) -> Figure:
+    """Many images (K, C, H, W) as one picture, row by row, after a framed ``first`` (C, H, W); about square by default (appendix D.3)."""
+    tiles = torch.cat([first[None], images]).float()
+    columns = columns or int(np.ceil(np.sqrt(len(tiles))))
+    lines = -(-len(tiles) // columns)
+    gap = max(1, tiles.shape[-1] // 8)
+    height, width = tiles.shape[-2] + gap, tiles.shape[-1] + gap
+    canvas = torch.ones(tiles.shape[1], lines * height + gap, columns * width + gap)
+    for k, tile in enumerate(tiles):
+        y, x = gap + k // columns * height, gap + k % columns * width
+        canvas[:, y : y + tile.shape[-2], x : x + tile.shape[-1]] = tile
+    side = min(9.0, 0.55 * columns + 0.4)
+    figure, ax = plt.subplots(figsize=(side, side * lines / columns))
+    show_image(ax, canvas)
+    ax.add_patch(Rectangle((gap - 1, gap - 1), width - gap + 1, height - gap + 1, fill=False, edgecolor=ALERT, linewidth=2.5))
+    return figure
+
+
+def below_threshold(groups: dict[str, np.ndarray], ax: Axes, label: str = RADIUS_LABEL) -> Axes:
+    """The share of each group's samples whose radius is below tau, against tau (3.5)."""
+    colours = sns.color_palette("viridis", len(groups))
+    for (name, radii), colour in zip(groups.items(), colours):
+        radii = np.sort(radii)
+        # below tau, not at it: the curve steps up just after each radius
+        ax.step([0, *radii, radii[-1] * 1.05], [0, *np.arange(1, len(radii) + 1) / len(radii), 1], where="post", color=colour, label=f"{name} ({len(radii)})")
+    ax.set(xlabel=f"τ: {label}", ylabel="share of samples with a radius below τ", ylim=(0, 1.02), xlim=(0, None))
+    ax.legend(fontsize=8, title="ensemble (samples)", title_fontsize=8)
+    return ax
+
+
+def removal_growth(tables: dict[str, pd.DataFrame]) -> Figure:
+    """How far removing k sources at once moves samples, a panel for each of ``tables``, which are those of :meth:`Removals.by_size`."""
+    figure, axes = plt.subplots(1, len(tables), figsize=(4.6 * len(tables), 3.8), squeeze=False)
+    for ax, (name, table) in zip(axes.flat, tables.items()):
+        for column, words, marker, colour in (("radius", "farthest of the sets", "o", ALERT), ("mean", "mean of the sets", "s", OURS)):
+            ax.errorbar(table["k"], table[column], 1.96 * table[f"{column}_error"], marker=marker, markersize=5, color=colour, capsize=3, label=words)
+        ax.set(xlabel="sources removed at once (members left, mean)", ylabel="distance to the sample (Euclidean)", title=name, ylim=(0, None))
+        ax.set_xticks(table["k"], [f"{k}\n({left:.1f})" for k, left in zip(table["k"], table["survivors"])], fontsize=9)
+    axes[0, 0].legend(fontsize=8)
+    return figure
 
 
 def class_bars(panels: dict[str, tuple[np.ndarray, np.ndarray, int]], names: Sequence[str]) -> Figure:

@@ -7,12 +7,22 @@ from .classifier import get_classifier
 from .comparison import compare_counterfactuals
 from .differential import compute_jacobians, find_jacobians
 from .ensemble import Ensemble
+from .errors import NoSurvivors
 from .landscape import compute_landscapes, find_landscapes
+from .quality import KINDS, compute_fid, single_model
 from .recipes import Recipe
+from .removals import compute_removals, draw_sets, promised_k
 from .retraining import get_retrained, retraining_landscapes
 from .spaces import bind, get_autoencoder
 from .store import Artefact, Store
 from .training import get_ensemble, pack_ensemble, train_ensemble
+from .unattributable import find_unattributable
+
+SETS = 64
+"""sets of each size that are removed"""
+MOST_AT_ONCE = 9
+LEAST_AT_ONCE = 4
+"""Sets grow up to what a code promises, but to four at least, where some of four leave a member, and to nine at most."""
 
 
 def publish_ensemble(recipe: Recipe, store: Store, device: str = "auto") -> list[Artefact]:
@@ -92,3 +102,34 @@ def publish_classes(recipe: Recipe, samples: int, seed: int, store: Store, devic
     classifier = get_classifier(recipe.data.family, recipe.scale, store, device)
     models = (get_ensemble(recipe, store, device), get_retrained(recipe, removed=REMOVAL, store=store, device=device))
     return [store.copy(compute_class_counts(model, classifier, samples, seed, store), "class-counts") for model in models]
+
+
+def publish_fids(recipe: Recipe, count: int, removed: Iterable[int], seed: int, store: Store, device: str = "auto") -> list[Artefact]:
+    """FIDs of an ensemble, of its single model and of one member, and of the ensemble without so many members; and the single model."""
+    ensemble = get_ensemble(recipe, store, device)
+    found = [compute_fid(ensemble, which, count, seed=seed, store=store) for which in KINDS]
+    found += [compute_fid(ensemble, "ensemble", count, each, seed=seed, store=store) for each in removed]
+    made = [store.copy(single_model(recipe, store, device).artefact, "member")]
+    return made + [store.copy(each.artefact, "fid") for each in found]
+
+
+def publish_unattributable(ensemble: Ensemble, samples: int, seed: int, store: Store) -> Artefact:
+    """Which of the first samples equal all their counterfactuals."""
+    return store.copy(find_unattributable(ensemble, samples, seed, store).artefact, "unattributable")
+
+
+def removal_sets(ensemble: Ensemble, count: int = SETS) -> list[list[int]]:
+    """Random sets of 1, 2, 3, ... sources that leave a member, ``count`` of each size where there are so many."""
+    book, sets = ensemble.codebook, []
+    promised = promised_k(book.n, book.weight)
+    for k in range(1, min(book.num_sources, max(LEAST_AT_ONCE, min(promised, MOST_AT_ONCE))) + 1):
+        try:
+            sets += draw_sets(book, k, count)
+        except NoSurvivors:
+            break
+    return sets
+
+
+def publish_removals(ensemble: Ensemble, samples: int, seed: int, store: Store, sets: int = SETS) -> Artefact:
+    """How far the first samples move when sets of sources are removed."""
+    return store.copy(compute_removals(ensemble, range(samples), removal_sets(ensemble, sets), seed, store).artefact, "removal")

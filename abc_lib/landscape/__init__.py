@@ -1,6 +1,6 @@
 """Every counterfactual of a sample, exactly, or carried through the first steps by tangents (2.1, 2.2, 2.4)."""
 
-from .again import Check, counterfactuals, metric_radii, regenerate
+from .again import Check, counterfactuals, kept_radii, metric_radii, regenerate
 from .budget import block_size, parse_bytes, samples_at_once
 from .compute import compute_landscapes, find_landscapes, get_landscapes
 from .values import (
@@ -26,6 +26,7 @@ __all__ = [
     "get_landscapes",
     "images_to_show",
     "merge_landscapes",
+    "kept_radii",
     "metric_radii",
     "parse_bytes",
     "read_all_images",

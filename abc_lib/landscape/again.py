@@ -36,6 +36,12 @@ def metric_radii(ensemble: Ensemble, landscapes: Landscapes, metric: Metric, sto
                      for row, index in enumerate(indices)])
 
 
+def kept_radii(landscapes: Landscapes, metric: Metric) -> np.ndarray:
+    """By another metric, how far the farthest of each sample's *kept* counterfactuals lies, (S,): at most the radius, which
+    :func:`metric_radii` has the patience for."""
+    return np.array([float(metric.pairwise(factual[None], kept).max()) for factual, kept in zip(landscapes.factual, landscapes.kept_images)])
+
+
 @dataclass(frozen=True)
 class Check:
     """A stored distance beside the same one computed now."""
