@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from abc_lib.classifier import (
     classifier_data,
     classifier_metric,
     classifier_recipe,
+    classifier_table,
     family_metrics,
     find_classifier,
     get_classifier,
@@ -284,3 +286,11 @@ def test_the_published_digits_classifier_does_what_its_manifest_says():
     assert found.info["accuracy"] > 0.95
     images = training_set(get_recipe("digits_1024").data)
     assert float((found.classify(images.images) == images.labels).float().mean()) > 0.9
+
+
+def test_the_table_has_the_classifiers_at_hand_beside_the_papers(store):
+    table = classifier_table().set_index(["family", "scale"])
+    digits, mnist = table.loc["digits", "laptop"], table.loc["mnist", "laptop"]
+    assert digits["accuracy"] == find_classifier("digits").info["accuracy"] and np.isnan(digits["paper_accuracy"])
+    assert (mnist["paper_accuracy"], mnist["paper_adversarial_accuracy"], mnist["radius"]) == (0.9788, 0.9370, 3.0)
+    assert classifier_table(store).empty

@@ -12,13 +12,16 @@ from abc_lib.classes import find_class_counts
 from abc_lib.differential import find_jacobians
 from abc_lib.landscape import find_landscapes
 from abc_lib.paths import PUBLISHED
-from abc_lib.recipes import get_recipe, recipe_names
+from abc_lib.quality import single_model, stored_fids
+from abc_lib.recipes import Code, get_recipe, recipe_names
+from abc_lib.removals import stored_removals
 from abc_lib.retraining import find_retraining_landscapes
 from abc_lib.runs import stored_landscapes
 from abc_lib.store import Store
 from abc_lib.training import find_ensemble
+from abc_lib.unattributable import stored_unattributable
 from forks import ROOT
-from small import tiny_classes
+from small import tiny_classes, tiny_recipe
 
 
 def call(*words):
@@ -143,6 +146,29 @@ def test_publish_retrains_and_leaves_the_models_in_the_cache(here, trained, argv
     assert not (here.published / "retrained").exists() and len(list((here.published / "ensemble").iterdir())) == 1
     for recipe in (trained.recipe, *(trained.recipe.replace(training={"seed": 1}, code={"seed": seed}) for seed in (0, 1))):
         assert stored_landscapes(recipe, store=only_published).indices.tolist() == [0, 1]
+
+
+def test_publish_measures_quality_and_removes_several_sources(here, trained, argv, capsys, monkeypatch):
+    monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
+    shutil.copytree(trained.store.cache, here.cache)
+    shutil.copytree(PUBLISHED / "classifier", here.published / "classifier")
+    argv("publish", "digits_64", "--samples", "0", "--fids", "8", "--removed", "2", "--sets", "2", "--without-members", "--device", "cpu")
+    assert command.main() == 0
+    only_published = Store(here.cache / "nothing", here.published)
+    fids = stored_fids("digits_64", store=only_published)
+    assert sorted((each.which, each.removed, each.fid.count) for each in fids) == [("ensemble", 0, 8), ("ensemble", 2, 8), ("member", 0, 8), ("single", 0, 8)]
+    assert single_model(trained.recipe, only_published, "cpu").artefact.published
+    assert set(stored_removals(trained.recipe, store=only_published).sizes) >= {1, 2}
+    assert not (here.published / "ensemble").exists()
+
+
+def test_publish_looks_for_unattributable_samples(here, argv, capsys, monkeypatch):
+    monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
+    recipe = tiny_recipe(6).replace(data={"num_sources": 6, "sources": "group", "binarise": True}, code=Code(6, 1))
+    monkeypatch.setattr(command, "get_recipe", lambda name, scale="laptop": recipe)
+    argv("publish", "digits_64", "--samples", "0", "--unattributable", "5", "--without-members", "--device", "cpu")
+    assert command.main() == 0
+    assert len(stored_unattributable(recipe, store=Store(here.cache / "nothing", here.published))) == 5
 
 
 def test_publish_counts_classes(here, argv, capsys, monkeypatch):

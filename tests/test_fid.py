@@ -33,6 +33,7 @@ from abc_lib.quality import (
     classifier_features,
     compute_fid,
     fid_features,
+    fid_table,
     get_fid,
     member_weights,
     paper_fids,
@@ -40,7 +41,9 @@ from abc_lib.quality import (
     removal_fids,
     single_model,
     stored_fids,
+    unseen_images,
 )
+from abc_lib.recipes import get_recipe
 from abc_lib.store import Store, Workspace
 
 # Named as the shipped one would be found, but made in a second.
@@ -319,3 +322,33 @@ def test_features_keep_their_network_in_evaluation_mode(features):
 def test_the_papers_fids_are_table_3():
     table = paper_fids().set_index("ensemble")
     assert len(table) == 23 and table.loc["mnist_1024"].tolist() == [5.696, 3.924, 3.422]
+
+
+def test_a_table_puts_fids_beside_the_papers():
+    def one(name, which, value, removed=0, count=2048):
+        return quality.SampleFID(name, "laptop", which, removed, 0, fid_module.FID(value, "digits classifier", count, 700), "", torch.zeros(0), None)
+
+    found = [one("mnist_1024", "ensemble", 3.0), one("digits_64", "member", 5.0), one("mnist_1024", "single", 2.0), one("mnist_1024", "ensemble", 9.0, 4),
+             one("mnist_1024", "ensemble", 2.5, 0, 10240), one("mnist_1024", "ensemble", 7.0)]
+    table = fid_table(found)
+    assert table["ensemble"].tolist() == ["digits_64", "mnist_1024", "mnist_1024"] and table["samples"].tolist() == [2048, 2048, 10240]
+    # of two of a kind the first, as of stored ones the published come first
+    assert table.iloc[1][["fid_ensemble", "fid_single"]].tolist() == [3.0, 2.0] and np.isnan(table.iloc[1]["fid_member"])
+    assert table.iloc[1][["paper_ensemble", "paper_single", "paper_member"]].tolist() == [5.696, 3.924, 3.422]
+    assert table.iloc[0][["paper_ensemble", "fid_ensemble"]].isna().all()
+    assert fid_table([]).empty
+
+
+def test_unseen_images_are_of_the_other_split_and_binarised_if_need_be(one_line):
+    data = get_recipe("digits_64").data
+    images, origin = unseen_images(data, 20, 3)
+    held, _, where = load_split("digits", "held out")
+    assert origin == where and images.shape == (20, 1, 8, 8)
+    assert all((held.float() / 255 == each).flatten(1).all(1).any() for each in images)
+    assert torch.equal(unseen_images(data, 20, 3)[0], images) and not torch.equal(unseen_images(data, 20, 4)[0], images)
+    assert len(unseen_images(data, 10_000)[0]) == len(held)
+    black_and_white, _ = unseen_images(get_recipe("digits_binary_190").data, 20, 3)
+    assert torch.equal(black_and_white, (images > 127 / 255).float())
+    with pytest.raises(BadValue, match="all images of metfaces are in one split") as error:
+        unseen_images(get_recipe("metfaces").data, 4)
+    assert one_line(error)

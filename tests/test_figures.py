@@ -1,5 +1,7 @@
 """Every figure draws without a warning, says what its axes are, and shows the numbers it was given."""
 
+import io
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -9,10 +11,12 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from abc_lib import figures  # noqa: E402
 from abc_lib.codes import Codebook  # noqa: E402
 from abc_lib.datasets import training_set  # noqa: E402
+from abc_lib.errors import BadValue  # noqa: E402
 from abc_lib.landscape import Landscapes  # noqa: E402
 from abc_lib.radius import Law, LogRadius, fit_law, paper_summaries, summarise  # noqa: E402
 from abc_lib.recipes import get_recipe  # noqa: E402
@@ -248,6 +252,13 @@ def test_image_rows_put_each_row_under_the_other_and_frame_training_images():
     assert axes[1, 0].spines["left"].get_visible() and not axes[0, 0].spines["left"].get_visible()
 
 
+def test_image_rows_bear_notes_below_any_row():
+    pictures = landscapes().factual
+    figure = figures.image_rows({"one": pictures, "two": pictures, "three": pictures}, ["x", "y", "z"], {"one": ["1", "2", "3"], "three": ["7", "8", "9"]})
+    texts = np.array([ax.get_xlabel() for ax in figure.axes]).reshape(3, 3).tolist()
+    assert texts == [["1", "2", "3"], ["", "", ""], ["7", "8", "9"]]
+
+
 @pytest.mark.parametrize("titles", [["x"], []])
 def test_image_rows_of_another_number_are_an_error(titles, one_line):
     with pytest.raises(figures.BadValue) as error:
@@ -320,3 +331,75 @@ def test_meeting_matrices_write_each_share():
     for ax, title in zip(figure.axes, ("k = 1", "k = 3")):
         assert ax.get_title() == title and [text.get_text() for text in ax.texts] == ["100", "25", "25", "100"]
         assert [label.get_text() for label in ax.get_xticklabels()] == ["ablation", "looks"]
+
+
+def test_an_image_grid_has_a_place_for_each_image(one_line):
+    pictures = landscapes().factual
+    figure = figures.image_grid(torch.cat([pictures] * 5), [f"#{k}" for k in range(15)], columns=12)
+    shown = [ax for ax in figure.axes if ax.images]
+    assert len(figure.axes) == 24 and len(shown) == 15 and shown[14].get_title() == "#14"
+    np.testing.assert_array_equal(shown[4].images[0].get_array(), pictures[1, 0])
+    figure.canvas.draw()
+    with pytest.raises(BadValue, match="no image to show") as error:
+        figures.image_grid(pictures[:0])
+    assert one_line(error)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_mosaic_holds_the_first_image_and_then_all_others(colour):
+    pictures = landscapes(colour=colour).factual
+    figure = figures.mosaic(pictures[0], pictures, columns=2)
+    (ax,) = figure.axes
+    canvas = np.asarray(ax.images[0].get_array())
+    assert canvas.shape[:2] == (2 * 9 + 1, 2 * 9 + 1)
+    tile = lambda y, x: canvas[1 + 9 * y : 9 + 9 * y, 1 + 9 * x : 9 + 9 * x]  # noqa: E731
+    for place, image in (((0, 0), 0), ((0, 1), 0), ((1, 0), 1), ((1, 1), 2)):
+        np.testing.assert_array_equal(tile(*place), pictures[image].permute(1, 2, 0).numpy().squeeze())
+    assert len(ax.patches) == 1
+    figure.canvas.draw()
+
+
+def test_shares_below_a_threshold_step_up_at_each_radius():
+    figure, ax = plt.subplots()
+    figures.below_threshold({"a": np.array([3.0, 1.0, 2.0, 0.0]), "b": np.array([5.0])}, ax)
+    x, y = ax.lines[0].get_data()
+    below = lambda tau: y[np.searchsorted(x, tau, side="right") - 1]  # noqa: E731
+    assert [below(tau) for tau in (0.5, 1.5, 2.5, 3.1)] == [0.25, 0.5, 0.75, 1]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a (4)", "b (1)"] and "τ" in ax.get_xlabel()
+
+
+def test_growth_with_removed_sources_shows_means_and_farthest():
+    table = pd.DataFrame({"k": [1, 2], "sets": 8, "survivors": [7.0, 3.5], "mean": [2.0, 3.0], "mean_error": 0.1, "radius": [4.0, 6.0], "radius_error": 0.2})
+    figure = figures.removal_growth({"one": table, "two": table})
+    assert [ax.get_title() for ax in figure.axes] == ["one", "two"]
+    farthest, mean = (each.lines[0].get_ydata().tolist() for each in figure.axes[0].containers)
+    assert (farthest, mean) == ([4, 6], [2, 3])
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["1\n(7.0)", "2\n(3.5)"]
+
+
+def test_fid_curves_have_a_panel_a_table_and_a_line_a_model():
+    table = pd.DataFrame({"images": [64, 128], "ensemble": [3.0, 2.0], "single": [2.5, np.nan], "member": [4.0, 3.0]})
+    figure = figures.fid_curves({"ours": table, "theirs": table})
+    assert [ax.get_title() for ax in figure.axes] == ["ours", "theirs"]
+    assert [line.get_ydata().tolist() for line in figure.axes[1].lines] == [[3, 2], [2.5], [4, 3]]
+    assert all(ax.get_ylim()[0] == 0 for ax in figure.axes)
+
+
+def test_the_removal_curve_marks_a_counterfactual_and_what_it_compares_with():
+    figure, ax = plt.subplots()
+    figures.removal_curve([0, 1, 3], [2.0, 2.1, 4.0], 2, ax, {"single model": 3.0})
+    assert ax.lines[0].get_ydata().tolist() == [2.0, 2.1, 4.0] and ax.lines[1].get_xdata()[0] == 2
+    assert "one data source removed: 2 members" in [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_a_page_has_figures_of_256_colours_that_look_the_same():
+    figure, ax = plt.subplots()
+    ax.imshow(np.linspace(-1, 1, 64 * 64).reshape(64, 64), cmap="RdBu")
+    ax.plot([0, 60], [0, 60], color=figures.ALERT)
+    image = Image.open(io.BytesIO(figures.palette_png(figure)))
+    full = io.BytesIO()
+    figure.savefig(full, format="png", bbox_inches="tight")
+    before = np.asarray(Image.open(full).convert("RGB")).astype(int)
+    assert image.mode == "P" and len(image.getcolors()) <= 256
+    difference = np.abs(np.asarray(image.convert("RGB")).astype(int) - before)
+    assert difference.mean() < 2 and np.quantile(difference, 0.999) < 32

@@ -99,8 +99,11 @@ def test_notebook_03_gives_the_same_outputs_again(small_run, tmp_path):
 
 
 @pytest.mark.parametrize("stem, parameters, says", [
+    ("00_viability", {"count": 64, "shown": 4, "compared": 16}, ["best first: ", "nearer than 95% of unseen images", "mean squared error"]),
     ("02_divergence", {"num_samples": 4, "rate_samples": 4}, ["the mean rank goes from", "naming a source"]),
     ("04_differential", {"num_samples": 4}, ["the rank correlation is", "pays"]),
+    ("05_unattributable", {"num_samples": 4}, ["equal all 190 of their counterfactuals", "from k = 1 to k = "]),
+    ("gallery", {"num_samples": 4}, ["and its 64 counterfactuals"]),
 ])
 def test_other_notebooks_run_small(stem, parameters, says, tmp_path):
     out = tmp_path / "out.ipynb"
