@@ -74,7 +74,7 @@ from .agreement import (
     same_noise,
     top_sources,
 )
-from .quality import SampleFID, compute_fid, fid_features, fid_table, get_fid, member_weights, paper_fids, removal_fids, single_model, stored_fids, unseen_images
+from .quality import SampleFID, compute_fid, fid_features, fid_table, get_fid, member_weights, paper_fid_curve, paper_fids, removal_fids, single_model, stored_fids, unseen_images
 from .unattributable import Unattributable, find_unattributable, stored_unattributable
 from .removals import Removals, compute_removals, draw_sets, promised_k, stored_removals, survivor_table
 from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
@@ -228,6 +228,7 @@ __all__ = [
     "fid_table",
     "get_fid",
     "member_weights",
+    "paper_fid_curve",
     "paper_fids",
     "removal_fids",
     "single_model",

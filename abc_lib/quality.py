@@ -310,7 +310,7 @@ def _in_range(images: torch.Tensor, binarise: bool) -> torch.Tensor:
 def fid_table(found: Iterable[SampleFID]) -> pd.DataFrame:
     """FIDs side by side: a row for each ensemble, number of samples and kind of features, the paper's numbers (table 3) where it has them.
 
-    Columns ensemble, images (of the training set), samples, features, fid_ensemble, fid_single, fid_member, and the
+    Columns name, images (of the training set), samples, features, fid_ensemble, fid_single, fid_member, and the
     same with ``paper_`` for ``fid_``. Ensembles with members removed are left out. NaN where there is no number.
     """
     rows: dict[tuple, dict] = {}
@@ -318,16 +318,28 @@ def fid_table(found: Iterable[SampleFID]) -> pd.DataFrame:
         if each.removed == 0:
             key = (get_recipe(each.name, each.scale).data.size, each.name, each.fid.count, each.fid.features)
             rows.setdefault(key, {}).setdefault(f"fid_{each.which}", each.value)
-    paper = paper_fids().set_index("ensemble").rename(columns={"single_model_fid": "single_fid"})
+    paper = _paper_by_kind()
     table = pd.DataFrame([
-        {"ensemble": name, "images": size, "samples": count, "features": features} | values
-        | ({f"paper_{which}": paper.loc[name, f"{which}_fid"] for which in KINDS} if name in paper.index else {})
+        {"name": name, "images": size, "samples": count, "features": features} | values
+        | ({f"paper_{which}": paper.loc[name, which] for which in KINDS} if name in paper.index else {})
         for (size, name, count, features), values in sorted(rows.items())
     ])
-    columns = ["ensemble", "images", "samples", "features", *(f"{whose}_{which}" for whose in ("fid", "paper") for which in KINDS)]
+    columns = ["name", "images", "samples", "features", *(f"{whose}_{which}" for whose in ("fid", "paper") for which in KINDS)]
     return table.reindex(columns=columns)
 
 
 def paper_fids() -> pd.DataFrame:
     """The paper's FIDs (table 3), on Inception's features: columns ensemble, ensemble_fid, single_model_fid, member_fid."""
     return pd.read_csv(PAPER / "fid.csv")
+
+
+def _paper_by_kind() -> pd.DataFrame:
+    return paper_fids().set_index("ensemble").set_axis(list(KINDS), axis="columns")
+
+
+def paper_fid_curve(family: str) -> pd.DataFrame:
+    """The paper's FIDs of a family's ensembles by training set size (figure 2, right): columns images, ensemble, single, member."""
+    table = _paper_by_kind()
+    table = table[table.index.str.fullmatch(rf"{family}_\d+")]
+    table.insert(0, "images", [get_recipe(name, "paper").data.size for name in table.index])
+    return table.sort_values("images").reset_index(drop=True)

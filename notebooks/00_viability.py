@@ -38,7 +38,7 @@ import abc_lib as abc
 
 abc.figures.use_style()
 recipe = abc.get_recipe(dataset, scale)
-data = recipe.data
+data, family = recipe.data, recipe.data.family
 ensemble = abc.get_ensemble(recipe, device=device, recompute=recompute)
 stored = [] if recompute else [each for name in abc.family_of(dataset, scale) for each in abc.stored_fids(name, scale)]
 count = count or max((each.fid.count for each in stored if each.name == dataset and each.removed == 0), default=1024)
@@ -59,7 +59,7 @@ display(Markdown(f"> **Run this page:** `{command}`"))
 # %% [markdown]
 # ## Four ways to draw from the same noise
 #
-# Every column starts from one exogenous noise. The ensemble; the ensemble without the members that saw the source of the nearest training image, which is a counterfactual; a single model trained on everything; one member alone, which saw half of the data. Below them, framed, the training image nearest to the ensemble's sample, with its Euclidean distance (images scaled to 3×256×256). Different models turn the same noise into different images: noise does not fix what is drawn, the model does.
+# Every column starts from one exogenous noise. The ensemble; the ensemble without the members that saw the source of the nearest training image, which is a counterfactual; a single model trained on everything; one member alone, which saw half of the data. Below them, framed, the training image nearest to the ensemble's sample, with its Euclidean distance (images scaled to 3×256×256). Where the rows agree, the noise decides what is drawn, together with what all training sets have in common; where they differ, it is which images were trained on.
 
 # %% tags=["hide-input"]
 images = abc.training_set(data)
@@ -85,7 +85,7 @@ plt.show()
 
 # %% tags=["hide-input"]
 table = abc.fid_table([*own.values(), *stored]).dropna(subset=["fid_ensemble"])
-names = {"fid_ensemble": "ensemble", "fid_single": "single model", "fid_member": "one member",
+names = {"name": "trained on", "fid_ensemble": "ensemble", "fid_single": "single model", "fid_member": "one member",
          "paper_ensemble": "paper: ensemble", "paper_single": "paper: single model", "paper_member": "paper: one member"}
 named = table.rename(columns=names).dropna(axis="columns", how="all").drop(columns="features")
 display(abc.figures.table(named, {"images": "{:,}", "samples": "{:,}"} | {column: "{:.2f}" for column in named.columns[3:]}))
@@ -93,21 +93,18 @@ display(abc.figures.table(named, {"images": "{:,}", "samples": "{:,}"} | {column
 # %% tags=["hide-input"]
 per_count = table.groupby("samples").size()
 common = per_count.idxmax()  # a distance falls with the number of samples, so a curve takes one number
-short = lambda whose, frame: frame.rename(columns={f"{whose}_{which}": which for which in own})  # noqa: E731
-panels = {f"{features}, {common:,} samples": short("fid", table[table["samples"] == common])}
-paper = abc.paper_fids().rename(columns={"ensemble_fid": "paper_ensemble", "single_model_fid": "paper_single", "member_fid": "paper_member"})
-family = paper[paper["ensemble"].str.match(f"{'mnist' if data.family == 'digits' else data.family}_[0-9]")].drop(columns="ensemble").assign(
-    images=lambda frame: [abc.get_recipe(paper.loc[i, "ensemble"], "paper").data.size for i in frame.index])
-if len(family):
-    panels[f"the paper's {'MNIST' if data.family == 'digits' else data.family} ensembles, Inception v3, 10,240 samples"] = short("paper", family)
+ours = table[table["samples"] == common].rename(columns={f"fid_{which}": which for which in own})
+theirs = "mnist" if family == "digits" else family
+panels = {f"{features},\n{common:,} samples": ours}
+if len(curve := abc.paper_fid_curve(theirs)):
+    panels[f"paper, {theirs}: Inception v3,\n10,240 samples"] = curve
 abc.figures.fid_curves(panels)
 plt.show()
-best = {which: own[which].value for which in own}
-order = " < ".join(f"{ {'single': 'single model', 'member': 'one member'}.get(which, which)} {best[which]:.2f}" for which in sorted(best, key=best.get))
-text = f"**{dataset}**, {count:,} samples, best first: {order}."
-if dataset in set(paper["ensemble"]):
-    row = paper.set_index("ensemble").loc[dataset]
-    text += " The paper's order: " + " < ".join(f"{key[6:].replace('single', 'single model').replace('member', 'one member')} {row[key]:.2f}" for key in row.sort_values().index) + "."
+words = {"ensemble": "ensemble", "single": "single model", "member": "one member"}
+inline = lambda values: " < ".join(f"{words[which]} {values[which]:.2f}" for which in sorted(words, key=values.get))  # noqa: E731
+text = f"**{dataset}**, {count:,} samples, best first: {inline({which: each.value for which, each in own.items()})}."
+if len(rows := table[(table["name"] == dataset) & table["paper_ensemble"].notna()]):
+    text += f" The paper's order: {inline({which: rows.iloc[0][f'paper_{which}'] for which in words})}."
 display(Markdown(text))
 
 # %% [markdown]
@@ -122,8 +119,8 @@ for each in removed:
 fullest = max(at_count, key=lambda c: (len(at_count[c]), c), default=None)
 series = at_count.get(fullest, {})
 if len(series) < 3:
-    fullest, steps = count, sorted({0, 1, ensemble.n // 4, ensemble.n - recipe.code.weight, 3 * ensemble.n // 4, ensemble.n - 1})
-    options = {"count": count, "seed": seed, "recompute": recompute}
+    fullest, steps = min(count, 512), sorted({0, 1, ensemble.n // 4, ensemble.n - recipe.code.weight, 3 * ensemble.n // 4, ensemble.n - 1})
+    options = {"count": fullest, "seed": seed, "recompute": recompute}
     series = {k: abc.compute_fid(ensemble, removed=k, **options) for k in steps}
 others = {f"single model: {each.value:.2f}": each.value for each in [own["single"], *stored] if each.name == dataset and each.which == "single" and each.fid.count == fullest}
 figure, ax = plt.subplots(figsize=(6.2, 3.6))
@@ -167,7 +164,7 @@ classifiers = abc.classifier_table().rename(columns={
     "paper_accuracy": "paper: accuracy", "paper_adversarial_accuracy": "paper: attacked"})
 percent = lambda value: "" if np.isnan(value) else f"{value:.1%}"  # noqa: E731
 display(abc.figures.table(classifiers, {"accuracy": percent, "attacked": percent, "paper: accuracy": percent, "paper: attacked": percent,
-                                        "trained on": "{:,}", "on images": "{:,}", "on images ": "{:,}"}))
+                                        "radius": "{:g}", "trained on": "{:,}", "on images": "{:,}", "on images ": "{:,}"}))
 
 # %% [markdown]
 # Ensembles of CelebA, MetFaces and ArtBench live in the latents of an autoencoder (B.1, B.4). Their images cannot be had everywhere, so the latent path is shown on MNIST: the basic autoencoder of appendix B.4, fitted to one channel and trained on the split that no ensemble sees, and an ensemble in its latents. Distances are always those of decoded images.

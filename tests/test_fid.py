@@ -36,6 +36,7 @@ from abc_lib.quality import (
     fid_table,
     get_fid,
     member_weights,
+    paper_fid_curve,
     paper_fids,
     reference_statistics,
     removal_fids,
@@ -331,7 +332,7 @@ def test_a_table_puts_fids_beside_the_papers():
     found = [one("mnist_1024", "ensemble", 3.0), one("digits_64", "member", 5.0), one("mnist_1024", "single", 2.0), one("mnist_1024", "ensemble", 9.0, 4),
              one("mnist_1024", "ensemble", 2.5, 0, 10240), one("mnist_1024", "ensemble", 7.0)]
     table = fid_table(found)
-    assert table["ensemble"].tolist() == ["digits_64", "mnist_1024", "mnist_1024"] and table["samples"].tolist() == [2048, 2048, 10240]
+    assert table["name"].tolist() == ["digits_64", "mnist_1024", "mnist_1024"] and table["samples"].tolist() == [2048, 2048, 10240]
     # of two of a kind the first, as of stored ones the published come first
     assert table.iloc[1][["fid_ensemble", "fid_single"]].tolist() == [3.0, 2.0] and np.isnan(table.iloc[1]["fid_member"])
     assert table.iloc[1][["paper_ensemble", "paper_single", "paper_member"]].tolist() == [5.696, 3.924, 3.422]
@@ -352,3 +353,10 @@ def test_unseen_images_are_of_the_other_split_and_binarised_if_need_be(one_line)
     with pytest.raises(BadValue, match="all images of metfaces are in one split") as error:
         unseen_images(get_recipe("metfaces").data, 4)
     assert one_line(error)
+
+
+def test_the_papers_curve_is_that_of_one_family_in_order():
+    curve = paper_fid_curve("mnist")
+    assert curve["images"].tolist() == [256, 512, 1024, 2048, 4096, 8192]
+    assert curve.iloc[2][["ensemble", "single", "member"]].tolist() == [5.696, 3.924, 3.422]
+    assert paper_fid_curve("digits").empty
