@@ -114,6 +114,7 @@ from .runs import (
     stored_predictions,
     summarise_all,
 )
+from .claims import Claim, claims, claims_table
 from .publishing import removal_sets
 from .explorer import build_explorer, verify_explorer
 from .benchmarks import benchmark_table, rates_table, read_benchmarks, screening_table
@@ -241,6 +242,9 @@ __all__ = [
     "compute_removals",
     "draw_sets",
     "removal_sets",
+    "Claim",
+    "claims",
+    "claims_table",
     "promised_k",
     "stored_removals",
     "survivor_table",

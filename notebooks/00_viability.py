@@ -61,7 +61,7 @@ display(Markdown(f"> **Run this page:** `{command}`"))
 #
 # Every column starts from one exogenous noise. The ensemble; the ensemble without the members that saw the source of the nearest training image, which is a counterfactual; a single model trained on everything; one member alone, which saw half of the data. Below them, framed, the training image nearest to the ensemble's sample, with its Euclidean distance (images scaled to 3×256×256). Where the rows agree, the noise decides what is drawn, together with what all training sets have in common; where they differ, it is which images were trained on.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Rows of samples from the same noise: by the ensemble, by the ensemble without one source's members, by a single model, by one member; below, the nearest training images."}} tags=["hide-input"]
 images = abc.training_set(data)
 noise = ensemble.draw_noise(seed, range(shown))
 single = abc.single_model(recipe, device=device)
@@ -90,7 +90,7 @@ names = {"name": "trained on", "fid_ensemble": "ensemble", "fid_single": "single
 named = table.rename(columns=names).dropna(axis="columns", how="all").drop(columns="features")
 display(abc.figures.table(named, {"images": "{:,}", "samples": "{:,}"} | {column: "{:.2f}" for column in named.columns[3:]}))
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "FID against training set size for ensemble, single model and one member: ours on the left, the paper's on the right."}} tags=["hide-input"]
 per_count = table.groupby("samples").size()
 common = per_count.idxmax()  # a distance falls with the number of samples, so a curve takes one number
 ours = table[table["samples"] == common].rename(columns={f"fid_{which}": which for which in own})
@@ -112,7 +112,7 @@ display(Markdown(text))
 #
 # A counterfactual is drawn from what is left of an ensemble: without one data source, about half of the members. Does that cost quality? The members below were taken out in one random order, so each ensemble contains the next.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "FID of the ensemble against the number of members removed, with the single model's FID as a line; then samples with none, some and all but one of the members removed."}} tags=["hide-input"]
 at_count = {}
 for each in removed:
     at_count.setdefault(each.fid.count, {})[each.removed] = each
@@ -137,7 +137,7 @@ if all(len(x) == shown for x in strip.values()):
 #
 # If a model repeated its training images, attribution would be a search for the nearest one. Below, how far samples lie from the nearest training image, and how far *real* images that the model never saw lie from it. A sample is no copy if it is about as far from the training set as new images are.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Violins of the distance to the nearest training image, for unseen real images and for samples of ensemble, single model and one member."}} tags=["hide-input"]
 noise = ensemble.draw_noise(seed, range(compared))
 unseen, origin = abc.unseen_images(data, compared, seed)
 drawn = {
@@ -169,7 +169,7 @@ display(abc.figures.table(classifiers, {"accuracy": percent, "attacked": percent
 # %% [markdown]
 # Ensembles of CelebA, MetFaces and ArtBench live in the latents of an autoencoder (B.1, B.4). Their images cannot be had everywhere, so the latent path is shown on MNIST: the basic autoencoder of appendix B.4, fitted to one channel and trained on the split that no ensemble sees, and an ensemble in its latents. Distances are always those of decoded images.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples of an ensemble that lives in latents, of its single model and of one of its members."}} tags=["hide-input"]
 latent = {name: fids for name in abc.recipe_names() if abc.get_recipe(name, scale).data.space != "pixel" and (fids := abc.stored_fids(name, scale))}
 for name, fids in latent.items():
     most = max(each.fid.count for each in fids)

@@ -78,7 +78,7 @@ display(Markdown("\n".join(lines)))
 #
 # An ensemble of six members whose data sources are the ten classes, and eleven models: one trained on everything, ten from whose training set one of the classes was taken out. A classifier that was trained on other images says what the samples show. Black: how often a class comes up with everything in; red: how often it still comes up without it.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Bars of how often each class is generated with everything in, black, and without that class, red, by ablation and by retraining."}} tags=["hide-input"]
 if counts:
     names = abc.class_names(family)
     abc.figures.class_bars({f"{each.name}, by {each.method}": (each.before, each.after, each.samples) for each in counts}, names)
@@ -114,7 +114,7 @@ if counts:
 # %% [markdown]
 # Where does a removed class go? Each row removes one class; the colours say which classes gain from it.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two matrices, by ablation and by retraining: how removing each class changes the frequency of every class."}} tags=["hide-input"]
 if counts:
     abc.figures.class_changes({f"by {each.method}": each.change() for each in counts}, names)
     plt.show()
@@ -128,7 +128,7 @@ if counts:
 #
 # Now every training image is a source of its own: for each there is a counterfactual by ablation, and one by a model trained without it (that image replaced by an all-black one, everything else the same to the last random number). Both start from the same exogenous noise.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples of ensemble and single model from the same noise, each with its farthest counterfactual and the image removed for it."}} tags=["hide-input"]
 if only_classes:
     display(Markdown("This page was run on classes only."))
 else:
@@ -216,7 +216,7 @@ if not only_classes:
 # %% [markdown]
 # The same the other way round (figure 9): how similar, among all sources, is the one whose removal changed the sample most? 0 is the most similar of all, 1 the least; without any link, ranks would spread evenly around one half (dashed).
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Violins of the visual similarity rank of the top counterfactual source, by ablation, differential ablation and retraining."}} tags=["hide-input"]
 if not only_classes:
     figure, axes = plt.subplots(len(metrics), 1, figsize=(6.6, 0.8 + 1.9 * len(metrics)), squeeze=False)
     for ax, metric in zip(axes[:, 0], metrics):
@@ -257,7 +257,7 @@ if not only_classes:
     if absent:
         display(Markdown(f"Not at hand for {dataset}: {', '.join(absent)}."))
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Violins of rank correlations between pairs of landscapes: ablation, retraining, other seeds, members and codes."}} tags=["hide-input"]
 if not only_classes:
     figure, ax = plt.subplots(figsize=(6.8, 0.8 + 0.55 * len(agreements)))
     abc.figures.violins({name: each.correlations for name, each in agreements.items()}, ax, "rank correlation over sources, a value a sample",
@@ -298,7 +298,7 @@ if not only_classes:
 #
 # The paper's figure 10: for each pair of attributions, in how many of a hundred samples do their lists meet? *Visual* lists are of the ensemble's samples; *visual, model* of the single model's.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Matrices of how often the top lists of every two attributions have a source in common."}} tags=["hide-input"]
 if not only_classes:
     names = [name for name in landscapes if name != "retraining, other seed"] + ["retraining, other seed"] * ("retraining, other seed" in landscapes)
     samples, common, distances = abc.in_common([landscapes[name] for name in names] + [retraining])

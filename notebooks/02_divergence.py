@@ -61,7 +61,7 @@ display(Markdown("\n".join(lines)))
 #
 # For each sample: the training image that looks most like it, and the counterfactual in whose making no network took part that had seen this image. The number under each column is the counterfactual's **distance rank**: 0 if removing the image changed the sample least of all sources, 1 if it changed it most.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples, the training image nearest to each, and the counterfactual without it."}} tags=["hide-input"]
 visual = abc.visual_distances(landscapes.factual, images, metrics[first], flips)
 nearest = abc.top_visual(visual)[:, 0]
 ranks = abc.counterfactual_distance_ranks(landscapes.distances, nearest)
@@ -81,7 +81,7 @@ display(Markdown(f"From the sample with the nearest training image (left) to the
 #
 # The same rank for every sample of every ensemble of the family with landscapes at hand: the paper's figure 5, and its figure 12 where other metrics are at hand. If looking alike said nothing about mattering, ranks would spread evenly around one half (dashed line).
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Strips of the distance rank of the counterfactual without the nearest source, an ensemble a strip, from the smallest training set to the largest."}} tags=["hide-input"]
 family = {}
 for name in abc.family_of(dataset, scale):
     stored = landscapes if name == dataset else abc.stored_landscapes(name, scale)
@@ -200,7 +200,7 @@ display(Markdown(
 #
 # The counterfactual radius is a largest distance, so it depends on what one measures with (appendix C.6, figure 13). For the Euclidean distance this is the subject of [the radius page](03_radius).
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Strips of counterfactual radii by each metric at hand."}} tags=["hide-input"]
 radii = {metric.label: landscapes.radii if key == "euclidean" else abc.metric_radii(ensemble, landscapes, metric) for key, metric in metrics.items()}
 figure, axes = plt.subplots(len(radii), 1, figsize=(6.4, 1.5 * len(radii)), squeeze=False)
 for ax, (label, values) in zip(axes[:, 0], radii.items()):

@@ -50,7 +50,7 @@ display(Markdown(f"> **Run this page:** `{command}`"))
 #
 # Below is one sample, framed, followed by some of its counterfactuals. Each was sampled just now from the sample's own noise by the members that never saw the source whose number it bears. They are spread evenly over the ranks, from the farthest to the nearest; the number after the colon is the distance.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A sample, framed, and forty of its counterfactuals with their distances, from the farthest to the nearest."}} tags=["hide-input"]
 row = int(np.argsort(landscapes.radii)[len(landscapes) // 2])  # the sample with the median radius
 ranked = np.argsort(-landscapes.distances[row], kind="stable")
 sources = ranked[np.unique(np.linspace(0, landscapes.num_sources - 1, min(39, landscapes.num_sources)).round().astype(int))]
@@ -61,7 +61,7 @@ plt.show()
 # %% [markdown]
 # The distances of all counterfactuals, sorted from the farthest down, one line a sample:
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Distances of all counterfactuals of each sample, sorted from the farthest down, on logarithmic axes."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6, 3.6))
 abc.figures.landscape_curves(landscapes, ax)
 ax.set_title(f"{dataset}: {len(landscapes)} landscapes of {landscapes.num_sources:,} counterfactuals")
@@ -74,7 +74,7 @@ display(Markdown(f"In the typical sample the farthest counterfactual lies {typic
 #
 # For each sample: the counterfactual that lies farthest from it, and the training image whose removal made it. Distances are Euclidean on images with values in [0, 1], scaled to 3×256×256 so that data sets compare, as in the paper's figure 7. They run from the smallest radius to the largest.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples from the smallest radius to the largest, each with its farthest counterfactual and the training image removed."}} tags=["hide-input"]
 order = np.argsort(landscapes.radii)
 rows = order[np.unique(np.linspace(0, len(order) - 1, min(8, len(order))).round().astype(int))]
 abc.figures.radius_gallery(landscapes, rows)
@@ -90,7 +90,7 @@ if landscapes.attributed_images is None:
 #
 # The same for every ensemble of the family whose landscapes are at hand. Each dot is a sample.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Strips of log10 radii, an ensemble a strip, by training set size."}} tags=["hide-input"]
 radii = abc.family_radii(dataset, scale)
 radii[dataset] = landscapes.radii
 radii = {name: radii[name] for name in abc.family_of(dataset, scale) if name in radii}
@@ -109,7 +109,7 @@ display(abc.figures.table(means, {"images": "{:,}", "mean log10 radius": "{:.3f}
 # %% [markdown]
 # Figure 7 of the paper puts the mean log10 radius of an ensemble against the size of its training set. Here are the paper's 23 ensembles and ours, with a least-squares line through each.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Mean log10 radius against log10 training set size: the paper's 23 ensembles and ours, each with its fitted line."}} tags=["hide-input"]
 paper = abc.paper_summaries()
 paper_law = abc.fit_law(paper)
 our_law = abc.fit_law(ours) if len({s.size for s in ours}) > 1 else None

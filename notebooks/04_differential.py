@@ -62,7 +62,7 @@ display(Markdown(f"> **Run this page:** `{command}`"))
 #
 # One sample and the columns of its Jacobian, an image for each member: where more weight on that member would make the sample brighter (purple) or darker (orange).
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The derivative of a sample by the weight of each member, as images from blue to red."}} tags=["hide-input"]
 fit = abc.rank_correlations(both.predicted, both.exact)
 row = int(np.argsort(fit)[len(fit) // 2])  # the sample that is predicted as well as the median one
 position = int(np.flatnonzero(jacobians.indices == both.indices[row])[0])
@@ -74,7 +74,7 @@ plt.show()
 #
 # The same sample without some of its sources, from the farthest counterfactual to the nearest: sampled anew by the members that are left, and predicted by the product of the Jacobian and the change of weights. The number is the distance to the sample.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A sample, its exact counterfactuals, and those predicted from the derivative."}} tags=["hide-input"]
 ranked = np.argsort(-both.exact[row], kind="stable")
 sources = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(8, len(ranked))).round().astype(int))]
 exact = abc.counterfactuals(ensemble, landscapes, int(np.flatnonzero(landscapes.indices == both.indices[row])[0]), sources)
@@ -86,7 +86,7 @@ abc.figures.image_rows(
 )
 plt.show()
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Predicted against exact distances of all counterfactuals of one sample."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(4.4, 4.2))
 abc.figures.predicted_distances(both.predicted[row], both.exact[row], ax)
 ax.set_title(f"{dataset}, sample {both.indices[row]}: rank correlation {fit[row]:.3f}")
@@ -97,7 +97,7 @@ plt.show()
 #
 # Spearman's rank correlation of predicted and exact distances over all sources, one dot a sample, for every ensemble whose landscapes and Jacobians are at hand (figure 8, top).
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Strips of the rank correlation of predicted and exact distances, an ensemble a strip."}} tags=["hide-input"]
 everything = abc.stored_predictions(scale) | {dataset: both}
 everything = {name: everything[name] for name in abc.recipe_names() if name in everything}
 fits = {name: abc.rank_correlations(each.predicted, each.exact) for name, each in everything.items()}
@@ -118,7 +118,7 @@ display(abc.figures.table(table, {"sources": "{:,}", "median rank correlation": 
 #
 # For each counterfactual: the correlation, over pixels, of the change that really happened and the change that was predicted (figure 8, bottom).
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Violins of the pixel correlation of predicted and exact change, an ensemble a violin."}} tags=["hide-input"]
 compared = {name: abc.stored_comparisons(name, scale) for name in everything}
 if not compared[dataset] or recompute:
     compared[dataset] = [abc.compare_counterfactuals(ensemble, landscapes.indices[:compare_samples], seed=seed, recompute=recompute)]
@@ -155,7 +155,7 @@ display(Markdown(" ".join(lines)))
 #
 # Section 3.3 attributes each sample to the source whose predicted counterfactual lies farthest. Here are samples beside the training image of that source, with its **visual similarity rank**: 0 if no source has an image that looks more like the sample, 1 if every other one has.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples and the training images that differential ablation attributes them to."}} tags=["hide-input"]
 images = abc.training_set(result.recipe.data)
 landscape = jacobians.landscape(ensemble.codebook)
 top = abc.top_counterfactual(landscape)[:, 0]
@@ -172,7 +172,7 @@ plt.show()
 # %% [markdown]
 # The same rank for all samples with a Jacobian, across the family (figure 4). The dashed line is where ranks would centre if the attributed image looked like any other.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Violins of the visual similarity rank of the attributed source, by training set size."}} tags=["hide-input"]
 groups = {}
 for name in abc.family_of(dataset, scale):
     found = jacobians if name == dataset else abc.stored_jacobians(name, scale)
@@ -198,7 +198,7 @@ display(abc.figures.table(table, {"median rank": "{:.2f}", "mean rank": "{:.2f}"
 #
 # The radius is one number, the largest of $N$ distances, and the prediction says where to look for it. So rank the sources by predicted distance, compute only the first $k$ counterfactuals exactly, and take the largest: this **screened radius** can only be too small, and is the radius when $k = N$. Below, against $k$, on landscapes that are known in full.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "How much of the radius is found against how many counterfactuals are computed exactly."}} tags=["hide-input"]
 bounds = {name: abc.screening_bounds(each.predicted, each.exact) for name, each in everything.items()}
 figure, ax = plt.subplots(figsize=(6.4, 4))
 abc.figures.screening_curves({name: each / each[:, -1:] for name, each in bounds.items() if (each[:, -1] > 0).all()}, ax)
@@ -233,7 +233,7 @@ display(abc.figures.table(table, dict.fromkeys(table.columns[1:4], "{:.2f}")))
 #
 # A sampler starts in noise. Early on, all counterfactuals of a sample are nearly in the same place, and the straight-line prediction is nearly exact; they part late. So let the tangents carry all of them through the first $j$ steps, put each counterfactual where the tangents say it is, and compute only the remaining steps for each. At $j = 0$ such a **hybrid landscape** is the exact one.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Errors of hybrid landscapes and of their radii against the number of steps that tangents carry."}} tags=["hide-input"]
 hybrids = {name: each for name, found in compared.items() for each in found if len(each.switches)}
 if hybrids:
     figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.8))

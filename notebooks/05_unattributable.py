@@ -71,7 +71,7 @@ display(Markdown("\n".join(lines)))
 #
 # Whether two samples are equal must not hang on the machine. Before the threshold a pixel is known to about 10⁻⁵ in single precision; where one comes within 10⁻³ of the threshold, both trajectories are computed again in double precision. Samples are dropped as soon as one counterfactual differs, so that most cost a few counterfactuals and not 190.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Black and white samples that equal every one of their counterfactuals."}} tags=["hide-input"]
 if found is None:
     display(Markdown("No results at hand; see *Run this page* above."))
 else:
@@ -89,7 +89,7 @@ else:
 # %% [markdown]
 # For comparison, samples of the same ensemble that the first few counterfactuals refuted:
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Black and white samples that some counterfactual changes."}} tags=["hide-input"]
 if found is not None:
     refuted = np.flatnonzero(found.witness >= 0)[:12]
     abc.figures.image_grid(found.factual[refuted], [f"#{i}" for i in refuted])
@@ -98,7 +98,7 @@ if found is not None:
     gone = np.cumsum(late) / max(1, late.sum())
     display(Markdown(f"Of the samples that some counterfactual changes, {gone[1]:.0%} are changed by the first that is tried, {gone[8]:.0%} by one of the first eight."))
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Histogram of the counterfactual radii of black and white samples, zero among them."}} tags=["hide-input"]
 discrete = abc.stored_landscapes(binary_name, scale) if exists else None
 if discrete is not None:
     figure, ax = plt.subplots(figsize=(6.4, 3))
@@ -112,7 +112,7 @@ if discrete is not None:
 #
 # Samples of the continuous ensemble from the smallest radius to the largest, each with its farthest counterfactual: the image that comes out when the one source is missing that matters most (figure 6 of the paper, bottom). Where would you put τ?
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples from the smallest radius to the largest, each with its farthest counterfactual and the training image removed."}} tags=["hide-input"]
 order = np.argsort(landscapes.radii)
 rows = order[np.unique(np.linspace(0, len(order) - 1, min(10, len(order))).round().astype(int))]
 abc.figures.radius_gallery(landscapes, rows)
@@ -121,7 +121,7 @@ plt.show()
 # %% [markdown]
 # The share of samples below each τ, for every ensemble of the family whose landscapes are at hand. As training sets grow, curves move to the left: more samples depend on no single source.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The share of samples with a radius below tau against tau, a curve an ensemble."}} tags=["hide-input"]
 radii = abc.family_radii(dataset, scale)
 radii[dataset] = landscapes.radii
 radii = {name: radii[name] for name in abc.family_of(dataset, scale) if name in radii}
@@ -138,7 +138,7 @@ display(abc.figures.table(table, {"images": "{:,}"} | {f"τ = {tau:g}": "{:.0%}"
 #
 # The threshold depends on the metric. The same samples, measured by the distance between the features of the classifier that was trained here: of each sample the eight counterfactuals that lie farthest in Euclidean distance were kept, and the largest feature distance among them is shown. The radius in this metric is at least that.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The same shares with distances between features of a classifier."}} tags=["hide-input"]
 metrics = abc.family_metrics(family, device="cpu")
 others = [metric for metric in metrics if metric.name != "euclidean"]
 if others:
@@ -191,7 +191,7 @@ display(abc.figures.table(table, {"sources": "{:,}", "sets with a survivor": "{:
 # %% [markdown]
 # How far do samples move? For each k, random sets of k sources that leave at least one member; the same samples and sets throughout. Two things grow with k: what is taken away, and how few members are left to take a mean of.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Distance to the sample against how many sources are removed at once: mean of the sets and farthest of them."}} tags=["hide-input"]
 removals = {}
 for name in names[:2]:
     stored = None if recompute else abc.stored_removals(name, scale, seed)

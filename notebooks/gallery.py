@@ -47,7 +47,7 @@ display(Markdown(f"> **Run this page:** `{command}`"))
 #
 # Samples from the smallest radius to the largest. Below each, framed, an image of the source whose removal changes it most, then of the second, and so on; the number is how far the sample moves without that source (Euclidean, 3×256×256). Where a source has several images, the one nearest to the sample is shown.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples and, below each, the four training images whose removal changes it most."}} tags=["hide-input"]
 order = np.argsort(landscapes.radii)
 rows = order[np.unique(np.linspace(0, len(order) - 1, min(num_samples, len(order))).round().astype(int))]
 samples = landscapes.factual[rows]
@@ -66,7 +66,7 @@ plt.show()
 #
 # For each sample: the training image nearest to it, by pixels and by every other metric at hand, and the counterfactual without that image's source; then the source that the sample is counterfactually attributed to, and the counterfactual without that. Numbers under counterfactuals say how far they lie from the sample. If looking like a sample were the same as having caused it, the counterfactual without the look-alike would be the one that differs most.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Samples with the training images nearest to them, the one they are counterfactually attributed to, and the counterfactuals without each."}} tags=["hide-input"]
 noise = ensemble.draw_noise(seed, landscapes.indices[rows])
 named = {f"nearest by\n{metric.name}": abc.top_visual(abc.visual_distances(samples, images, metric))[:, 0]
          for metric in abc.family_metrics(result.recipe.data.family, device="cpu")}
@@ -84,7 +84,7 @@ plt.show()
 #
 # Every counterfactual of one sample, from the farthest to the nearest, row by row; the sample itself comes first, framed. It is the sample with the median radius of those above.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A sample, framed, and all of its counterfactuals as small images from the farthest to the nearest."}} tags=["hide-input"]
 row = int(order[len(order) // 2])
 sources = np.argsort(-landscapes.distances[row], kind="stable")
 every = abc.counterfactuals(ensemble, landscapes, row, sources)

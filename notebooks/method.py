@@ -41,7 +41,7 @@ abc.figures.use_style()
 #
 # Each data source $s$ gets a codeword of $n$ bits; member $i$ trains on the sources that have a 1 in position $i$. Here is the idea with four sources and four members, before and after the first source is removed. Each node θ is a member, ε is the exogenous noise, *y* is the sample. Pale links carry nothing any more.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Arrows from data sources to members to the ensemble; with one source removed, the members that saw it are struck out."}} tags=["hide-input"]
 toy = abc.Codebook.draw(n=4, weight=2, num_sources=4, seed=1)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
 abc.figures.causal_flow(toy, axes[0])
@@ -65,7 +65,7 @@ display(Markdown(
     f"source keeps at least {others.min()} and on average {others.mean():.2f} of the {code.weight} members that saw it."
 ))
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A codebook as a matrix of sources and members, the members that saw the removed source struck out."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(7, 4))
 abc.figures.code_matrix(code, ax, removed=3, rows=12)
 ax.set_title("The first codewords. Removing source 3 ablates the members in the shaded columns")
@@ -97,7 +97,7 @@ display(Markdown(
     f"saw it and are ablated; the weights are *c* = ({', '.join(f'{w:g}' for w in weights)})."
 ))
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The denoising of a sample and, below, of its counterfactual from the same noise, step by step."}} tags=["hide-input"]
 factual, counterfactual = (ensemble.trajectory(noise, c)[:, 0] for c in (None, weights))
 steps = [0, 10, 20, 30, 35, 40, 45, 48, 50]
 figure, axes = plt.subplots(2, len(steps), figsize=(len(steps) * 1.05, 2.6))
@@ -112,7 +112,7 @@ plt.show()
 # %% [markdown]
 # The two start from the same noise and stay close for a long time; what the removed source contributed decides between them only as the image takes shape. The distance between the two trajectories, step by step:
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The distance between the two trajectories at each denoising step: near nothing for most of the way, then growing."}} tags=["hide-input"]
 apart = [float(abc.euclidean(a, b)) for a, b in zip(factual, counterfactual)]
 figure, ax = plt.subplots(figsize=(6, 3))
 ax.plot(range(len(apart)), apart, marker="o", markersize=3)

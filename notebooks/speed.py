@@ -89,7 +89,7 @@ for each in [each for each in found.values() if each][:1]:
 #
 # Appendix A.3 of the paper: one landscape takes time of order $N \log(N)\, t$, where $N$ is the number of data sources, $t$ the time of sampling one model, and $\log(N)$ stands for the members $n$ of the ensemble. So the time should be proportional to $N$ and to $n$, and grow with the image as the network does. Below, landscapes of small untrained ensembles were timed over a grid; the exponents are fitted by least squares on logarithms.
 
-# %% tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Time of a landscape against sources, members and pixels, with fitted lines close to proportional ones."}} tags=["hide-input"]
 for device, each in found.items():
     if each is None or "scaling" not in each["comparisons"]:
         continue

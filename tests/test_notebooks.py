@@ -43,6 +43,13 @@ def test_first_code_cell_is_the_parameters_and_nothing_has_outputs(path):
     assert not any(cell.outputs for cell in cells)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS + EXECUTED, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_figure_has_words_for_those_who_cannot_see_it(path):
+    cells = [c for c in code_cells(nbformat.read(path, 4)) if "plt.show()" in c.source]
+    words = [c.metadata.get("mystnb", {}).get("image", {}).get("alt", "") for c in cells]
+    assert all(len(each) > 20 and each.endswith(".") for each in words), [c.source[:60] for c, each in zip(cells, words) if len(each) <= 20]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebooks_use_only_the_public_names(path):
     text = "\n".join(cell.source for cell in code_cells(nbformat.read(path, 4)))

@@ -1,0 +1,347 @@
+"""The paper's claims, each beside what the published results of this repository say to it.
+
+Every row is worked out from artefacts that are at hand; nothing is trained or sampled for it. A
+claim that cannot be held against anything here says what it needs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .agreement import in_common, paper_intersections, predicted_landscapes
+from .attribution import (
+    counterfactual_distance_ranks, top_counterfactual, top_k_intersections, top_visual, visual_distances, visual_similarity_ranks,
+)
+from .benchmarks import read_benchmarks
+from .classes import METHODS, find_class_counts, standard_errors
+from .codes import smallest_sufficient_n
+from .datasets import training_set
+from .differential import rank_correlations
+from .quality import fid_table, paper_fid_curve, paper_fids, stored_fids
+from .radius import fit_law, paper_summaries
+from .recipes import family_of, get_recipe
+from .retraining import find_retraining_landscapes
+from .runs import family_radii, stored_comparisons, stored_jacobians, stored_landscapes, stored_predictions, summarise_all
+from .store import Store
+from .training import draw_codebook
+from .unattributable import stored_unattributable
+
+YES, PARTLY, NO, OPEN = "agrees", "agrees in part", "disagrees", "not run"
+_FAMILY, _SMALLEST = "digits_64", "digits_64"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper: where it stands, what it says, what was found here and on what, and the page that shows it."""
+
+    section: str
+    claim: str
+    paper: str
+    ours: str
+    verdict: str
+    page: str
+
+
+_CLAIMS: list[tuple[str, str, str, Callable[[Store], tuple[str, str, str] | None], str]] = []
+
+
+def _claim(section: str, claim: str, page: str, needs: str):
+    """Registers a function that returns the paper's number, ours and the verdict, or None where what it ``needs`` is not at hand."""
+
+    def register(function):
+        _CLAIMS.append((section, claim, page, function, needs))
+        return function
+
+    return register
+
+
+def claims(store: Store | None = None) -> list[Claim]:
+    """All claims, in the paper's order."""
+    store, found = store or Store(), []
+    for section, claim, page, function, needs in _CLAIMS:
+        paper, ours, verdict = function(store) or (_papers_word.get(claim, ""), f"needs {needs}", OPEN)
+        found.append(Claim(section, claim, paper, ours, verdict, page))
+    return found
+
+
+def claims_table(found: list[Claim]) -> pd.DataFrame:
+    """A row a claim, as text; pages as links within the book."""
+    return pd.DataFrame([{"section": c.section, "claim": c.claim, "paper": c.paper, "here": c.ours, "verdict": c.verdict,
+                          "page": f'<a href="{c.page}.html">{c.page}</a>'} for c in found])
+
+
+_papers_word: dict[str, str] = {}
+
+
+def _open(section: str, claim: str, paper: str, page: str, needs: str) -> None:
+    """A claim that nothing here can be held against yet."""
+    _papers_word[claim] = paper
+    _claim(section, claim, page, needs)(lambda store: None)
+
+
+# --- section 3.1, appendix C.1 ---
+
+
+def _fids(store: Store) -> pd.DataFrame:
+    names = [*family_of("digits_64"), *family_of("mnist_256")]
+    table = fid_table(each for name in names for each in stored_fids(name, store=store)).dropna(subset=["fid_ensemble", "fid_single"])
+    # one number of samples, that of most ensembles: distances fall with it
+    return table[table["samples"] == table["samples"].mode().max()] if len(table) else table
+
+
+@_claim("3.1, C.1", "Ensembles generate about as well as single models trained on the same data.", "00_viability", "FIDs of ensembles and single models")
+def _viable(store):
+    table, paper = _fids(store), paper_fids()
+    if not len(table):
+        return None
+    theirs, ours = paper["ensemble_fid"] / paper["single_model_fid"], table["fid_ensemble"] / table["fid_single"]
+    verdict = YES if theirs.min() <= ours.median() <= theirs.max() else NO
+    return (f"FID of the ensemble over that of the single model: {theirs.median():.2f} in the median of 23 ({theirs.min():.2f} to {theirs.max():.2f})",
+            f"{ours.median():.2f} in the median of {len(ours)} ({ours.min():.2f} to {ours.max():.2f}), on classifier features", verdict)
+
+
+@_claim("3.1, figure 2", "Ensembling hurts where the training set is small and helps where it is large.", "00_viability", "FIDs of ensembles and single models")
+def _hurts_then_helps(store):
+    table = _fids(store)
+    table = table[[name.startswith("digits") for name in table["name"]]]
+    if len(table) < 3:
+        return None
+    curve, ours = paper_fid_curve("mnist"), np.log(table["fid_ensemble"] / table["fid_single"])
+    theirs = np.log(curve["ensemble"] / curve["single"])
+    small, large = float(ours.iloc[0]), float(ours.iloc[-1])
+    verdict = YES if small > 0 > large else PARTLY if small > large else NO
+    return (f"MNIST: {np.exp(theirs.iloc[0]):.2f} times the single model's FID with {curve['images'].iloc[0]} images, {np.exp(theirs.iloc[-1]):.2f} with {curve['images'].iloc[-1]:,}",
+            f"digits: {np.exp(small):.2f} times with {table['images'].iloc[0]} images, {np.exp(large):.2f} with {table['images'].iloc[-1]:,}", verdict)
+
+
+# --- section 3.2, appendix C.3 ---
+
+
+@_claim("3.2, figure 3", "Removing a class makes it rarer, by ablation and by retraining alike.", "01_abc_vs_rbc", "class counts of digits_classes")
+def _classes_vanish(store):
+    counts = [find_class_counts(get_recipe("digits_classes"), method, store=store) for method in METHODS]
+    if None in counts:
+        return None
+    kept = [each.after.mean() / each.before.mean() for each in counts]
+    rarer = all((each.after + 2 * standard_errors(each.after, each.samples) < each.before).all() for each in counts)
+    return ("bars of figure 3; no numbers are printed",
+            f"a removed class keeps {kept[0]:.0%} of its frequency by ablation, {kept[1]:.0%} by retraining (ten classes, {counts[0].samples:,} samples)",
+            YES if rarer and abs(kept[0] - kept[1]) < 0.1 else PARTLY)
+
+
+_open("3.2, figure 3", "Pullovers become more frequent when retraining leaves them out.", "frequencies of figure 3", "01_abc_vs_rbc",
+      "`papermill notebooks/01_abc_vs_rbc.ipynb out.ipynb -p dataset fashion_classes` (Fashion-MNIST, about an hour of two cores)")
+
+
+def _lists(store: Store) -> dict[str, float] | None:
+    """By method, in which share of the samples its top 3 meet the visual top 3, and ``chance``; of digits_64."""
+    ablation, jacobians = stored_landscapes(_SMALLEST, store=store), stored_jacobians(_SMALLEST, store=store)
+    retraining = find_retraining_landscapes(get_recipe(_SMALLEST), store=store)
+    if ablation is None or retraining is None or jacobians is None:
+        return None
+    recipe = get_recipe(_SMALLEST)
+    methods = {"ablation": ablation, "retraining": retraining, "differential": predicted_landscapes(jacobians, draw_codebook(recipe))}
+    images, found = training_set(recipe.data), {}
+    factual = {"ablation": ablation, "differential": ablation, "retraining": retraining}
+    for name, each in methods.items():
+        rows = [i for i in each.indices if i in set(factual[name].indices.tolist())]
+        samples = factual[name].factual[[int(np.flatnonzero(factual[name].indices == i)[0]) for i in rows]]
+        distances = each.distances[[int(np.flatnonzero(each.indices == i)[0]) for i in rows]]
+        met = top_k_intersections(visual_distances(samples, images), distances, 3)
+        found[name], found[f"{name} error"], found["chance"] = met.count / met.samples, np.sqrt(met.count / met.samples * (1 - met.count / met.samples) / met.samples), met.chance
+    return found
+
+
+@_claim("3.2, table 4", "Counterfactual lists meet visual ones more often than chance, by ablation and by retraining.", "01_abc_vs_rbc", "landscapes of digits_64 by both")
+def _above_chance(store):
+    found, paper = _lists(store), paper_intersections("mnist_384")
+    if found is None:
+        return None
+    above = all(found[name] > found["chance"] + 3 * found[f"{name} error"] for name in ("ablation", "retraining"))
+    return (f"top 8 of 384 meet in {paper['ablation']['euclidean']} and {paper['retraining']['euclidean']} of 1,024 samples, by chance in 159",
+            f"top 3 of 64 (digits) meet in {found['ablation']:.0%} and {found['retraining']:.0%} of the samples, by chance in {found['chance']:.0%}", YES if above else NO)
+
+
+@_claim("3.2, table 4", "Ablation and retraining are comparably aligned with visual attribution.", "01_abc_vs_rbc", "landscapes of digits_64 by both")
+def _comparable(store):
+    found, paper = _lists(store), paper_intersections("mnist_384")
+    if found is None:
+        return None
+    gap = found["retraining"] - found["ablation"]
+    apart = abs(gap) / np.hypot(found["ablation error"], found["retraining error"])
+    theirs = (paper["retraining"]["euclidean"] - paper["ablation"]["euclidean"]) / 1024
+    return (f"retraining meets visual lists {100 * theirs:.0f} points more often", f"{100 * gap:.0f} points more often, {apart:.1f} standard errors (digits_64)", YES if apart < 2 else NO)
+
+
+@_claim("3.2, table 4", "Differential ablation is far closer to visual attribution than ablation is.", "01_abc_vs_rbc", "landscapes and Jacobians of digits_64")
+def _differential_lists(store):
+    found, paper = _lists(store), paper_intersections("mnist_384")
+    if found is None:
+        return None
+    ratio = found["differential"] / found["ablation"]
+    return (f"{paper['differential']['euclidean']} of 1,024 against {paper['ablation']['euclidean']}: {paper['differential']['euclidean'] / paper['ablation']['euclidean']:.1f} times as often",
+            f"{found['differential']:.0%} against {found['ablation']:.0%} (digits_64): {ratio:.1f} times as often", YES if ratio > 2 else PARTLY if ratio > 1.2 else NO)
+
+
+@_claim("C.3, figure 9", "The image whose removal matters most looks like the sample, about alike by ablation and by retraining.", "01_abc_vs_rbc", "landscapes of digits_64 by both")
+def _look(store):
+    ablation, retraining = stored_landscapes(_SMALLEST, store=store), find_retraining_landscapes(get_recipe(_SMALLEST), store=store)
+    if ablation is None or retraining is None:
+        return None
+    images, means = training_set(get_recipe(_SMALLEST).data), []
+    for each in (ablation, retraining):
+        _, _, (distances, _) = in_common([each, retraining])
+        rows = [int(np.flatnonzero(each.indices == i)[0]) for i in in_common([each, retraining])[0]]
+        means.append(visual_similarity_ranks(visual_distances(each.factual[rows], images), top_counterfactual(distances)[:, 0]).mean())
+    return ("violins of figure 9; no numbers are printed", f"mean visual similarity rank {means[0]:.2f} by ablation, {means[1]:.2f} by retraining; even ranks would have 0.50 (digits_64)",
+            YES if max(means) < 0.45 and abs(means[0] - means[1]) < 0.1 else PARTLY if max(means) < 0.45 else NO)
+
+
+# --- sections 3.3 and 3.4, appendices C.4 and C.5 ---
+
+
+@_claim("3.3, C.4", "Images that differential ablation names look like the sample where the training set is small, and less and less as it grows.", "04_differential", "Jacobians of the digits")
+def _differential_similarity(store):
+    medians = {}
+    for name in family_of(_FAMILY):
+        landscapes, jacobians, recipe = stored_landscapes(name, store=store), stored_jacobians(name, store=store), get_recipe(name)
+        if landscapes is None or jacobians is None:
+            continue
+        both = [i for i in landscapes.indices.tolist() if i in set(jacobians.indices.tolist())]
+        samples = landscapes.factual[[int(np.flatnonzero(landscapes.indices == i)[0]) for i in both]]
+        named = top_counterfactual(jacobians.only(both).landscape(draw_codebook(recipe)))[:, 0]
+        medians[recipe.data.size] = float(np.median(visual_similarity_ranks(visual_distances(samples, training_set(recipe.data)), named)))
+    if len(medians) < 3:
+        return None
+    rho = stats.spearmanr(list(medians), list(medians.values())).statistic
+    sizes = sorted(medians)
+    return ("violins of figure 4; no numbers are printed",
+            f"median visual similarity rank {medians[sizes[0]]:.2f} with {sizes[0]} digits, {medians[sizes[-1]]:.2f} with {sizes[-1]:,} (rank correlation with size {rho:.2f})",
+            YES if medians[sizes[0]] < 0.25 and rho > 0.5 else PARTLY if rho > 0 else NO)
+
+
+@_claim("3.4, C.5", "The counterfactual without the nearest image lies far where the training set is small; its rank becomes even as it grows.", "02_divergence", "landscapes of the digits")
+def _divergence(store):
+    means = {}
+    for name in family_of(_FAMILY):
+        landscapes, recipe = stored_landscapes(name, store=store), get_recipe(name)
+        if landscapes is not None:
+            nearest = top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]
+            means[recipe.data.size] = float(counterfactual_distance_ranks(landscapes.distances, nearest).mean())
+    if len(means) < 3:
+        return None
+    sizes = sorted(means)
+    first, last = means[sizes[0]], means[sizes[-1]]
+    return ("strips of figure 5; no numbers are printed", f"mean rank {first:.2f} with {sizes[0]} digits, {last:.2f} with {sizes[-1]:,}; even ranks have 0.50",
+            YES if first > 0.6 and last < first and abs(last - 0.5) < 0.1 else PARTLY if last < first else NO)
+
+
+_open("C.4, C.5", "The same by LPIPS, OpenCLIP and DINOv2.", "figures 11 and 12", "02_divergence", "the weights of those networks, which could not be had where these results were made")
+
+# --- sections 3.5 and 3.6, appendix C.6 ---
+
+
+@_claim("3.5, figure 6", "Truly unattributable samples exist where samples are discrete.", "05_unattributable", "unattributable samples of digits_binary_190 or mnist_binary_190")
+def _truly(store):
+    found = [each for each in (stored_unattributable(name, store=store) for name in ("mnist_binary_190", "digits_binary_190")) if each is not None]
+    if not found:
+        return None
+    parts = []
+    for each in found:
+        low, high = each.interval()
+        parts.append(f"{len(each.indices):,} of {len(each):,} ({len(each.indices) / len(each):.1%}, {low:.1%} to {high:.1%}; {each.name})")
+    return "14 of 3,731 samples (0.4%) of binarised MNIST", "; ".join(parts), YES if any(len(each.indices) for each in found) else NO
+
+
+def _radii(store: Store):
+    radii = family_radii(_FAMILY, store=store)
+    return radii if len(radii) > 2 else None
+
+
+@_claim("3.5", "Nearly unattributable samples become more frequent as training sets grow.", "05_unattributable", "landscapes of the digits")
+def _nearly(store):
+    radii = _radii(store)
+    if radii is None:
+        return None
+    tau, names = float(np.median(np.concatenate(list(radii.values())))), list(radii)
+    shares = [float((each < tau).mean()) for each in radii.values()]
+    return ("stated; figure 6 shows samples", f"radius below {tau:.0f}: {shares[0]:.0%} of the samples of {names[0]}, {shares[-1]:.0%} of {names[-1]}",
+            YES if shares[-1] > shares[0] else NO)
+
+
+@_claim("3.6, figure 7", "Mean log10 radius falls with log10 training set size.", "03_radius", "landscapes of the digits")
+def _law(store):
+    radii, paper = _radii(store), fit_law(paper_summaries())
+    if radii is None:
+        return None
+    law = fit_law(summarise_all(radii, "laptop"))
+    return (f"slope {paper.slope:.3f}, R² {paper.r2:.2f}, p = {paper.p:.1g}, 23 ensembles", f"slope {law.slope:.3f}, R² {law.r2:.2f}, p = {law.p:.1g}, {law.ensembles} ensembles (digits)",
+            YES if law.slope < 0 and law.p < 0.05 else PARTLY if law.slope < 0 else NO)
+
+
+@_claim("3.6, figure 7", "The slope is about -0.20.", "03_radius", "landscapes of the digits")
+def _slope(store):
+    radii, paper = _radii(store), fit_law(paper_summaries())
+    if radii is None:
+        return None
+    summaries = summarise_all(radii, "laptop")
+    law = fit_law(summaries)
+    fit = stats.linregress([np.log10(s.size) for s in summaries], [s.mean for s in summaries])
+    wide = stats.t.ppf(0.975, len(summaries) - 2) * fit.stderr
+    return (f"{paper.slope:.3f} over seven kinds of images", f"{law.slope:.3f} ± {wide:.3f} (95%) over one kind, 64 to 1,024 digits", YES if abs(law.slope - paper.slope) < wide else NO)
+
+
+@_claim("3.6", "Extrapolated to 10⁸ images, the radius is about 7.", "03_radius", "landscapes of the digits")
+def _far(store):
+    radii, paper = _radii(store), fit_law(paper_summaries())
+    if radii is None:
+        return None
+    law = fit_law(summarise_all(radii, "laptop"))
+    return f"{paper.radius_at(1e8):.1f} from the published radii", f"{law.radius_at(1e8):.2g} from the digits' line, five decades beyond its data", YES if abs(np.log2(law.radius_at(1e8) / 7)) < 1 else NO
+
+
+_open("C.6", "The radius falls in other metrics too, less surely (p from 0.0002 to 0.14).", "figures 13 and 14", "05_unattributable", "the weights of LPIPS, OpenCLIP and DINOv2")
+
+# --- appendices A and C.2 ---
+
+
+@_claim("C.2, figure 8", "Distances predicted by differential ablation rank counterfactuals nearly as exact ones do.", "04_differential", "landscapes and Jacobians")
+def _ranks(store):
+    found = stored_predictions(store=store)
+    if not found:
+        return None
+    medians = {name: float(np.nanmedian(rank_correlations(each.predicted, each.exact))) for name, each in found.items()}
+    low, high = min(medians, key=medians.get), max(medians, key=medians.get)
+    return ("strips of figure 8; no numbers are printed", f"median rank correlation {medians[low]:.2f} ({low}) to {medians[high]:.2f} ({high})", YES if medians[low] > 0.5 else PARTLY)
+
+
+@_claim("C.2, figure 8", "The predicted change of each counterfactual is the exact one, pixel for pixel, nearly.", "04_differential", "comparisons of exact and predicted counterfactuals")
+def _pixels(store):
+    medians = {}
+    for name in [*family_of("digits_64"), *family_of("mnist_256")]:
+        if stored := stored_comparisons(name, store=store):
+            medians[name] = float(np.nanmedian(np.concatenate([each.pixel_correlations.ravel() for each in stored])))
+    if not medians:
+        return None
+    low, high = min(medians, key=medians.get), max(medians, key=medians.get)
+    return ("violins of figure 8; no numbers are printed", f"median correlation over pixels {medians[low]:.3f} ({low}) to {medians[high]:.3f} ({high})", YES if medians[low] > 0.9 else PARTLY)
+
+
+@_claim("A.2", "O(log N) members suffice for N data sources.", "method", "nothing")
+def _members(store):
+    sizes = (384, 1024, 50_000)
+    numbers = [smallest_sufficient_n(size) for size in sizes]
+    return "proved", "; ".join(f"{n} members for {size:,} sources" for n, size in zip(numbers, sizes)), YES if numbers[-1] <= 2 * np.log2(sizes[-1]) else NO
+
+
+@_claim("A.3", "A landscape takes time in proportion to sources, members and pixels.", "speed", "`make bench`")
+def _time(store):
+    benchmarks = read_benchmarks()
+    fit = next((part["fit"] for part in (benchmarks or {"comparisons": {}})["comparisons"].values() if isinstance(part, dict) and "exponents" in part.get("fit", {})), None)
+    if fit is None:
+        return None
+    powers = fit["exponents"]
+    return "powers of 1", f"measured powers {powers['N']:.2f}, {powers['n']:.2f}, {powers['pixels']:.2f}", YES if all(abs(power - 1) < 0.15 for power in powers.values()) else PARTLY
