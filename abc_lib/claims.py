@@ -62,7 +62,7 @@ def claims(store: Store | None = None) -> list[Claim]:
     """All claims, in the paper's order."""
     store, found = store or Store(), []
     for section, claim, page, function, needs in _CLAIMS:
-        paper, ours, verdict = function(store) or (_papers_word.get(claim, ""), f"needs {needs}", OPEN)
+        paper, ours, verdict = function(store) or (_papers_word.get(claim, f"stated in {section}"), f"needs {needs}", OPEN)
         found.append(Claim(section, claim, paper, ours, verdict, page))
     return found
 
