@@ -1,4 +1,4 @@
-"""``python -m abc_lib list``, ``publish NAME ...``, ``certify NAME --sample I``, ``verify FILE`` and ``explorer [NAME ...]``"""
+"""``python -m abc_lib list``, ``publish [NAME ...]``, ``pages``, ``archive``, ``unpack``, ``certify NAME --sample I``, ``verify FILE`` and ``explorer [NAME ...]``"""
 
 import argparse
 import sys
@@ -16,6 +16,7 @@ from .recipes import SCALES, get_recipe
 from .runs import all_statuses
 from .spaces import bind
 from .store import Artefact, Store
+from .study import Parcels, execute_pages, plan_study, run_study, unpack, write_archive
 from .training import get_ensemble, require_ensemble
 
 
@@ -28,7 +29,15 @@ def _list(arguments: argparse.Namespace) -> None:
         print(f"{status.name:22} {'yes' if status.runs else 'no ':4} {status.note}")
 
 
+def _study(arguments: argparse.Namespace) -> None:
+    pieces = plan_study(arguments.names or None, arguments.samples, arguments.scale, arguments.seed)
+    parcels = Parcels(arguments.parcels) if arguments.parcels else None
+    run_study(pieces, arguments.hours, Store(), arguments.device, parcels, lambda line: print(line, flush=True))
+
+
 def _publish(arguments: argparse.Namespace) -> None:
+    if arguments.hours is not None or not arguments.names:
+        return _study(arguments)
     store, seed, device = Store(), arguments.seed, arguments.device
     for name in arguments.names:
         recipe = get_recipe(name, arguments.scale)
@@ -63,6 +72,19 @@ def _publish(arguments: argparse.Namespace) -> None:
             if arguments.retraining:
                 say(publish_retraining(recipe, arguments.retraining, sources, seed, store, device, arguments.again))
             say(publish_variants(recipe, min(arguments.samples, VARIANT_SAMPLES), arguments.again, seed, store, device))
+
+
+def _pages(arguments: argparse.Namespace) -> None:
+    execute_pages(arguments.pages or None)
+
+
+def _archive(arguments: argparse.Namespace) -> None:
+    print(write_archive(arguments.file, arguments.families, arguments.wheels))
+
+
+def _unpack(arguments: argparse.Namespace) -> None:
+    for artefact in unpack(arguments.files):
+        print(artefact.path)
 
 
 def _certify(arguments: argparse.Namespace) -> None:
@@ -104,8 +126,12 @@ def main() -> int:
     commands = parser.add_subparsers(required=True)
     listing = commands.add_parser("list", help="every ensemble in the registry, and what can be done with it here")
     listing.set_defaults(run=_list)
-    publish = commands.add_parser("publish", help="train ensembles, compute landscapes, put both into data/published")
-    publish.add_argument("names", nargs="+")
+    publish = commands.add_parser("publish", help="train ensembles, compute landscapes, put both into data/published",
+                                  description="Without names, or with --hours, the study: what tells most first, up to --samples samples each. "
+                                              "Otherwise what the options ask for, of each name.")
+    publish.add_argument("names", nargs="*")
+    publish.add_argument("--hours", type=float, help="a time budget for the study; what it does not suffice for is left out")
+    publish.add_argument("--parcels", metavar="FOLDER", help="put what the study makes into tar files of under 16 MiB as well")
     publish.add_argument("--samples", type=int, default=24, help="samples with full landscapes (0: the ensemble only)")
     publish.add_argument("--jacobians", type=int, default=0, help="samples with a Jacobian")
     publish.add_argument("--compare", type=int, default=0, help="samples whose counterfactuals are compared with the predicted ones")
@@ -122,6 +148,17 @@ def main() -> int:
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--device", default="auto")
     publish.set_defaults(run=_publish)
+    pages = commands.add_parser("pages", help="execute the notebooks into the book")
+    pages.add_argument("pages", nargs="*", help="the book's pages, as 03_radius_mnist_1024 (default: all)")
+    pages.set_defaults(run=_pages)
+    archive = commands.add_parser("archive", help="write one file with all that the study needs on a machine without network")
+    archive.add_argument("file")
+    archive.add_argument("families", nargs="*", help="data sets that travel along, as mnist")
+    archive.add_argument("--wheels", nargs="*", default=[], metavar="FILE", help="packages that the machine lacks")
+    archive.set_defaults(run=_archive)
+    unpacking = commands.add_parser("unpack", help="put the results in parcels into data/published, each checked first")
+    unpacking.add_argument("files", nargs="+")
+    unpacking.set_defaults(run=_unpack)
     certify = commands.add_parser("certify", help="write a certificate of one sample's counterfactual distances")
     certify.add_argument("name")
     certify.add_argument("--sample", type=int, required=True, help="the sample's number")

@@ -86,11 +86,9 @@ else:
         abc.figures.image_grid(found.factual[chosen], [f"#{i}" for i in chosen])
         plt.show()
 
-# %% [markdown]
-# For comparison, samples of the same ensemble that the first few counterfactuals refuted:
-
 # %% mystnb={"image": {"alt": "Black and white samples that some counterfactual changes."}} tags=["hide-input"]
 if found is not None:
+    display(Markdown("For comparison, samples of the same ensemble that some counterfactual changes:"))
     refuted = np.flatnonzero(found.witness >= 0)[:12]
     abc.figures.image_grid(found.factual[refuted], [f"#{i}" for i in refuted])
     plt.show()

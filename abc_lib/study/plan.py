@@ -1,0 +1,177 @@
+"""What the study consists of, in pieces small enough to stop between, and what each piece should cost."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from ..classes import METHODS, SAMPLES, find_class_counts
+from ..differential import find_jacobians
+from ..errors import positive_int
+from ..landscape import find_landscapes
+from ..models import build_network, num_parameters
+from ..publishing import (
+    publish_classes, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_unattributable,
+)
+from ..recipes import DIGITS_SIZES, Recipe, family_of, get_recipe
+from ..retraining import find_retraining_landscapes
+from ..spaces import bind, state_shape
+from ..store import Artefact, Store
+from ..tasks import job_count
+from ..training import find_ensemble, get_ensemble
+from ..unattributable import stored_unattributable
+
+ROUNDS = (4, 20, 100)
+"""samples with landscapes after each round: a few of every ensemble tell more than many of one"""
+SHIPPED = 3 * 2**20
+"""Bytes of members above which the study leaves an ensemble in the cache. One may have 12 MiB, but all tracked files 40."""
+# as many as the paper has
+_BINARY_SAMPLES, _RETRAINED_SAMPLES = 3731, 1024
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of work: ``what`` it adds to an ensemble's results, up to so many ``samples``.
+
+    ``evaluations`` estimates its network evaluations of one image, a training step on an
+    image counting as three. ``at_hand`` says whether its results are published or in the
+    cache; ``make`` computes them if need be and publishes them.
+    """
+
+    recipe: Recipe
+    what: str
+    samples: int
+    evaluations: float
+    at_hand: Callable[[Store], bool]
+    make: Callable[[Store, str], list[Artefact]]
+
+    def __str__(self) -> str:
+        return f"{self.recipe.label}: {self.what}" + (f", {self.samples:,} samples" if self.samples else "")
+
+
+def study_names() -> list[str]:
+    """The study's ensembles in its order: the digits, MNIST and Fashion-MNIST by size, the comparisons with retraining, binarised MNIST, CIFAR-10."""
+    families = [f"digits_{DIGITS_SIZES[0]}", "mnist_256", "fashion_256"]
+    return [name for first in families for name in family_of(first) if not name.endswith("_384")] + [
+        "digits_classes", "digits_binary_190", "mnist_384", "fashion_384", "mnist_classes", "fashion_classes", "mnist_binary_190", "cifar10_500"]
+
+
+def seconds_per_evaluation(recipe: Recipe, device: torch.device, batch: int | None = None) -> float:
+    """How long this machine takes to evaluate a member on one image, all its cores or its GPU at work: measured now, in about a second."""
+    network = build_network(recipe.network, state_shape(recipe.data), 0).to(device).eval()
+    batch = batch or (64 if device.type == "cpu" else 1024)
+    x, t = torch.randn(batch, *state_shape(recipe.data), device=device), torch.zeros(batch, dtype=torch.int64, device=device)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(4):
+            start = time.perf_counter()
+            network(x, t).sum().item()
+            best = min(best, time.perf_counter() - start)
+    return best / batch / job_count(None, device)
+
+
+def _members_bytes(recipe: Recipe) -> int:
+    with torch.device("meta"):
+        size = num_parameters(build_network(recipe.network, state_shape(recipe.data), 0))
+    return recipe.code.n * size * (2 if recipe.training.stored == "float16" else 4)
+
+
+def _ensemble(recipe: Recipe) -> Piece:
+    def make(store: Store, device: str) -> list[Artefact]:
+        if _members_bytes(recipe) <= SHIPPED:
+            return publish_ensemble(recipe, store, device)
+        get_ensemble(recipe, store, device)
+        return []
+
+    training, code = recipe.training, recipe.code
+    return Piece(recipe, "members", 0, 3.0 * code.n * training.steps * training.batch_size,
+                 lambda store: find_ensemble(bind(recipe, store), store) is not None, make)
+
+
+def _landscapes(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
+    def at_hand(store: Store) -> bool:
+        ensemble = find_ensemble(bind(recipe, store), store)
+        found = ensemble and find_landscapes(ensemble, seed, store)
+        return bool(found) and set(range(samples)) <= set(found.indices.tolist())
+
+    n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
+    return Piece(recipe, "landscapes", samples, float(samples - before) * recipe.sampling.steps * (n + N * (n - w)), at_hand,
+                 lambda store, device: publish_landscapes(get_ensemble(recipe, store, device), samples, seed, store))
+
+
+def _jacobians(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
+    def at_hand(store: Store) -> bool:
+        ensemble = find_ensemble(bind(recipe, store), store)
+        found = ensemble and find_jacobians(ensemble, seed, store)
+        return bool(found) and set(range(samples)) <= set(found.indices.tolist())
+
+    n = recipe.code.n
+    # each member is carried along n tangents, itself beside them
+    return Piece(recipe, "Jacobians", samples, float(samples - before) * recipe.sampling.steps * n * (n + 1), at_hand,
+                 lambda store, device: publish_jacobians(get_ensemble(recipe, store, device), samples, seed, store))
+
+
+def _classes(recipe: Recipe, samples: int, seed: int) -> Piece:
+    n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
+    training = 3.0 * (1 + N) * recipe.training.steps * recipe.training.batch_size
+    sampling = float(samples) * recipe.sampling.steps * (n + N * (n - w) + 1 + N)
+
+    def at_hand(store: Store) -> bool:
+        found = [find_class_counts(recipe, method, seed, store) for method in METHODS]
+        return all(each is not None and each.samples >= samples for each in found)
+
+    return Piece(recipe, "class counts by ablation and retraining", samples, training + sampling, at_hand,
+                 lambda store, device: publish_classes(recipe, samples, seed, store, device))
+
+
+def _retraining(recipe: Recipe, samples: int, seed: int) -> Piece:
+    N = recipe.data.num_sources
+    training = 3.0 * (1 + N) * recipe.training.steps * recipe.training.batch_size
+
+    def at_hand(store: Store) -> bool:
+        found = find_retraining_landscapes(recipe, seed=seed, store=store)
+        return found is not None and len(found) >= samples and len(found.sources) == N
+
+    return Piece(recipe, "landscapes by retraining", samples, training + float(samples) * recipe.sampling.steps * (1 + N), at_hand,
+                 lambda store, device: [publish_retraining(recipe, samples, None, seed, store, device)])
+
+
+def _unattributable(recipe: Recipe, samples: int, seed: int) -> Piece:
+    n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
+
+    def at_hand(store: Store) -> bool:
+        found = stored_unattributable(recipe, seed=seed, store=store)
+        return found is not None and len(found) >= samples
+
+    # most samples are refuted by their first few counterfactuals, a few need all
+    return Piece(recipe, "unattributable samples", samples, float(samples) * recipe.sampling.steps * (n + (8 + 0.02 * N) * (n - w)), at_hand,
+                 lambda store, device: [publish_unattributable(get_ensemble(recipe, store, device), samples, seed, store)])
+
+
+def plan_study(names: Iterable[str] | None = None, samples: int = ROUNDS[-1], scale: str = "laptop", seed: int = 0) -> list[Piece]:
+    """All pieces in the order in which they tell most: every ensemble with a few samples first, then more of each; what stands alone in between.
+
+    ``samples`` is how many samples get a landscape in the end. Of an ensemble whose sources
+    are classes, classes are counted; a binarised one is searched for unattributable
+    samples; the 384-image sets get landscapes by retraining as well.
+    """
+    positive_int("samples", samples)
+    recipes = [get_recipe(name, scale) for name in (study_names() if names is None else names)]
+    rounds = sorted({min(each, samples) for each in (*ROUNDS, samples)})
+    pieces: list[Piece] = []
+    for number, target in enumerate(rounds):
+        before = rounds[number - 1] if number else 0
+        for recipe in recipes:
+            if recipe.data.sources == "class":
+                if number == 0:
+                    pieces += [_ensemble(recipe), _classes(recipe, min(SAMPLES, 51 * samples), seed)]
+                continue
+            if number == 0:
+                pieces.append(_ensemble(recipe))
+            if recipe.data.binarise and number == 0:
+                pieces.append(_unattributable(recipe, min(_BINARY_SAMPLES, 38 * samples), seed))
+            pieces += [_landscapes(recipe, target, before, seed), _jacobians(recipe, target, before, seed)]
+        if number == 0:
+            pieces += [_retraining(recipe, min(_RETRAINED_SAMPLES, 11 * samples), seed) for recipe in recipes if recipe.name.endswith("_384")]
+    return pieces
