@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import layouts
 from abc_lib import autoencoders, datasets, spaces
-from abc_lib.autoencoders import basic, stable
+from abc_lib.autoencoders import basic, stable, train_basic
 from abc_lib.autoencoders.recipes import UNSEEN
 from abc_lib.comparison import compare_counterfactuals
 from abc_lib.datasets import ImageFiles, image_shape, load_split, training_set
@@ -21,11 +21,11 @@ from abc_lib.differential import get_jacobians
 from abc_lib.diffusion import denoise
 from abc_lib.duals import Dual
 from abc_lib.ensemble import Ensemble
-from abc_lib.errors import AbcError, ArtefactError, DataCorrupt, NotAvailable
+from abc_lib.errors import AbcError, ArtefactError, BadValue, DataCorrupt, NotAvailable
 from abc_lib.landscape import compute_landscapes, read_landscapes, regenerate
 from abc_lib.metrics import euclidean
-from abc_lib.models import NoisePredictor
-from abc_lib.models import BasicAutoencoder
+from abc_lib.models import BasicAutoencoder, NoisePredictor
+from abc_lib.models.autoencoder import LastReLU
 from abc_lib.recipes import SCALES, digest, get_recipe, recipe_names
 from abc_lib.retraining import get_retrained, pack_retrained, retraining_landscapes
 from abc_lib.runs import status
@@ -45,10 +45,34 @@ def brief(family: str, scale: str) -> autoencoders.AutoencoderRecipe:
 # --- the basic autoencoder -----------------------------------------------------------------------
 
 
+def test_the_last_relus_are_ordinary_ones_but_in_training():
+    x = torch.tensor([-2.0, 0.0, 3.0])
+    layer = LastReLU()
+    assert layer.train()(x).tolist() == [pytest.approx(-0.2), 0, 3] and layer.eval()(x).tolist() == [0, 0, 3]
+
+
+def test_dark_images_do_not_kill_the_autoencoder():
+    """Real digits are mostly black; an ordinary last ReLU gives up on them within fifty steps."""
+    images, _, _ = load_split("digits", "held out")
+    recipe = dataclasses.replace(REAL_BASIC("digits", "laptop"), learning_rate=2e-3)
+    training = basic._Training(recipe, images, torch.device("cpu"))
+    for step in range(120):
+        training.step(step)
+    assert training.losses[-1] == 0 and training.losses[100:120].mean() < 0.5 * (images.float() / 255).var()
+
+
+def test_an_autoencoder_that_learned_nothing_is_an_error(store, one_line, monkeypatch):
+    monkeypatch.setattr(basic, "_rmse", lambda *_: 0.5)
+    monkeypatch.setattr(basic, "_LEARNS_WITHIN", 1)
+    with pytest.raises(BadValue, match="learned nothing") as error:
+        train_basic(brief("digits", "laptop"), store, progress=False)
+    assert one_line(error)
+
+
 def test_the_layers_are_those_of_b4():
     network = BasicAutoencoder()
     kinds = [type(layer) for layer in network.encoder]
-    assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.BatchNorm2d, nn.Conv2d, nn.ReLU]
+    assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.BatchNorm2d, nn.Conv2d, LastReLU]
     down = [layer for layer in network.encoder if isinstance(layer, nn.Conv2d)]
     assert [(x.in_channels, x.out_channels, x.kernel_size[0], x.stride[0]) for x in down] == [(3, 64, 7, 2), (64, 64, 7, 2), (64, 4, 5, 1)]
     up = list(network.decoder)[::2]

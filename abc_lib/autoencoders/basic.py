@@ -14,6 +14,8 @@ from ..tasks import one_thread, tqdm
 from .base import Autoencoder
 from .recipes import AutoencoderRecipe, latent_shape
 
+# Steps after which an autoencoder that is no better than one grey will not become so.
+_LEARNS_WITHIN = 200
 _KIND = "autoencoder"
 CHECKPOINT_SECONDS = 20.0
 
@@ -165,9 +167,13 @@ def _train(recipe: AutoencoderRecipe, store: Store, workspace: Workspace, device
     if not torch.isfinite(training.losses).all():
         raise BadValue(f"training of {recipe.label} diverged (the loss is not finite); lower the learning rate")
     autoencoder = Basic(recipe, training.network)
+    rmse = _rmse(autoencoder, images)
+    if training.steps >= _LEARNS_WITHIN and not rmse < _spread(images):
+        raise BadValue(f"the autoencoder {recipe.label} learned nothing: one grey for all images would err less than its {rmse:.3f}; "
+                       "lower the learning rate or take another seed")
     state = {name: value.detach().cpu().contiguous() for name, value in training.network.state_dict().items()}
     info = {
-        "identity": autoencoder.identity, "origin": origin, "images": len(images), "rmse": round(_rmse(autoencoder, images), 6),
+        "identity": autoencoder.identity, "origin": origin, "images": len(images), "rmse": round(rmse, 6),
         "loss": round(float(training.losses[-min(200, training.steps):].mean()), 6), "seconds": round(seconds(), 1),
         "steps_in_these_seconds": training.steps - training.first,
     }
@@ -181,6 +187,15 @@ def _rmse(autoencoder: Basic, images: torch.Tensor) -> float:
         x = part.float() / 255
         total += float((autoencoder.decode(autoencoder.encode(x)).cpu() - x).double().square().sum())
     return math.sqrt(total / images.numel())
+
+
+def _spread(images: torch.Tensor) -> float:
+    """The root mean squared error of the best single grey."""
+    total = square = 0.0
+    for part in images.split(1024):
+        x = part.double() / 255
+        total, square = total + float(x.sum()), square + float(x.square().sum())
+    return math.sqrt(square / images.numel() - (total / images.numel()) ** 2)
 
 
 def find_basic(recipe: AutoencoderRecipe, store: Store) -> Basic | None:
