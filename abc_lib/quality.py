@@ -30,7 +30,7 @@ from .recipes import Data, Recipe, get_recipe, spec_of
 from .seeds import generator
 from .spaces import bind, read_space
 from .store import Artefact, Store, Workspace, identity_of, stopwatch
-from .tasks import run_tasks
+from .tasks import run_blocks
 from .training import (
     _network_of,
     draw_codebook,
@@ -163,15 +163,6 @@ def _sample_task(ensemble: Ensemble, features: FidFeatures, seed: int, first: in
     return last - first
 
 
-def _run_blocks(function, tasks: dict[str, tuple], workspace: Workspace, device: torch.device, description: str, n_jobs, progress: bool) -> None:
-    """``function(*arguments, workspace, name)`` for every name whose piece is not there yet."""
-    todo = [name for name in tasks if not workspace.has(name)]
-    if todo:
-        for _ in run_tasks(function, ((*tasks[name], workspace, name) for name in todo), len(todo), device=device, total=len(todo),
-                           description=description, unit="block", n_jobs=n_jobs, progress=progress):
-            pass
-
-
 def reference_statistics(
     family: str, features: FidFeatures, store: Store | None = None, binarise: bool = False, recompute: bool = False,
     n_jobs: int | None = None, progress: bool = True,
@@ -194,7 +185,7 @@ def reference_statistics(
             workspace, seconds = store.workspace(_REFERENCE_KIND, label, spec), stopwatch()
             images = _in_range(images, binarise)
             tasks = {f"block-{k:06d}": (features, each) for k, each in enumerate(images.split(_REFERENCE_BLOCK))}
-            _run_blocks(_feature_task, tasks, workspace, features.device, f"{features.name} on {family}", n_jobs, progress)
+            run_blocks(_feature_task, tasks, workspace, features.device, f"{features.name} on {family}", n_jobs, progress)
             g = feature_statistics((workspace.load(name)["features"] for name in tasks), features.name, features.identity)
             info = {"count": g.count, "seconds": round(seconds(), 1)}
             files = {"statistics.safetensors": {"total": g.total, "products": g.products}}
@@ -246,7 +237,7 @@ def compute_fid(
             reference, origin = reference_statistics(data.family, features, store, data.binarise, recompute, n_jobs, progress)
             starts = range(0, count, _BLOCK)
             tasks = {f"block-{start:06d}": (model, features, seed, start, min(start + _BLOCK, count), c) for start in starts}
-            _run_blocks(_sample_task, tasks, workspace, device, f"samples of {recipe.label} ({which})", n_jobs, progress)
+            run_blocks(_sample_task, tasks, workspace, device, f"samples of {recipe.label} ({which})", n_jobs, progress)
             samples = feature_statistics((workspace.load(name)["features"] for name in tasks), features.name, features.identity)
             result = fid(samples, reference, features)
             info = {"fid": result.value, "reference_count": result.reference_count, "reference": origin, "removed": removed,

@@ -134,3 +134,12 @@ def _finished(function: Callable, on_cpu: bool, arguments: Iterable[tuple], jobs
         if bar is not None:
             bar.update(1)
         yield result
+
+
+def run_blocks(function: Callable, tasks: dict[str, tuple], workspace, device: torch.device, description: str, n_jobs=None, progress: bool = True) -> None:
+    """``function(*arguments, workspace, name)`` for every name of ``tasks`` whose piece is not in the workspace yet."""
+    todo = [name for name in tasks if not workspace.has(name)]
+    if todo:
+        for _ in run_tasks(function, ((*tasks[name], workspace, name) for name in todo), len(todo), device=device, total=len(todo),
+                           description=description, unit="block", n_jobs=n_jobs, progress=progress):
+            pass

@@ -26,7 +26,7 @@ from .recipes import Recipe, digest, get_recipe, spec_of
 from .seeds import generator
 from .spaces import THRESHOLD
 from .store import Artefact, Store, Workspace, stopwatch
-from .tasks import job_count, run_tasks
+from .tasks import job_count, run_blocks
 
 MARGIN, FINE_MARGIN = 1e-3, 1e-9
 """how near the threshold a pixel may come before it is computed in float64, and before float64 cannot tell either"""
@@ -150,11 +150,7 @@ def _find(ensemble: Ensemble, spec: dict, store: Store, workspace: Workspace, me
     label = ensemble.recipe.label
 
     def blocks(function, tasks: dict[str, tuple], what: str) -> list[dict[str, torch.Tensor]]:
-        todo = [name for name in tasks if not workspace.has(name)]
-        if todo:
-            for _ in run_tasks(function, ((*tasks[name], workspace, name) for name in todo), len(todo), device=ensemble.device, total=len(todo),
-                               description=what, unit="block", n_jobs=n_jobs, progress=progress):
-                pass
+        run_blocks(function, tasks, workspace, ensemble.device, what, n_jobs, progress)
         return [workspace.load(name) for name in tasks]
 
     starts = range(0, S, size)
