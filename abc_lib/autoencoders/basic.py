@@ -79,9 +79,13 @@ class _Training:
         self.steps = self.steps_an_epoch * (recipe.epochs + recipe.patch_epochs)
         seed = derive("autoencoder initial", recipe.seed)
         self.network = build_basic_autoencoder(images.shape[1], recipe.width, recipe.latent_channels, seed).to(device).train()
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate)
+        self.second = self.steps_an_epoch * recipe.epochs
+        self.optimiser = self._fresh_optimiser()
         self.losses, self.first = torch.zeros(self.steps), 0
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0))
+
+    def _fresh_optimiser(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self.network.parameters(), lr=self.recipe.learning_rate)
 
     def batch(self, step: int) -> torch.Tensor:
         """The images of a step, (B, C, H, W) in [0, 1]: shuffled epochs, the last batch of one as large as is left."""
@@ -93,11 +97,15 @@ class _Training:
 
     def step(self, step: int) -> None:
         recipe, x = self.recipe, self.batch(step)
+        if step == self.second:
+            # The second loss is thousands of times the first: Adam, used to small gradients, would leap to where
+            # every image is one grey and stay there. B.5 starts its optimiser anew between phases; B.4 does not say.
+            self.optimiser = self._fresh_optimiser()
         if recipe.schedule == "cosine":
             for group in self.optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
         error = (self.network(x) - x).square()
-        loss = error.mean() if step < recipe.epochs * self.steps_an_epoch else patch_loss(error, recipe.patches)
+        loss = error.mean() if step < self.second else patch_loss(error, recipe.patches)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -118,7 +126,7 @@ class _Training:
         self.network.load_state_dict({name[6:]: value for name, value in piece.items() if name.startswith("value.")})
         for name, parameter in self.network.named_parameters():
             self.optimiser.state[parameter] = {
-                "step": torch.tensor(float(self.first)),
+                "step": torch.tensor(float(self.first - (self.second if self.first > self.second else 0))),
                 **{key: piece[f"{key}.{name}"].to(self.device) for key in ("exp_avg", "exp_avg_sq")},
             }
 

@@ -58,7 +58,7 @@ def latent_shape(family: str, latent_channels: int = 4) -> tuple[int, int, int]:
 _LAPTOP = {
     "digits": {"width": 16, "epochs": 20, "patch_epochs": 60},
     **dict.fromkeys(("mnist", "fashion"), {
-        "width": 16, "epochs": 1, "patch_epochs": 3, "batch_size": 32, "learning_rate": 2e-3, "size": 20_000,
+        "width": 16, "epochs": 1, "patch_epochs": 3, "batch_size": 32, "size": 20_000,
     }),
 }
 
