@@ -72,7 +72,7 @@ def test_other_slips_end_the_same_way(here, argv, capsys, words, hint):
     assert not here.cache.exists()
 
 
-@pytest.mark.parametrize("words", [(), ("lst",), ("publish",), ("--scale", "huge", "list"), ("publish", "digits_64", "--samples", "many")])
+@pytest.mark.parametrize("words", [(), ("lst",), ("publish", "--hours", "many"), ("--scale", "huge", "list"), ("publish", "digits_64", "--samples", "many")])
 def test_a_wrong_command_shows_how_to_call_it(here, argv, capsys, words):
     argv(*words)
     with pytest.raises(SystemExit) as end:
