@@ -88,11 +88,11 @@ table = abc.fid_table([*own.values(), *stored]).dropna(subset=["fid_ensemble"])
 names = {"name": "trained on", "fid_ensemble": "ensemble", "fid_single": "single model", "fid_member": "one member",
          "paper_ensemble": "paper: ensemble", "paper_single": "paper: single model", "paper_member": "paper: one member"}
 named = table.rename(columns=names).dropna(axis="columns", how="all").drop(columns="features")
-display(abc.figures.table(named, {"images": "{:,}", "samples": "{:,}"} | {column: "{:.2f}" for column in named.columns[3:]}))
+display(abc.figures.table(named, {"images": "{:,}", "samples": "{:,}"} | {column: lambda value: "" if np.isnan(value) else f"{value:.2f}" for column in named.columns[3:]}))
 
 # %% mystnb={"image": {"alt": "FID against training set size for ensemble, single model and one member: ours on the left, the paper's on the right."}} tags=["hide-input"]
 per_count = table.groupby("samples").size()
-common = per_count.idxmax()  # a distance falls with the number of samples, so a curve takes one number
+common = max(per_count.index, key=lambda samples: (per_count[samples], samples))  # a distance falls with the number of samples, so a curve takes one number
 ours = table[table["samples"] == common].rename(columns={f"fid_{which}": which for which in own})
 theirs = "mnist" if family == "digits" else family
 panels = {f"{features},\n{common:,} samples": ours}
