@@ -255,6 +255,7 @@ def test_a_page_is_replaced_only_by_one_that_ran_through(tmp_path):
     assert [path.name for path in execute_pages(["good", "good_digits_64"], tmp_path, said.append)] == ["good.ipynb", "good_digits_64.ipynb"]
     shown = [nbformat.read(tmp_path / "book" / name, 4).cells[-1].outputs[0].text.strip() for name in ("good.ipynb", "good_digits_64.ipynb")]
     assert shown == ["none", "digits_64"] and len(said) == 2
+    assert str(tmp_path) not in (tmp_path / "book" / "good.ipynb").read_text()
     with pytest.raises(Exception, match="ZeroDivisionError"):
         execute_pages(["bad"], tmp_path, said.append)
     assert (tmp_path / "book" / "bad.ipynb").read_text() == "as it was" and len(list((tmp_path / "book").iterdir())) == 3

@@ -38,9 +38,19 @@ def execute_pages(pages: Iterable[str] | None = None, root: Path = ROOT, say: Ca
         try:
             papermill.execute_notebook(str(root / "notebooks" / f"{stem}.ipynb"), str(temporary), {"dataset": dataset} if dataset else {},
                                        kernel_name="python3", progress_bar=False)
+            _name_the_book(temporary, stem, page)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
         say(str(target))
         made.append(target)
     return made
+
+
+def _name_the_book(path: Path, stem: str, page: str) -> None:
+    """Papermill notes the paths that it was given; a page names files of the repository, not a machine's folders."""
+    import nbformat
+
+    notebook = nbformat.read(path, 4)
+    notebook.metadata["papermill"] |= {"input_path": f"notebooks/{stem}.ipynb", "output_path": f"book/{page}.ipynb"}
+    nbformat.write(notebook, path)
