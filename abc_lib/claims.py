@@ -6,6 +6,7 @@ claim that cannot be held against anything here says what it needs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,8 @@ from .training import draw_codebook
 from .unattributable import stored_unattributable
 
 YES, PARTLY, NO, OPEN = "agrees", "agrees in part", "disagrees", "not run"
-_FAMILY, _SMALLEST = "digits_64", "digits_64"
+_SMALLEST = "digits_64"
+"""the set on which ablation and retraining are compared, and the first of the family along which sizes are"""
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,17 @@ class Claim:
     page: str
 
 
-_CLAIMS: list[tuple[str, str, str, Callable[[Store], tuple[str, str, str] | None], str]] = []
+_CLAIMS: list[tuple[str, str, str, Callable[[Store], tuple[str, str, str] | None], str, str]] = []
 
 
-def _claim(section: str, claim: str, page: str, needs: str):
-    """Registers a function that returns the paper's number, ours and the verdict, or None where what it ``needs`` is not at hand."""
+def _claim(section: str, claim: str, page: str, needs: str, paper: str = ""):
+    """Registers a function that returns the paper's number, ours and the verdict, or None where what it ``needs`` is not at hand.
+
+    ``paper`` is what the paper says where the function does not.
+    """
 
     def register(function):
-        _CLAIMS.append((section, claim, page, function, needs))
+        _CLAIMS.append((section, claim, page, function, needs, paper or f"stated in {section}"))
         return function
 
     return register
@@ -61,8 +66,9 @@ def _claim(section: str, claim: str, page: str, needs: str):
 def claims(store: Store | None = None) -> list[Claim]:
     """All claims, in the paper's order."""
     store, found = store or Store(), []
-    for section, claim, page, function, needs in _CLAIMS:
-        paper, ours, verdict = function(store) or (_papers_word.get(claim, f"stated in {section}"), f"needs {needs}", OPEN)
+    _lists.cache_clear()  # what is at hand may have changed
+    for section, claim, page, function, needs, word in _CLAIMS:
+        paper, ours, verdict = function(store) or (word, f"needs {needs}", OPEN)
         found.append(Claim(section, claim, paper, ours, verdict, page))
     return found
 
@@ -73,13 +79,15 @@ def claims_table(found: list[Claim]) -> pd.DataFrame:
                           "page": f'<a href="{c.page}.html">{c.page}</a>'} for c in found])
 
 
-_papers_word: dict[str, str] = {}
-
-
 def _open(section: str, claim: str, paper: str, page: str, needs: str) -> None:
     """A claim that nothing here can be held against yet."""
-    _papers_word[claim] = paper
-    _claim(section, claim, page, needs)(lambda store: None)
+    _claim(section, claim, page, needs, paper)(lambda store: None)
+
+
+def _rows(found, indices) -> list[int]:
+    """Where samples with these numbers stand among those of landscapes or predictions."""
+    place = {int(index): row for row, index in enumerate(found.indices)}
+    return [place[int(index)] for index in indices]
 
 
 # --- section 3.1, appendix C.1 ---
@@ -136,22 +144,20 @@ _open("3.2, figure 3", "Pullovers become more frequent when retraining leaves th
       "`papermill notebooks/01_abc_vs_rbc.ipynb out.ipynb -p dataset fashion_classes` (Fashion-MNIST, about an hour of two cores)")
 
 
+@lru_cache(maxsize=1)
 def _lists(store: Store) -> dict[str, float] | None:
-    """By method, in which share of the samples its top 3 meet the visual top 3, and ``chance``; of digits_64."""
+    """By method, in which share of the samples its top 3 meet the visual top 3, and ``chance``; of digits_64. Three claims rest on it."""
+    recipe = get_recipe(_SMALLEST)
     ablation, jacobians = stored_landscapes(_SMALLEST, store=store), stored_jacobians(_SMALLEST, store=store)
-    retraining = find_retraining_landscapes(get_recipe(_SMALLEST), store=store)
+    retraining = find_retraining_landscapes(recipe, store=store)
     if ablation is None or retraining is None or jacobians is None:
         return None
-    recipe = get_recipe(_SMALLEST)
-    methods = {"ablation": ablation, "retraining": retraining, "differential": predicted_landscapes(jacobians, draw_codebook(recipe))}
-    images, found = training_set(recipe.data), {}
-    factual = {"ablation": ablation, "differential": ablation, "retraining": retraining}
-    for name, each in methods.items():
-        rows = [i for i in each.indices if i in set(factual[name].indices.tolist())]
-        samples = factual[name].factual[[int(np.flatnonzero(factual[name].indices == i)[0]) for i in rows]]
-        distances = each.distances[[int(np.flatnonzero(each.indices == i)[0]) for i in rows]]
-        met = top_k_intersections(visual_distances(samples, images), distances, 3)
-        found[name], found[f"{name} error"], found["chance"] = met.count / met.samples, np.sqrt(met.count / met.samples * (1 - met.count / met.samples) / met.samples), met.chance
+    predicted, images, found = predicted_landscapes(jacobians, draw_codebook(recipe)), training_set(recipe.data), {}
+    for name, each, of in (("ablation", ablation, ablation), ("retraining", retraining, retraining), ("differential", predicted, ablation)):
+        both = [i for i in each.indices if i in of.indices]
+        met = top_k_intersections(visual_distances(of.factual[_rows(of, both)], images), each.distances[_rows(each, both)], 3)
+        share = met.count / met.samples
+        found |= {name: share, f"{name} error": float(standard_errors(share, met.samples)), "chance": met.chance}
     return found
 
 
@@ -193,9 +199,9 @@ def _look(store):
         return None
     images, means = training_set(get_recipe(_SMALLEST).data), []
     for each in (ablation, retraining):
-        _, _, (distances, _) = in_common([each, retraining])
-        rows = [int(np.flatnonzero(each.indices == i)[0]) for i in in_common([each, retraining])[0]]
-        means.append(visual_similarity_ranks(visual_distances(each.factual[rows], images), top_counterfactual(distances)[:, 0]).mean())
+        both, _, (distances, _) = in_common([each, retraining])
+        looks = visual_distances(each.factual[_rows(each, both)], images)
+        means.append(visual_similarity_ranks(looks, top_counterfactual(distances)[:, 0]).mean())
     return ("violins of figure 9; no numbers are printed", f"mean visual similarity rank {means[0]:.2f} by ablation, {means[1]:.2f} by retraining; even ranks would have 0.50 (digits_64)",
             YES if max(means) < 0.45 and abs(means[0] - means[1]) < 0.1 else PARTLY if max(means) < 0.45 else NO)
 
@@ -206,12 +212,12 @@ def _look(store):
 @_claim("3.3, C.4", "Images that differential ablation names look like the sample where the training set is small, and less and less as it grows.", "04_differential", "Jacobians of the digits")
 def _differential_similarity(store):
     medians = {}
-    for name in family_of(_FAMILY):
+    for name in family_of(_SMALLEST):
         landscapes, jacobians, recipe = stored_landscapes(name, store=store), stored_jacobians(name, store=store), get_recipe(name)
         if landscapes is None or jacobians is None:
             continue
-        both = [i for i in landscapes.indices.tolist() if i in set(jacobians.indices.tolist())]
-        samples = landscapes.factual[[int(np.flatnonzero(landscapes.indices == i)[0]) for i in both]]
+        both = [int(i) for i in landscapes.indices if i in jacobians.indices]
+        samples = landscapes.factual[_rows(landscapes, both)]
         named = top_counterfactual(jacobians.only(both).landscape(draw_codebook(recipe)))[:, 0]
         medians[recipe.data.size] = float(np.median(visual_similarity_ranks(visual_distances(samples, training_set(recipe.data)), named)))
     if len(medians) < 3:
@@ -226,7 +232,7 @@ def _differential_similarity(store):
 @_claim("3.4, C.5", "The counterfactual without the nearest image lies far where the training set is small; its rank becomes even as it grows.", "02_divergence", "landscapes of the digits")
 def _divergence(store):
     means = {}
-    for name in family_of(_FAMILY):
+    for name in family_of(_SMALLEST):
         landscapes, recipe = stored_landscapes(name, store=store), get_recipe(name)
         if landscapes is not None:
             nearest = top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]
@@ -257,7 +263,7 @@ def _truly(store):
 
 
 def _radii(store: Store):
-    radii = family_radii(_FAMILY, store=store)
+    radii = family_radii(_SMALLEST, store=store)
     return radii if len(radii) > 2 else None
 
 

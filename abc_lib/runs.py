@@ -1,5 +1,6 @@
 """What a notebook asks for: a named ensemble with its landscapes, wherever they come from."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -50,22 +51,29 @@ class Run:
         return text + landscapes_origin(self.landscapes)
 
 
-def _made(artefact: Artefact) -> str:
-    made, where = artefact.provenance, "published with this repository" if artefact.published else "from this machine"
-    return (f"{where}, computed on {made['hardware']} ({made['time'][:10]}, commit {made['commit']}, "
-            f"{artefact.info['seconds']:,.0f} s)")
+def _computed(artefact: Artefact, more: str = "") -> str:
+    made = artefact.provenance
+    return f"computed on {made['hardware']} ({made['time'][:10]}, commit {made['commit']}{more})"
+
+
+def _made(artefact: Artefact, more: str = "") -> str:
+    return f"{'published with this repository' if artefact.published else 'from this machine'}, {_computed(artefact, more)}"
+
+
+def _took(artefact: Artefact) -> str:
+    return _made(artefact, f", {artefact.info['seconds']:,.0f} s")
 
 
 def landscapes_origin(landscapes: Landscapes) -> str:
     """Where the landscapes' numbers come from, in a sentence."""
-    parts = [f"{len(a.spec['indices'])} samples with {a.info['num_sources']:,} counterfactuals each, {_made(a)}"
+    parts = [f"{len(a.spec['indices'])} samples with {a.info['num_sources']:,} counterfactuals each, {_took(a)}"
              for a in landscapes.artefacts]
     return "Landscapes: " + "; ".join(parts) + "."
 
 
 def jacobians_origin(jacobians: Jacobians) -> str:
     """Where the Jacobians come from, in a sentence."""
-    return "Jacobians: " + "; ".join(f"of {len(a.spec['indices'])} samples, {_made(a)}" for a in jacobians.artefacts) + "."
+    return "Jacobians: " + "; ".join(f"of {len(a.spec['indices'])} samples, {_took(a)}" for a in jacobians.artefacts) + "."
 
 
 def class_run(
@@ -108,9 +116,8 @@ def classes_origin(counts: list[ClassCounts]) -> str:
     """Where the class counts come from, in a sentence."""
     parts = []
     for each in counts:
-        made, what = each.artefact.provenance, "weightings of the ensemble" if each.method == "ablation" else "models"
-        parts.append(f"by {each.method} {each.samples:,} samples for each of {len(each.counts)} {what}, computed on {made['hardware']} "
-                     f"({made['time'][:10]}, commit {made['commit']})")
+        what = "weightings of the ensemble" if each.method == "ablation" else "models"
+        parts.append(f"by {each.method} {each.samples:,} samples for each of {len(each.counts)} {what}, {_computed(each.artefact)}")
     info = counts[0].artefact.info
     return (f"**{counts[0].name}**, scale *{counts[0].scale}*: {'; '.join(parts)}. Classes by the {info['classifier']} classifier, "
             f"{info['accuracy']:.1%} right on {info['validation_images']:,} images that did not train it.")
@@ -123,17 +130,12 @@ def retraining_origin(landscapes: RetrainingLandscapes) -> str:
     what = {"black": "replaced by black ones", "removed": "taken out of the minibatches"}[info["removed"]]
     return (f"Retraining: {1 + info['left_out']:,} models with the training seed {info['training_seed']}, the left-out images {what}, "
             f"trained together; {len(artefact.spec['indices']):,} samples with "
-            f"{info['left_out']:,} of {info['num_sources']:,} counterfactuals each, {_made(artefact)}.")
+            f"{info['left_out']:,} of {info['num_sources']:,} counterfactuals each, {_took(artefact)}.")
 
 
 def fids_origin(found: list[SampleFID]) -> str:
     """Where the FIDs come from, in a sentence; one place after another, not one FID after another."""
-    places: dict[str, int] = {}
-    for each in found:
-        made = each.artefact.provenance
-        where = "published with this repository" if each.artefact.published else "from this machine"
-        place = f"{where}, computed on {made['hardware']} ({made['time'][:10]}, commit {made['commit']})"
-        places[place] = places.get(place, 0) + 1
+    places = Counter(_made(each.artefact) for each in found)
     return "FIDs: " + "; ".join(f"{count} {place}" for place, count in places.items()) + "."
 
 
@@ -142,7 +144,7 @@ def comparisons_origin(comparisons: list[Comparison]) -> str:
     parts = []
     for each in comparisons:
         switched = f", switched after {', '.join(map(str, each.switches))} steps" if len(each.switches) else ""
-        parts.append(f"{each.name}, {len(each)} samples with {len(each.sources):,} counterfactuals each{switched}, {_made(each.artefact)}")
+        parts.append(f"{each.name}, {len(each)} samples with {len(each.sources):,} counterfactuals each{switched}, {_took(each.artefact)}")
     return "Comparisons: " + "; ".join(parts) + "."
 
 
@@ -205,7 +207,7 @@ def stored_landscapes(dataset: str | Recipe, scale: str = "laptop", store: Store
     return merge_landscapes(_stored("landscape", dataset, scale, store or Store()))
 
 
-def stored_jacobians(dataset: str, scale: str = "laptop", store: Store | None = None) -> Jacobians | None:
+def stored_jacobians(dataset: str | Recipe, scale: str = "laptop", store: Store | None = None) -> Jacobians | None:
     """Jacobians of an ensemble that are published or in the cache, chosen as :func:`stored_landscapes` does."""
     return merge_jacobians(_stored("jacobian", dataset, scale, store or Store()))
 

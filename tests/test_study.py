@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -84,6 +85,12 @@ def test_a_dry_run_of_the_whole_path(small, trained, store, tmp_path):
     assert len(stored_unattributable(small["digits_binary_190"], store=published)) == 76
     # a second call has nothing to do
     assert states(run_study(pieces, None, store, "cpu", None, lines.append)) == ["at hand"] * len(pieces)
+    # nor has one that finds results without the models that made them
+    shutil.move(published.published / "ensemble", tmp_path / "ensemble")
+    found = run_study([piece for piece in pieces if piece.what != "members"], None, published, "cpu", None, lines.append)
+    assert states(found) == ["at hand"] * len(found) and not published.cache.exists()
+    assert all(artefact.published for outcome in found for artefact in outcome.artefacts)
+    shutil.move(tmp_path / "ensemble", published.published / "ensemble")
     # what came back is what was made
     there = Store(tmp_path / "elsewhere", tmp_path / "repository")
     made = unpack(parcels.files, there)
@@ -112,7 +119,7 @@ def test_a_killed_study_goes_on(small, store):
     def stop(*_):
         raise KeyboardInterrupt
 
-    halted = [pieces[0], plan_module.Piece(pieces[1].recipe, "landscapes", 2, 1.0, lambda store: False, stop)]
+    halted = [pieces[0], plan_module.Piece(pieces[1].recipe, "landscapes", 2, 1.0, lambda store: None, stop)]
     with pytest.raises(KeyboardInterrupt):
         run_study(halted, None, store, "cpu", None, lambda line: None)
     assert states(run_study(pieces, None, store, "cpu", None, lambda line: None)) == ["at hand", "done", "done"]

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from ..classes import METHODS, SAMPLES, find_class_counts
-from ..differential import find_jacobians
 from ..errors import positive_int
-from ..landscape import find_landscapes
 from ..models import build_network, num_parameters
 from ..publishing import (
     publish_classes, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_unattributable,
 )
 from ..recipes import DIGITS_SIZES, Recipe, family_of, get_recipe
 from ..retraining import find_retraining_landscapes
+from ..runs import stored_jacobians, stored_landscapes
 from ..spaces import bind, state_shape
 from ..store import Artefact, Store
 from ..tasks import job_count
@@ -35,15 +34,16 @@ class Piece:
     """A piece of work: ``what`` it adds to an ensemble's results, up to so many ``samples``.
 
     ``evaluations`` estimates its network evaluations of one image, a training step on an
-    image counting as three. ``at_hand`` says whether its results are published or in the
-    cache; ``make`` computes them if need be and publishes them.
+    image counting as three. ``at_hand`` gives the artefacts of its results if they are
+    published or in the cache, None if not, without asking for the models that made them;
+    ``make`` computes and publishes them.
     """
 
     recipe: Recipe
     what: str
     samples: int
     evaluations: float
-    at_hand: Callable[[Store], bool]
+    at_hand: Callable[[Store], list[Artefact] | None]
     make: Callable[[Store, str], list[Artefact]]
 
     def __str__(self) -> str:
@@ -84,31 +84,34 @@ def _ensemble(recipe: Recipe) -> Piece:
         get_ensemble(recipe, store, device)
         return []
 
+    def at_hand(store: Store) -> list[Artefact] | None:
+        # members in the cache are packed, which takes no training
+        return make(store, "cpu") if find_ensemble(bind(recipe, store), store) else None
+
     training, code = recipe.training, recipe.code
-    return Piece(recipe, "members", 0, 3.0 * code.n * training.steps * training.batch_size,
-                 lambda store: find_ensemble(bind(recipe, store), store) is not None, make)
+    return Piece(recipe, "members", 0, 3.0 * code.n * training.steps * training.batch_size, at_hand, make)
+
+
+def _if_all(found, samples: int, seed: int) -> list[Artefact] | None:
+    """The artefacts that hold the first ``samples`` of landscapes or Jacobians, if all of those are among them."""
+    first = set(range(samples))
+    if found is None or found.seed != seed or not first <= set(found.indices.tolist()):
+        return None
+    return [artefact for artefact in found.artefacts if first & set(artefact.spec["indices"])]
 
 
 def _landscapes(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
-    def at_hand(store: Store) -> bool:
-        ensemble = find_ensemble(bind(recipe, store), store)
-        found = ensemble and find_landscapes(ensemble, seed, store)
-        return bool(found) and set(range(samples)) <= set(found.indices.tolist())
-
     n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
-    return Piece(recipe, "landscapes", samples, float(samples - before) * recipe.sampling.steps * (n + N * (n - w)), at_hand,
+    return Piece(recipe, "landscapes", samples, float(samples - before) * recipe.sampling.steps * (n + N * (n - w)),
+                 lambda store: _if_all(stored_landscapes(recipe, store=store), samples, seed),
                  lambda store, device: publish_landscapes(get_ensemble(recipe, store, device), samples, seed, store))
 
 
 def _jacobians(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
-    def at_hand(store: Store) -> bool:
-        ensemble = find_ensemble(bind(recipe, store), store)
-        found = ensemble and find_jacobians(ensemble, seed, store)
-        return bool(found) and set(range(samples)) <= set(found.indices.tolist())
-
     n = recipe.code.n
     # each member is carried along n tangents, itself beside them
-    return Piece(recipe, "Jacobians", samples, float(samples - before) * recipe.sampling.steps * n * (n + 1), at_hand,
+    return Piece(recipe, "Jacobians", samples, float(samples - before) * recipe.sampling.steps * n * (n + 1),
+                 lambda store: _if_all(stored_jacobians(recipe, store=store), samples, seed),
                  lambda store, device: publish_jacobians(get_ensemble(recipe, store, device), samples, seed, store))
 
 
@@ -117,9 +120,9 @@ def _classes(recipe: Recipe, samples: int, seed: int) -> Piece:
     training = 3.0 * (1 + N) * recipe.training.steps * recipe.training.batch_size
     sampling = float(samples) * recipe.sampling.steps * (n + N * (n - w) + 1 + N)
 
-    def at_hand(store: Store) -> bool:
+    def at_hand(store: Store) -> list[Artefact] | None:
         found = [find_class_counts(recipe, method, seed, store) for method in METHODS]
-        return all(each is not None and each.samples >= samples for each in found)
+        return [each.artefact for each in found] if all(each is not None and each.samples >= samples for each in found) else None
 
     return Piece(recipe, "class counts by ablation and retraining", samples, training + sampling, at_hand,
                  lambda store, device: publish_classes(recipe, samples, seed, store, device))
@@ -129,9 +132,9 @@ def _retraining(recipe: Recipe, samples: int, seed: int) -> Piece:
     N = recipe.data.num_sources
     training = 3.0 * (1 + N) * recipe.training.steps * recipe.training.batch_size
 
-    def at_hand(store: Store) -> bool:
+    def at_hand(store: Store) -> list[Artefact] | None:
         found = find_retraining_landscapes(recipe, seed=seed, store=store)
-        return found is not None and len(found) >= samples and len(found.sources) == N
+        return found.artefacts if found is not None and len(found) >= samples and len(found.sources) == N else None
 
     return Piece(recipe, "landscapes by retraining", samples, training + float(samples) * recipe.sampling.steps * (1 + N), at_hand,
                  lambda store, device: [publish_retraining(recipe, samples, None, seed, store, device)])
@@ -140,9 +143,9 @@ def _retraining(recipe: Recipe, samples: int, seed: int) -> Piece:
 def _unattributable(recipe: Recipe, samples: int, seed: int) -> Piece:
     n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
 
-    def at_hand(store: Store) -> bool:
+    def at_hand(store: Store) -> list[Artefact] | None:
         found = stored_unattributable(recipe, seed=seed, store=store)
-        return found is not None and len(found) >= samples
+        return [found.artefact] if found is not None and len(found) >= samples else None
 
     # most samples are refuted by their first few counterfactuals, a few need all
     return Piece(recipe, "unattributable samples", samples, float(samples) * recipe.sampling.steps * (n + (8 + 0.02 * N) * (n - w)), at_hand,

@@ -51,9 +51,10 @@ def run_study(
 
 def _one(piece: Piece, hours, start, store, target, device, pace, factors) -> Outcome:
     try:
-        if piece.at_hand(store):
+        found = piece.at_hand(store)
+        if found is not None:
             # published too, if it was only in the cache
-            return Outcome(piece, "at hand", "", piece.make(store, device))
+            return Outcome(piece, "at hand", "", [store.copy(artefact, artefact.path.parent.name) for artefact in found])
         key = (piece.recipe.network, piece.recipe.data.space, piece.recipe.data.family)
         if key not in pace:
             pace[key] = seconds_per_evaluation(piece.recipe, target)
