@@ -8,7 +8,7 @@ from .comparison import compare_counterfactuals
 from .differential import compute_jacobians, find_jacobians
 from .ensemble import Ensemble
 from .errors import NoSurvivors
-from .landscape import compute_landscapes, find_landscapes
+from .landscape import KEEP, compute_landscapes, find_landscapes
 from .quality import KINDS, compute_fid, single_model
 from .recipes import Recipe
 from .removals import compute_removals, draw_sets, promised_k
@@ -18,6 +18,8 @@ from .store import Artefact, Store
 from .training import get_ensemble, pack_ensemble, train_ensemble
 from .unattributable import find_unattributable
 
+SHOWN = 16
+"""Samples whose landscapes are published with several counterfactuals as images. The others show one: a hundred of each would be megabytes."""
 SETS = 64
 """sets of each size that are removed"""
 MOST_AT_ONCE = 9
@@ -39,26 +41,29 @@ def publish_ensemble(recipe: Recipe, store: Store, device: str = "auto") -> list
     return [*made, pack_ensemble(recipe, members, store)]
 
 
-def _missing(kind: str, samples: int, find: Callable, compute: Callable[[list[int]], Artefact], store: Store) -> list[Artefact]:
-    """Artefacts of samples 0 .. ``samples`` - 1: those at hand are copied, the samples that none has are computed in one go."""
+def _missing(kind: str, samples: range, find: Callable, compute: Callable[[list[int]], Artefact], store: Store) -> list[Artefact]:
+    """Artefacts of these samples: those at hand are copied, the samples that none has are computed in one go."""
     found = find()
     have = set() if found is None else set(found.indices.tolist())
-    missing = [i for i in range(samples) if i not in have]
-    made = [] if found is None else [a for a in found.artefacts if not a.published and set(a.spec["indices"]) & set(range(samples))]
+    missing = [i for i in samples if i not in have]
+    made = [] if found is None else [a for a in found.artefacts if not a.published and set(a.spec["indices"]) & set(samples)]
     if missing:
         made.append(compute(missing))
     return [store.copy(artefact, kind) for artefact in made]
 
 
 def publish_landscapes(ensemble: Ensemble, samples: int, seed: int, store: Store) -> list[Artefact]:
-    """Exact landscapes of the first samples."""
-    return _missing("landscape", samples, lambda: find_landscapes(ensemble, seed, store, 8),
-                    lambda missing: compute_landscapes(ensemble, missing, seed, store), store)
+    """Exact landscapes of the first samples: of a few with several images to show, of the others with the farthest counterfactual only."""
+    made = []
+    for part, keep in ((range(min(samples, SHOWN)), KEEP), (range(SHOWN, samples), 1)):
+        made += _missing("landscape", part, lambda: find_landscapes(ensemble, seed, store, keep),
+                         lambda missing: compute_landscapes(ensemble, missing, seed, store, keep), store)
+    return made
 
 
 def publish_jacobians(ensemble: Ensemble, samples: int, seed: int, store: Store) -> list[Artefact]:
     """Jacobians of the first samples."""
-    return _missing("jacobian", samples, lambda: find_jacobians(ensemble, seed, store),
+    return _missing("jacobian", range(samples), lambda: find_jacobians(ensemble, seed, store),
                     lambda missing: compute_jacobians(ensemble, missing, seed, store), store)
 
 

@@ -172,7 +172,7 @@ def run(
     if num_samples is not None:
         positive_int("num_samples", num_samples)
     ensemble = get_ensemble(recipe, store, device, recompute, n_jobs, progress)
-    landscapes = find_landscapes(ensemble, seed, store, 8, recompute) if num_samples is None else None
+    landscapes = find_landscapes(ensemble, seed, store, recompute=recompute) if num_samples is None else None
     if landscapes is None:
         wanted = DEFAULT_SAMPLES if num_samples is None else num_samples
         landscapes = get_landscapes(ensemble, wanted, seed, store, recompute, n_jobs=n_jobs, progress=progress)

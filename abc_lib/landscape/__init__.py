@@ -2,7 +2,7 @@
 
 from .again import Check, counterfactuals, kept_radii, metric_radii, regenerate
 from .budget import block_size, parse_bytes, samples_at_once
-from .compute import compute_landscapes, find_landscapes, get_landscapes
+from .compute import KEEP, compute_landscapes, find_landscapes, get_landscapes
 from .values import (
     METRIC,
     Landscapes,
@@ -15,6 +15,7 @@ from .values import (
 )
 
 __all__ = [
+    "KEEP",
     "Check",
     "Landscapes",
     "METRIC",

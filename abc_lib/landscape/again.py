@@ -37,9 +37,11 @@ def metric_radii(ensemble: Ensemble, landscapes: Landscapes, metric: Metric, sto
 
 
 def kept_radii(landscapes: Landscapes, metric: Metric) -> np.ndarray:
-    """By another metric, how far the farthest of each sample's *kept* counterfactuals lies, (S,): at most the radius, which
-    :func:`metric_radii` has the patience for."""
-    return np.array([float(metric.pairwise(factual[None], kept).max()) for factual, kept in zip(landscapes.factual, landscapes.kept_images)])
+    """By another metric, how far the farthest of a sample's *kept* counterfactuals lies: at most the radius, which
+    :func:`metric_radii` has the patience for. One number for each sample of which as many are kept as of any."""
+    kept = np.array([len(set(row)) for row in landscapes.kept_sources.tolist()])
+    return np.array([float(metric.pairwise(landscapes.factual[row : row + 1], landscapes.kept_images[row]).max())
+                     for row in np.flatnonzero(kept == kept.max())])
 
 
 @dataclass(frozen=True)

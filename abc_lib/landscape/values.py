@@ -23,7 +23,7 @@ class Landscapes:
     """The counterfactual landscapes of S samples over N sources.
 
     ``indices`` (S,) are the samples' numbers under ``seed``; ``factual`` (S, C, H, W)
-    the samples, in [0, 1]; ``distances`` (S, N) float64, Euclidean, how far the
+    the samples, in [0, 1]; ``distances`` (S, N) float64 (kept in single precision), Euclidean, how far the
     counterfactual without each source lies. Of each sample's counterfactuals those in
     ``kept_sources`` (S, K) are kept as ``kept_images`` (S, K, C, H, W), farthest first,
     then the chosen ones; where a sample has fewer than K, the farthest is repeated.
@@ -115,7 +115,7 @@ def read_landscapes(artefact: Artefact) -> Landscapes:
     shown = artefact.tensors("attributed.safetensors") if "attributed.safetensors" in artefact.manifest["files"] else None
     return Landscapes(
         name, scale, spec["seed"], np.array(spec["indices"]), found["factual"],
-        table["distance"].to_numpy().reshape(-1, N), found["kept_sources"].numpy(), found["kept"],
+        table["distance"].to_numpy(np.float64).reshape(-1, N), found["kept_sources"].numpy(), found["kept"],
         shown and shown["images"], shown and shown["labels"].numpy(), [artefact], spec.get("tangent_steps", 0),
     )
 
