@@ -77,7 +77,7 @@ from .agreement import (
 from .quality import SampleFID, compute_fid, fid_features, fid_table, get_fid, member_weights, paper_fid_curve, paper_fids, removal_fids, single_model, stored_fids, unseen_images
 from .unattributable import Unattributable, find_unattributable, stored_unattributable
 from .removals import Removals, compute_removals, draw_sets, promised_k, stored_removals, survivor_table
-from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, summarise
+from .radius import Law, LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, slope_within, summarise
 from .exchange import (
     DistanceTable,
     Universe,
@@ -95,6 +95,7 @@ from .certificates import Certificate, Report, make_certificate, read_certificat
 from .runs import (
     Predictions,
     Run,
+    all_radii,
     all_statuses,
     class_run,
     classes_origin,
@@ -117,6 +118,8 @@ from .runs import (
 from .claims import Claim, claims, claims_table
 from .publishing import removal_sets
 from .explorer import build_explorer, verify_explorer
+from .study import study_names
+from .cost import Cost, cost_of, outlook, published_costs, sustained
 from .benchmarks import benchmark_table, rates_table, read_benchmarks, screening_table
 from . import figures
 
@@ -252,6 +255,7 @@ __all__ = [
     "LogRadius",
     "counterfactual_radius",
     "fit_law",
+    "slope_within",
     "paper_radii",
     "paper_summaries",
     "summarise",
@@ -274,6 +278,7 @@ __all__ = [
     "write_certificate",
     "Predictions",
     "Run",
+    "all_radii",
     "all_statuses",
     "class_run",
     "classes_origin",
@@ -294,6 +299,12 @@ __all__ = [
     "summarise_all",
     "build_explorer",
     "verify_explorer",
+    "Cost",
+    "study_names",
+    "cost_of",
+    "outlook",
+    "published_costs",
+    "sustained",
     "benchmark_table",
     "rates_table",
     "read_benchmarks",

@@ -16,7 +16,7 @@ from .recipes import SCALES, get_recipe
 from .runs import all_statuses
 from .spaces import bind
 from .store import Artefact, Store
-from .study import Parcels, execute_pages, plan_study, run_study, unpack, write_archive
+from .study import Parcels, estimate_study, execute_pages, plan_study, run_study, unpack, write_archive
 from .training import get_ensemble, require_ensemble
 
 
@@ -31,12 +31,15 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _study(arguments: argparse.Namespace) -> None:
     pieces = plan_study(arguments.names or None, arguments.samples, arguments.scale, arguments.seed)
+    if arguments.plan:
+        estimate_study(pieces, Store(), arguments.device, lambda line: print(line, flush=True))
+        return
     parcels = Parcels(arguments.parcels) if arguments.parcels else None
     run_study(pieces, arguments.hours, Store(), arguments.device, parcels, lambda line: print(line, flush=True))
 
 
 def _publish(arguments: argparse.Namespace) -> None:
-    if arguments.hours is not None or not arguments.names:
+    if arguments.hours is not None or arguments.plan or not arguments.names:
         return _study(arguments)
     store, seed, device = Store(), arguments.seed, arguments.device
     for name in arguments.names:
@@ -127,10 +130,11 @@ def main() -> int:
     listing = commands.add_parser("list", help="every ensemble in the registry, and what can be done with it here")
     listing.set_defaults(run=_list)
     publish = commands.add_parser("publish", help="train ensembles, compute landscapes, put both into data/published",
-                                  description="Without names, or with --hours, the study: what tells most first, up to --samples samples each. "
+                                  description="Without names, or with --hours or --plan, the study: what tells most first, up to --samples samples each. "
                                               "Otherwise what the options ask for, of each name.")
     publish.add_argument("names", nargs="*")
     publish.add_argument("--hours", type=float, help="a time budget for the study; what it does not suffice for is left out")
+    publish.add_argument("--plan", action="store_true", help="do nothing; say what is at hand, and how long each piece that is missing would take on this machine")
     publish.add_argument("--parcels", metavar="FOLDER", help="put what the study makes into tar files of under 16 MiB as well")
     publish.add_argument("--samples", type=int, default=24, help="samples with full landscapes (0: the ensemble only)")
     publish.add_argument("--jacobians", type=int, default=0, help="samples with a Jacobian")

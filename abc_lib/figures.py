@@ -22,9 +22,11 @@ from PIL import Image
 
 from .classes import standard_errors
 from .codes import Codebook
+from .cost import cost_of
 from .errors import BadValue
 from .landscape import Landscapes
 from .radius import Law, LogRadius
+from .recipes import Recipe
 
 PALETTE = sns.color_palette("colorblind")
 OURS, PAPERS, ALERT = PALETTE[0], (0.55, 0.55, 0.55), PALETTE[3]
@@ -53,11 +55,11 @@ def palette_png(figure: Figure) -> bytes:
 
 
 def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> HTML:
-    """A table for a page: no index, room between columns, ``formats`` by column as in ``"{:.2f}"``."""
+    """A table for a page: no index, room between columns, ``formats`` by column as in ``"{:.2f}"``, nothing where a number is missing."""
     cells = [{"selector": "th, td", "props": "padding: 0.25em 0.9em; text-align: left; vertical-align: top"}]
     # pandas would draw a random name for the table, and two runs of a page would differ by it
     name = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
-    text = frame.style.set_uuid(name).hide(axis="index").format(formats).set_table_styles(cells).to_html()
+    text = frame.style.set_uuid(name).hide(axis="index").format(formats, na_rep="").set_table_styles(cells).to_html()
     # on a phone the table scrolls, not the page
     return HTML(f'<div style="overflow-x: auto">{text}</div>')
 
@@ -416,6 +418,20 @@ def radius_law(
             ax.plot(sizes, law.intercept + law.slope * np.log10(sizes), color=colour, linestyle="--", linewidth=1.5,
                     label=f"{name}: slope {law.slope:.2f}, $R^2$ {law.r2:.2f}")
     ax.set(xscale="log", xlabel="training set size (images)", ylabel="mean log10 counterfactual radius")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def cost_by_sources(recipes: Sequence[Recipe], samples: int, ax: Axes) -> Axes:
+    """FLOP of training and of ``samples`` landscapes over the number of sources, by ablation and by retraining."""
+    recipes = sorted(recipes, key=lambda recipe: recipe.data.num_sources)
+    costs, sources = [cost_of(recipe) for recipe in recipes], [recipe.data.num_sources for recipe in recipes]
+    for label, colour, marker, count in (("by retraining: a model for each source", ALERT, "s", lambda c: c.retraining + samples * c.retrained_landscape),
+                                         ("by ablation: one ensemble", OURS, "o", lambda c: c.members + samples * c.landscape)):
+        ax.plot(sources, [count(c) * c.flop for c in costs], color=colour, marker=marker, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="data sources N", ylabel=f"FLOP, training and {samples} landscapes")
+    ax.set_xticks(sources, [f"{N:,}" for N in sources])
+    ax.set_xticks([], minor=True)
     ax.legend(fontsize=8)
     return ax
 

@@ -63,6 +63,8 @@ class Law:
     p: float
     """two-sided p value of the slope being zero, NaN with two ensembles"""
     ensembles: int
+    wide: float = float("nan")
+    """half the width of the slope's 95% interval, NaN with two ensembles"""
 
     def radius_at(self, size: float) -> float:
         """The radius that the line gives at a training set size, same units as the distances."""
@@ -76,8 +78,31 @@ def fit_law(summaries: Sequence[LogRadius]) -> Law:
         raise BadValue("a line needs ensembles of at least two training set sizes; compute landscapes of another one")
     x, y = np.array(points).T
     fit = stats.linregress(x, y)
-    p = float(fit.pvalue) if len(x) > 2 else float("nan")
-    return Law(float(fit.slope), float(fit.intercept), float(fit.rvalue**2), p, len(x))
+    p, wide = (float(fit.pvalue), float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)) if len(x) > 2 else (float("nan"),) * 2
+    return Law(float(fit.slope), float(fit.intercept), float(fit.rvalue**2), p, len(x), wide)
+
+
+def slope_within(summaries: Sequence[LogRadius]) -> Law:
+    """The slope that all kinds of images share, each at a level of its own: a line through every kind's deviations from its means.
+
+    A kind is the first part of an ensemble's name. ``intercept`` is of a kind of average level;
+    kinds with an ensemble of only one size say nothing about a slope and do not count.
+    """
+    kinds: dict[str, list[tuple[float, float]]] = {}
+    for s in summaries:
+        if np.isfinite(s.mean):
+            kinds.setdefault(s.name.split("_")[0], []).append((np.log10(s.size), s.mean))
+    groups = [np.array(points) for points in kinds.values() if len({x for x, _ in points}) > 1]
+    if not groups:
+        raise BadValue("a slope within kinds needs ensembles of at least two training set sizes of one kind; compute landscapes of another one")
+    means = np.array([group.mean(axis=0) for group in groups])
+    x, y = np.concatenate([group - mean for group, mean in zip(groups, means)]).T
+    slope = float(x @ y / (x @ x))
+    left, free = float(((y - slope * x) ** 2).sum()), len(x) - len(groups) - 1
+    error = np.sqrt(left / free / (x @ x)) if free > 0 else float("nan")
+    p = float(2 * stats.t.sf(abs(slope) / error, free)) if free > 0 else float("nan")
+    level = float((means[:, 1] - slope * means[:, 0]).mean())
+    return Law(slope, level, 1 - left / float(y @ y), p, len(x), float(stats.t.ppf(0.975, free) * error) if free > 0 else float("nan"))
 
 
 def paper_radii() -> pd.DataFrame:

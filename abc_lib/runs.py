@@ -296,6 +296,18 @@ def family_radii(dataset: str, scale: str = "laptop", store: Store | None = None
     return {name: landscapes.radii for name, landscapes in found.items() if landscapes is not None}
 
 
+def all_radii(scale: str = "laptop", store: Store | None = None) -> dict[str, np.ndarray]:
+    """Radii of every ensemble with stored landscapes whose images are not binarised and whose sources are no groups or classes, as in figure 7."""
+    found = {}
+    for name in recipe_names():
+        data = get_recipe(name, scale).data
+        if not data.binarise and data.sources not in ("class", "group"):
+            landscapes = stored_landscapes(name, scale, store)
+            if landscapes is not None:
+                found[name] = landscapes.radii
+    return found
+
+
 def summarise_all(radii: dict[str, np.ndarray], scale: str = "laptop") -> list[LogRadius]:
     """:func:`summarise` for each named ensemble."""
     return [summarise(name, get_recipe(name, scale).data.size, values) for name, values in radii.items()]

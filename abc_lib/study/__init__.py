@@ -8,7 +8,7 @@ notebooks that show them.
 from .pages import execute_pages, pages_of_the_book
 from .parcels import PARCEL, TRAVELS, Parcels, unpack, write_archive
 from .plan import ROUNDS, Piece, plan_study, seconds_per_evaluation, study_names
-from .run import Outcome, run_study
+from .run import Outcome, estimate_study, run_study
 
 __all__ = [
     "PARCEL",
@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "Parcels",
     "Piece",
+    "estimate_study",
     "execute_pages",
     "pages_of_the_book",
     "plan_study",

@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
 from ..classes import METHODS, SAMPLES, find_class_counts
+from ..cost import cost_of
+from ..datasets import image_shape
 from ..errors import positive_int
-from ..models import build_network, num_parameters
+from ..models import build_network
 from ..publishing import (
     publish_classes, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_unattributable,
 )
@@ -33,8 +36,7 @@ _BINARY_SAMPLES, _RETRAINED_SAMPLES = 3731, 1024
 class Piece:
     """A piece of work: ``what`` it adds to an ensemble's results, up to so many ``samples``.
 
-    ``evaluations`` estimates its network evaluations of one image, a training step on an
-    image counting as three. ``at_hand`` gives the artefacts of its results if they are
+    ``evaluations`` estimates its network evaluations of one image, as :class:`Cost` counts them. ``at_hand`` gives the artefacts of its results if they are
     published or in the cache, None if not, without asking for the models that made them;
     ``make`` computes and publishes them.
     """
@@ -72,9 +74,12 @@ def seconds_per_evaluation(recipe: Recipe, device: torch.device, batch: int | No
 
 
 def _members_bytes(recipe: Recipe) -> int:
-    with torch.device("meta"):
-        size = num_parameters(build_network(recipe.network, state_shape(recipe.data), 0))
-    return recipe.code.n * size * (2 if recipe.training.stored == "float16" else 4)
+    return recipe.code.n * cost_of(recipe).parameters * (2 if recipe.training.stored == "float16" else 4)
+
+
+def _most_jacobians(recipe: Recipe) -> int:
+    """As many as take a mebibyte, but a round at least: an image for each member, in half precision."""
+    return max(ROUNDS[0], 2**20 // (2 * recipe.code.n * prod(image_shape(recipe.data))))
 
 
 def _ensemble(recipe: Recipe) -> Piece:
@@ -88,8 +93,7 @@ def _ensemble(recipe: Recipe) -> Piece:
         # members in the cache are packed, which takes no training
         return make(store, "cpu") if find_ensemble(bind(recipe, store), store) else None
 
-    training, code = recipe.training, recipe.code
-    return Piece(recipe, "members", 0, 3.0 * code.n * training.steps * training.batch_size, at_hand, make)
+    return Piece(recipe, "members", 0, cost_of(recipe).members, at_hand, make)
 
 
 def _if_all(found, samples: int, seed: int) -> list[Artefact] | None:
@@ -101,42 +105,36 @@ def _if_all(found, samples: int, seed: int) -> list[Artefact] | None:
 
 
 def _landscapes(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
-    n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
-    return Piece(recipe, "landscapes", samples, float(samples - before) * recipe.sampling.steps * (n + N * (n - w)),
+    return Piece(recipe, "landscapes", samples, (samples - before) * cost_of(recipe).landscape,
                  lambda store: _if_all(stored_landscapes(recipe, store=store), samples, seed),
                  lambda store, device: publish_landscapes(get_ensemble(recipe, store, device), samples, seed, store))
 
 
 def _jacobians(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
-    n = recipe.code.n
-    # each member is carried along n tangents, itself beside them
-    return Piece(recipe, "Jacobians", samples, float(samples - before) * recipe.sampling.steps * n * (n + 1),
+    return Piece(recipe, "Jacobians", samples, (samples - before) * cost_of(recipe).jacobian,
                  lambda store: _if_all(stored_jacobians(recipe, store=store), samples, seed),
                  lambda store, device: publish_jacobians(get_ensemble(recipe, store, device), samples, seed, store))
 
 
 def _classes(recipe: Recipe, samples: int, seed: int) -> Piece:
-    n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
-    training = 3.0 * (1 + N) * recipe.training.steps * recipe.training.batch_size
-    sampling = float(samples) * recipe.sampling.steps * (n + N * (n - w) + 1 + N)
+    cost = cost_of(recipe)
 
     def at_hand(store: Store) -> list[Artefact] | None:
         found = [find_class_counts(recipe, method, seed, store) for method in METHODS]
         return [each.artefact for each in found] if all(each is not None and each.samples >= samples for each in found) else None
 
-    return Piece(recipe, "class counts by ablation and retraining", samples, training + sampling, at_hand,
+    return Piece(recipe, "class counts by ablation and retraining", samples, cost.retraining + samples * (cost.landscape + cost.retrained_landscape), at_hand,
                  lambda store, device: publish_classes(recipe, samples, seed, store, device))
 
 
 def _retraining(recipe: Recipe, samples: int, seed: int) -> Piece:
-    N = recipe.data.num_sources
-    training = 3.0 * (1 + N) * recipe.training.steps * recipe.training.batch_size
+    N, cost = recipe.data.num_sources, cost_of(recipe)
 
     def at_hand(store: Store) -> list[Artefact] | None:
         found = find_retraining_landscapes(recipe, seed=seed, store=store)
         return found.artefacts if found is not None and len(found) >= samples and len(found.sources) == N else None
 
-    return Piece(recipe, "landscapes by retraining", samples, training + float(samples) * recipe.sampling.steps * (1 + N), at_hand,
+    return Piece(recipe, "landscapes by retraining", samples, cost.retraining + samples * cost.retrained_landscape, at_hand,
                  lambda store, device: [publish_retraining(recipe, samples, None, seed, store, device)])
 
 
@@ -174,7 +172,10 @@ def plan_study(names: Iterable[str] | None = None, samples: int = ROUNDS[-1], sc
                 pieces.append(_ensemble(recipe))
             if recipe.data.binarise and number == 0:
                 pieces.append(_unattributable(recipe, min(_BINARY_SAMPLES, 38 * samples), seed))
-            pieces += [_landscapes(recipe, target, before, seed), _jacobians(recipe, target, before, seed)]
+            pieces.append(_landscapes(recipe, target, before, seed))
+            few, fewer = min(target, _most_jacobians(recipe)), min(before, _most_jacobians(recipe))
+            if few > fewer:
+                pieces.append(_jacobians(recipe, few, fewer, seed))
         if number == 0:
             pieces += [_retraining(recipe, min(_RETRAINED_SAMPLES, 11 * samples), seed) for recipe in recipes if recipe.name.endswith("_384")]
     return pieces

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..ensemble import resolve_device
 from ..errors import AbcError
+from ..spaces import state_shape
 from ..store import Artefact, Store
 from .parcels import Parcels
 from .plan import Piece, seconds_per_evaluation
@@ -22,6 +23,31 @@ class Outcome:
 
     def __str__(self) -> str:
         return f"{self.piece}: {self.state}" + (f" ({self.note})" if self.note else "")
+
+
+def _estimate(piece: Piece, target, pace: dict) -> float:
+    """Seconds on this machine; ``pace`` holds what was measured before."""
+    key = (piece.recipe.network, state_shape(piece.recipe.data))
+    if key not in pace:
+        pace[key] = seconds_per_evaluation(piece.recipe, target)
+    return piece.evaluations * pace[key]
+
+
+def estimate_study(pieces: Iterable[Piece], store: Store | None = None, device: str = "auto", say: Callable[[str], None] = print) -> float:
+    """Says of each piece whether it is at hand or about how long it would take here, by a measurement made now; returns the seconds of what is missing."""
+    store, target, pace, total = store or Store(), resolve_device(device), {}, 0.0
+    for piece in pieces:
+        try:
+            found, seconds = piece.at_hand(store), 0.0
+            if found is None:
+                seconds = _estimate(piece, target, pace)
+            say(f"{piece}: " + ("at hand" if found is not None else f"about {seconds / 60:,.1f} minutes"))
+        except AbcError as error:
+            say(f"{piece}: impossible ({error})")
+            continue
+        total += seconds
+    say(f"all that is missing: about {total / 3600:,.1f} hours")
+    return total
 
 
 def run_study(
@@ -55,10 +81,7 @@ def _one(piece: Piece, hours, start, store, target, device, pace, factors) -> Ou
         if found is not None:
             # published too, if it was only in the cache
             return Outcome(piece, "at hand", "", [store.copy(artefact, artefact.path.parent.name) for artefact in found])
-        key = (piece.recipe.network, piece.recipe.data.space, piece.recipe.data.family)
-        if key not in pace:
-            pace[key] = seconds_per_evaluation(piece.recipe, target)
-        estimate = piece.evaluations * pace[key] * factors.get(piece.what, 1.0)
+        estimate = _estimate(piece, target, pace) * factors.get(piece.what, 1.0)
         left = float("inf") if hours is None else hours * 3600 - (time.monotonic() - start)
         if estimate > left:
             return Outcome(piece, "left out", f"needs about {estimate / 60:,.1f} minutes, {max(0.0, left) / 60:,.1f} are left", [])
