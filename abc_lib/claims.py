@@ -18,9 +18,11 @@ from .attribution import (
 )
 from .benchmarks import read_benchmarks
 from .classes import METHODS, find_class_counts, standard_errors
+from .classifier import classifier_metric, find_classifier
 from .codes import smallest_sufficient_n
 from .datasets import training_set
 from .differential import rank_correlations
+from .landscape import kept_radii
 from .quality import fid_table, paper_fid_curve, paper_fids, stored_fids
 from .radius import fit_law, paper_summaries
 from .recipes import family_of, get_recipe
@@ -206,6 +208,22 @@ def _look(store):
             YES if max(means) < 0.45 and abs(means[0] - means[1]) < 0.1 else PARTLY if max(means) < 0.45 else NO)
 
 
+@_claim("C.3, figure 9", "Differential ablation names images that look far more like the sample.", "01_abc_vs_rbc", "landscapes and Jacobians of digits_64")
+def _differential_look(store):
+    landscapes, jacobians, recipe = stored_landscapes(_SMALLEST, store=store), stored_jacobians(_SMALLEST, store=store), get_recipe(_SMALLEST)
+    if landscapes is None or jacobians is None:
+        return None
+    both = [int(i) for i in landscapes.indices if i in jacobians.indices]
+    looks = visual_distances(landscapes.factual[_rows(landscapes, both)], training_set(recipe.data))
+    ours = [float(np.median(visual_similarity_ranks(looks, top_counterfactual(distances)[:, 0])))
+            for distances in (landscapes.distances[_rows(landscapes, both)], jacobians.only(both).landscape(draw_codebook(recipe)))]
+    return ("violins of figure 9; no numbers are printed", f"median visual similarity rank {ours[1]:.2f}, by ablation {ours[0]:.2f} (digits_64, {len(both)} samples)",
+            YES if ours[1] < ours[0] / 2 else PARTLY if ours[1] < ours[0] else NO)
+
+
+_open("C.3, figure 10", "Counterfactual attributions by different metrics agree less with each other than visual ones do.", "matrices of figure 10", "01_abc_vs_rbc",
+      "the weights of LPIPS, OpenCLIP and DINOv2, which could not be had where these results were made")
+
 # --- sections 3.3 and 3.4, appendices C.4 and C.5 ---
 
 
@@ -245,6 +263,21 @@ def _divergence(store):
             YES if first > 0.6 and last < first and abs(last - 0.5) < 0.1 else PARTLY if last < first else NO)
 
 
+@_claim("3.4, figure 5", "Where the training set is large, the sample hardly changes when the training image nearest to it is taken away.", "02_divergence", "landscapes of the digits")
+def _nearest_removed(store):
+    moved = {}
+    for name in family_of(_SMALLEST):
+        landscapes, recipe = stored_landscapes(name, store=store), get_recipe(name)
+        if landscapes is not None:
+            nearest = top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]
+            moved[recipe.data.size] = float(np.median(landscapes.distances[np.arange(len(nearest)), nearest]))
+    if len(moved) < 3:
+        return None
+    first, last = moved[min(moved)], moved[max(moved)]
+    return ("images of figure 5; no numbers are printed", f"median distance {first:.1f} with {min(moved)} digits, {last:.1f} with {max(moved):,}",
+            YES if last < first / 2 else PARTLY if last < first else NO)
+
+
 _open("C.4, C.5", "The same by LPIPS, OpenCLIP and DINOv2.", "figures 11 and 12", "02_divergence", "the weights of those networks, which could not be had where these results were made")
 
 # --- sections 3.5 and 3.6, appendix C.6 ---
@@ -260,6 +293,15 @@ def _truly(store):
         low, high = each.interval()
         parts.append(f"{len(each.indices):,} of {len(each):,} ({len(each.indices) / len(each):.1%}, {low:.1%} to {high:.1%}; {each.name})")
     return "14 of 3,731 samples (0.4%) of binarised MNIST", "; ".join(parts), YES if any(len(each.indices) for each in found) else NO
+
+
+@_claim("3.5", "Where samples are continuous, true unattributable samples are unlikely.", "05_unattributable", "landscapes of continuous ensembles")
+def _never_exactly(store):
+    radii = all_radii(store=store)
+    if not radii:
+        return None
+    every = np.concatenate(list(radii.values()))
+    return "stated", f"{int((every == 0).sum())} of {len(every):,} samples of {len(radii)} ensembles; the smallest radius is {every.min():.2g}", YES if (every > 0).mean() > 0.99 else NO
 
 
 def _radii(store: Store):
@@ -309,7 +351,17 @@ def _far(store):
     return f"{paper.radius_at(1e8):.1f} from the published radii", f"{law.radius_at(1e8):.2g} from the digits' line, five decades beyond its data", YES if abs(np.log2(law.radius_at(1e8) / 7)) < 1 else NO
 
 
-_open("C.6", "The radius falls in other metrics too, less surely (p from 0.0002 to 0.14).", "figures 13 and 14", "05_unattributable", "the weights of LPIPS, OpenCLIP and DINOv2")
+@_claim("C.6, figure 14", "The radius falls in other metrics too, less surely.", "05_unattributable", "landscapes of the digits and their classifier")
+def _other_metrics(store):
+    classifier, found = find_classifier("digits", store=store), {name: stored_landscapes(name, store=store) for name in family_of(_SMALLEST)}
+    found = {name: each for name, each in found.items() if each is not None}
+    if classifier is None or len(found) < 3:
+        return None
+    metric = classifier_metric(classifier)
+    law = fit_law(summarise_all({name: kept_radii(each, metric) for name, each in found.items()}))
+    return ("p = 0.02 (LPIPS), 0.0002 (OpenCLIP), 0.06 (DINOv2), 0.14 (DINO Patch)",
+            f"slope {law.slope:.2f}, p = {law.p:.1g} by a classifier's features, farthest of eight counterfactuals (digits); LPIPS, OpenCLIP and DINOv2 not run, their weights could not be had",
+            PARTLY if law.slope < 0 else NO)
 
 # --- appendices A and C.2 ---
 
