@@ -1,5 +1,6 @@
 """What a notebook asks for: a named ensemble with its landscapes, wherever they come from."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,18 +38,32 @@ class Run:
 
     def origin(self) -> str:
         """One paragraph, in Markdown: scale, data, members, hardware, dates, commits."""
-        recipe, made = self.recipe, self.ensemble.artefact
-        code = self.ensemble.codebook
-        trained = made.info.get("trained_on") or [made.provenance["hardware"]]
-        commits = made.info.get("trained_from") or [made.provenance["commit"]]
-        text = (
-            f"**{recipe.name}**, scale *{recipe.scale}*: {recipe.data.size:,} images ({made.info['origin']}) from "
-            f"{code.num_sources:,} data sources; {code.n} members of weight {code.weight}, each trained for "
-            f"{recipe.training.steps:,} steps of batch {recipe.training.batch_size} on {', '.join(trained)} "
-            f"({made.info.get('trained_at', made.provenance['time'])[:10]}, commit {', '.join(commits)}); "
-            f"the ensemble is {'published with this repository' if made.published else 'from this machine'}. "
-        )
-        return text + landscapes_origin(self.landscapes)
+        return f"{ensemble_origin(self.ensemble)} {landscapes_origin(self.landscapes)}"
+
+
+def ensemble_origin(ensemble: Ensemble) -> str:
+    """Where an ensemble comes from, in a sentence."""
+    recipe, made, code = ensemble.recipe, ensemble.artefact, ensemble.codebook
+    trained = made.info.get("trained_on") or [made.provenance["hardware"]]
+    commits = made.info.get("trained_from") or [made.provenance["commit"]]
+    return (
+        f"**{recipe.name}**, scale *{recipe.scale}*: {recipe.data.size:,} images ({made.info['origin']}) from "
+        f"{code.num_sources:,} data sources; {code.n} members of weight {code.weight}, each trained for "
+        f"{recipe.training.steps:,} steps of batch {recipe.training.batch_size} on {', '.join(trained)} "
+        f"({made.info.get('trained_at', made.provenance['time'])[:10]}, commit {', '.join(commits)}); "
+        f"the ensemble is {'published with this repository' if made.published else 'from this machine'}."
+    )
+
+
+def published_origin(store: Store | None = None) -> str:
+    """Where all that is published comes from, in a sentence."""
+    made = [json.loads(path.read_text(encoding="utf-8"))["provenance"] for path in sorted((store or Store()).published.glob("*/*/manifest.json"))]
+    if not made:
+        return "Nothing is published here."
+    days, commits = sorted({each["time"][:10] for each in made}), {each["commit"] for each in made}
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return (f"{len(made)} published result{'s' * (len(made) > 1)}, computed on {', '.join(sorted({each['hardware'] for each in made}))} ({when}), from "
+            f"{len(commits)} commit{'s' * (len(commits) > 1)}; the `manifest.json` beside each result under `data/published` names its own.")
 
 
 def _computed(artefact: Artefact, more: str = "") -> str:
@@ -144,7 +159,7 @@ def comparisons_origin(comparisons: list[Comparison]) -> str:
     parts = []
     for each in comparisons:
         switched = f", switched after {', '.join(map(str, each.switches))} steps" if len(each.switches) else ""
-        parts.append(f"{each.name}, {len(each)} samples with {len(each.sources):,} counterfactuals each{switched}, {_took(each.artefact)}")
+        parts.append(f"{each.name}, {len(each)} {'sample' if len(each) == 1 else 'samples'} with {len(each.sources):,} counterfactuals each{switched}, {_took(each.artefact)}")
     return "Comparisons: " + "; ".join(parts) + "."
 
 

@@ -186,11 +186,41 @@ for name in names:
         sides.append([name, where, abc.cost_of(recipe).parameters / 1e6, recipe.code.n, recipe.training.steps, recipe.training.batch_size, seen, samples or "none"])
 differ = pd.DataFrame(sides, columns=["ensemble", "scale", "million parameters", "members", "training steps", "batch", "times an image is seen", "samples"])
 display(abc.figures.table(differ, {"million parameters": "{:.2f}", "training steps": "{:,}", "times an image is seen": "{:,.0f}"}))
-display(Markdown(
-    "How these pull, as far as it can be reasoned: removing half of fewer members moves their mean further, which makes radii larger; small networks "
-    "that are trained for less hold on to single images less, which makes radii smaller; and every member here is trained for the same number of "
-    "steps, so that an image of a small set is seen many more times than one of a large set, which makes the line steeper. None of the three has been measured by itself here: "
-    "that takes the same training set at both scales, which is [a matter of GPU days](cost.ipynb)."))
+
+# %% [markdown]
+# How should these pull? Removing half of fewer members should move their mean further and make radii larger. Small networks that are trained for less should hold on to single images less, which makes radii smaller. And every member here is trained for the same number of steps, so an image of a small set is seen many more times than one of a large set, which should make our line steeper. The same training set at both scales would settle it, and is [a matter of GPU days](cost.ipynb). On the digits, one difference at a time can be tried on a CPU: the same samples' noise, and one thing changed.
+
+# %% tags=["hide-input"]
+changes = [
+    ("digits_256", "", {}), ("digits_256", "22 members, as in the paper", {"code": {"n": 22, "weight": 11}}),
+    ("digits_256", "trained four times as long", {"training": {"steps": 4000}}),
+    ("digits_64", "", {}), ("digits_64", "trained a quarter as long", {"training": {"steps": 250}}),
+]
+found = {}
+for name, change, replaced in changes:
+    recipe = abc.get_recipe(name).replace(**replaced) if replaced else abc.get_recipe(name)
+    stored = abc.stored_landscapes(recipe)
+    if stored is not None:
+        log = np.log10(stored.radii[stored.indices < 16])  # the samples that all of them have
+        seen = recipe.training.steps * recipe.training.batch_size / (recipe.data.size * recipe.code.weight / recipe.code.n)
+        found[name, change] = (log, seen, stored.artefacts)
+if any(change for _, change in found):
+    tried = pd.DataFrame([
+        [name, change or "as published", seen, len(log), log.mean(), log.std(ddof=1) / np.sqrt(len(log)), 10 ** (log.mean() - found[name, ""][0].mean())]
+        for (name, change), (log, seen, _) in found.items()],
+        columns=["ensemble", "change", "times an image is seen", "samples", "mean log10 radius", "standard error", "radii, times those as published"])
+    display(abc.figures.table(tried, {"times an image is seen": "{:,.0f}", "mean log10 radius": "{:.3f}", "standard error": "{:.3f}", "radii, times those as published": "{:.2f}"}))
+    short, long = found.get(("digits_64", "trained a quarter as long")), found.get(("digits_256", ""))
+    if short is not None and long is not None:
+        at_once, alike = ((long[0].mean() - each[0].mean()) / np.log10(4) for each in (found["digits_64", ""], short))
+        error = np.hypot(*(each[0].std(ddof=1) / np.sqrt(len(each[0])) for each in (short, long))) / np.log10(4)
+        display(Markdown(
+            f"From 64 to 256 digits the slope is {at_once:.2f} where both are trained for the same number of steps, and {alike:.2f} (standard error {error:.2f}) "
+            "where an image is seen as often in both."))
+    made = {each.provenance["commit"] for (_, change), (_, _, artefacts) in found.items() if change for each in artefacts}
+    display(Markdown(f"The changed ensembles: {len(found) - 2} published sets of 16 landscapes, commit {', '.join(sorted(made))}; their members are not published."))
+else:
+    display(Markdown("No results at hand."))
 
 # %% [markdown]
 # ## Checked here

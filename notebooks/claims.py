@@ -31,6 +31,7 @@ abc.figures.use_style()
 found = abc.claims()
 counts = {verdict: sum(claim.verdict == verdict for claim in found) for verdict in dict.fromkeys(claim.verdict for claim in found)}
 display(Markdown(f"**{len(found)} claims:** " + ", ".join(f"{count} *{verdict}*" for verdict, count in counts.items()) + f". Scale *{scale}*: small networks, mostly the built-in digits."))
+display(Markdown(abc.published_origin()))
 display(Markdown("> **Run this page:** `papermill notebooks/claims.ipynb out.ipynb`"))
 
 # %% tags=["hide-input"]

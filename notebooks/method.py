@@ -35,6 +35,10 @@ from IPython.display import Markdown, display
 import abc_lib as abc
 
 abc.figures.use_style()
+recipe = abc.get_recipe(dataset, scale)
+ensemble = abc.get_ensemble(recipe, device=device)
+display(Markdown(abc.ensemble_origin(ensemble)))
+display(Markdown(f"> **Run this page:** `papermill notebooks/method.ipynb out.ipynb -p dataset {dataset}`"))
 
 # %% [markdown]
 # ## Who sees what
@@ -54,8 +58,6 @@ plt.show()
 # Every other source still reaches *y* through at least one member. That is no accident. All codewords have the same number of ones, so no codeword's ones can cover another's, and the members that saw $s$ are never all of those that saw $s'$ (theorem 1). Let us check it on the code of a real ensemble, pair by pair.
 
 # %% tags=["hide-input"]
-recipe = abc.get_recipe(dataset, scale)
-ensemble = abc.get_ensemble(recipe, device=device)
 code = ensemble.codebook
 words = code.words.astype(int)
 seen_without = words.sum(1)[:, None] - words @ words.T  # |S(s) \ S(s')| for every pair

@@ -33,6 +33,7 @@ import abc_lib as abc
 abc.figures.use_style()
 found = {device: abc.read_benchmarks(device) for device in devices}
 titles = {"cpu": "On a CPU", "cuda": "On a GPU"}
+display(Markdown("> **Run this page:** `make bench`, then `papermill notebooks/speed.ipynb out.ipynb`"))
 
 # %% tags=["hide-input"]
 for device, each in found.items():

@@ -22,6 +22,7 @@ from abc_lib.runs import (
     jacobians_origin,
     landscapes_origin,
     predictions,
+    published_origin,
     retraining_origin,
     retraining_run,
     run,
@@ -34,7 +35,7 @@ from abc_lib.runs import (
 )
 from abc_lib.store import Store
 from abc_lib.training import _Batches, get_ensemble, pack_ensemble
-from small import tiny_classes, tiny_recipe
+from small import own_store, tiny_classes, tiny_recipe
 
 QUIET = {"n_jobs": 1, "progress": False, "device": "cpu"}
 
@@ -272,7 +273,7 @@ def test_stored_comparisons_have_each_sample_once_and_all_sources(store, trained
     assert [(each.indices.tolist(), each.switches.tolist()) for each in found] == [([1], [3]), ([0], [])]
     assert found[0].errors.shape == (1, 1, 12) and found[1].exact.shape == (1, 12)
     text = comparisons_origin(found)
-    assert "switched after 3 steps" in text and "1 samples with 12 counterfactuals each, from this machine" in text
+    assert "switched after 3 steps" in text and "1 sample with 12 counterfactuals each, from this machine" in text
 
 
 def test_hybrid_landscapes_are_not_taken_for_stored_ones(store, trained):
@@ -321,3 +322,11 @@ def test_classes_that_were_never_counted_are_computed_only_if_asked(store, monke
     found = class_run("digits_classes", store=store, compute=False, **QUIET)
     assert [each.counts.tolist() for each in found] == [each.counts.tolist() for each in counts]
     assert "4 samples for each of 11 weightings of the ensemble" in classes_origin(counts) and "digits-laptop classifier" in classes_origin(counts)
+
+
+def test_what_is_published_says_where_and_when(trained, tmp_path):
+    store = own_store(trained, tmp_path)
+    assert published_origin(store) == "Nothing is published here."
+    store.copy(trained.artefacts[0], "member")
+    text = published_origin(store)
+    assert text.startswith("1 published result, computed on ") and trained.artefacts[0].provenance["time"][:10] in text and "1 commit;" in text
