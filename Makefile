@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 
 RADIUS := data/cache/runs/03_radius$(if $(DATASET),_$(DATASET))
 
-.PHONY: help setup radius book test test-slow bench clean
+.PHONY: help setup radius book links test test-slow bench clean
 
 help:  ## list the targets
 	@echo "Usage: make TARGET"
@@ -28,6 +28,9 @@ radius: .venv/.stamp  ## run the radius notebook as HTML; DATASET=mnist_1024 pic
 book: .venv/.stamp  ## build the book; a warning is an error
 	$(RUN) jupyter-book build book/ -W -n --keep-going
 	@echo "Read it in a browser: $(CURDIR)/book/_build/html/index.html"
+
+links: .venv/.stamp  ## ask every site that the book links to whether the page is there
+	$(RUN) jupyter-book build book/ --builder linkcheck
 
 test: .venv/.stamp  ## run the tests, without the slow ones
 	$(RUN) python -m pytest

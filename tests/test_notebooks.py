@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import jupytext
 import nbformat
@@ -132,6 +134,42 @@ def test_a_users_slip_is_one_line_in_a_notebook(tmp_path):
     assert error.value.traceback == ["UnknownName: unknown ensemble 'digits_65'; did you mean 'digits_64'?"]
 
 
+class Links(HTMLParser):
+    """The addresses that a page links to or shows, the anchors that it has, and its pictures without words."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.targets, self.anchors, self.wordless = set(), set(), []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.targets |= {found[key] for key in ("href", "src") if found.get(key)}
+        self.anchors |= {found[key] for key in ("id", "name") if found.get(key)}
+        if tag == "img" and not found.get("alt"):
+            self.wordless.append(found.get("src"))
+
+
+def broken_links(folder):
+    """Links of all pages in a folder to files or anchors that are not there; other sites are not asked."""
+    # the theme leaves templates among its files
+    pages = {page: Links(page) for page in folder.rglob("*.html") if not page.name.endswith("macros.html")}
+    for page, links in pages.items():
+        for target in links.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc or target == "#":
+                continue
+            file = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            if not file.exists() or parts.fragment and file in pages and unquote(parts.fragment) not in pages[file].anchors:
+                yield f"{page.name} -> {target}"
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#here"></a> <a href="#top"></a> <a href="https://there.example/x"></a> <img src="c.png">')
+    (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html"></a>')
+    assert sorted(broken_links(tmp_path)) == ["a.html -> #top", "a.html -> b.html#here", "a.html -> c.png"]
+
+
 def test_the_book_builds_without_a_warning(tmp_path):
     done = subprocess.run(
         [str(Path(sys.executable).with_name("jupyter-book")), "build", str(ROOT / "book"), "-W", "-n", "--keep-going", "--path-output", str(tmp_path)],
@@ -140,3 +178,8 @@ def test_the_book_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for name, figures in (("02_divergence", 3), ("03_radius", 5), ("04_differential", 8)):
         assert (tmp_path / f"_build/html/{name}.html").read_text().count("<img") >= figures
+    html = tmp_path / "_build/html"
+    assert sorted(broken_links(html)) == []
+    pages = [path.stem for path in (ROOT / "book").glob("*.ipynb")] + ["intro", "explorer", "run_your_own", "references"]
+    assert {name: Links(html / f"{name}.html").wordless for name in pages} == {name: [] for name in pages}
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 30 * 2**20
