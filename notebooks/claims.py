@@ -45,7 +45,7 @@ display(abc.figures.table(abc.claims_table(found)))
 # %% tags=["hide-input"]
 for claim in found:
     if claim.verdict in ("disagrees", "agrees in part"):
-        display(Markdown(f"- **{claim.section}: {claim.claim}** The paper: {claim.paper}. Here: {claim.ours}. See [{claim.page}]({claim.page}.ipynb)."))
+        display(Markdown(f"- **{claim.section}: {claim.claim}** The paper: {claim.paper}. Here: {claim.ours}. See [{claim.page}]({claim.page}.html)."))
 
 # %% [markdown]
 # The claim that most readers remember, radius against training set size, with the paper's points and ours:
