@@ -208,16 +208,25 @@ def _look(store):
             YES if max(means) < 0.45 and abs(means[0] - means[1]) < 0.1 else PARTLY if max(means) < 0.45 else NO)
 
 
-@_claim("C.3, figure 9", "Differential ablation names images that look far more like the sample.", "01_abc_vs_rbc", "landscapes and Jacobians of digits_64")
-def _differential_look(store):
-    landscapes, jacobians, recipe = stored_landscapes(_SMALLEST, store=store), stored_jacobians(_SMALLEST, store=store), get_recipe(_SMALLEST)
+def _looks_and_predictions(name: str, store: Store):
+    """Of the samples with landscape and Jacobian: visual distances (S, M) to the training images, exact and predicted counterfactual distances (S, N)."""
+    landscapes, jacobians, recipe = stored_landscapes(name, store=store), stored_jacobians(name, store=store), get_recipe(name)
     if landscapes is None or jacobians is None:
         return None
     both = [int(i) for i in landscapes.indices if i in jacobians.indices]
-    looks = visual_distances(landscapes.factual[_rows(landscapes, both)], training_set(recipe.data))
-    ours = [float(np.median(visual_similarity_ranks(looks, top_counterfactual(distances)[:, 0])))
-            for distances in (landscapes.distances[_rows(landscapes, both)], jacobians.only(both).landscape(draw_codebook(recipe)))]
-    return ("violins of figure 9; no numbers are printed", f"median visual similarity rank {ours[1]:.2f}, by ablation {ours[0]:.2f} (digits_64, {len(both)} samples)",
+    rows = _rows(landscapes, both)
+    return (visual_distances(landscapes.factual[rows], training_set(recipe.data)), landscapes.distances[rows],
+            jacobians.only(both).landscape(draw_codebook(recipe)))
+
+
+@_claim("C.3, figure 9", "Differential ablation names images that look far more like the sample.", "01_abc_vs_rbc", "landscapes and Jacobians of digits_64")
+def _differential_look(store):
+    found = _looks_and_predictions(_SMALLEST, store)
+    if found is None:
+        return None
+    looks, *both = found
+    ours = [float(np.median(visual_similarity_ranks(looks, top_counterfactual(distances)[:, 0]))) for distances in both]
+    return ("violins of figure 9; no numbers are printed", f"median visual similarity rank {ours[1]:.2f}, by ablation {ours[0]:.2f} (digits_64, {len(looks)} samples)",
             YES if ours[1] < ours[0] / 2 else PARTLY if ours[1] < ours[0] else NO)
 
 
@@ -231,13 +240,10 @@ _open("C.3, figure 10", "Counterfactual attributions by different metrics agree 
 def _differential_similarity(store):
     medians = {}
     for name in family_of(_SMALLEST):
-        landscapes, jacobians, recipe = stored_landscapes(name, store=store), stored_jacobians(name, store=store), get_recipe(name)
-        if landscapes is None or jacobians is None:
-            continue
-        both = [int(i) for i in landscapes.indices if i in jacobians.indices]
-        samples = landscapes.factual[_rows(landscapes, both)]
-        named = top_counterfactual(jacobians.only(both).landscape(draw_codebook(recipe)))[:, 0]
-        medians[recipe.data.size] = float(np.median(visual_similarity_ranks(visual_distances(samples, training_set(recipe.data)), named)))
+        found = _looks_and_predictions(name, store)
+        if found is not None:
+            looks, _, predicted = found
+            medians[get_recipe(name).data.size] = float(np.median(visual_similarity_ranks(looks, top_counterfactual(predicted)[:, 0])))
     if len(medians) < 3:
         return None
     rho = stats.spearmanr(list(medians), list(medians.values())).statistic
@@ -247,14 +253,19 @@ def _differential_similarity(store):
             YES if medians[sizes[0]] < 0.25 and rho > 0.5 else PARTLY if rho > 0 else NO)
 
 
-@_claim("3.4, C.5", "The counterfactual without the nearest image lies far where the training set is small; its rank becomes even as it grows.", "02_divergence", "landscapes of the digits")
-def _divergence(store):
-    means = {}
+def _nearest(store: Store) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """By training set size: landscapes (S, N) of the digits, and the source whose training image lies nearest to each sample (S,)."""
+    found = {}
     for name in family_of(_SMALLEST):
         landscapes, recipe = stored_landscapes(name, store=store), get_recipe(name)
         if landscapes is not None:
-            nearest = top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]
-            means[recipe.data.size] = float(counterfactual_distance_ranks(landscapes.distances, nearest).mean())
+            found[recipe.data.size] = landscapes.distances, top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]
+    return found
+
+
+@_claim("3.4, C.5", "The counterfactual without the nearest image lies far where the training set is small; its rank becomes even as it grows.", "02_divergence", "landscapes of the digits")
+def _divergence(store):
+    means = {size: float(counterfactual_distance_ranks(distances, nearest).mean()) for size, (distances, nearest) in _nearest(store).items()}
     if len(means) < 3:
         return None
     sizes = sorted(means)
@@ -265,12 +276,7 @@ def _divergence(store):
 
 @_claim("3.4, figure 5", "Where the training set is large, the sample hardly changes when the training image nearest to it is taken away.", "02_divergence", "landscapes of the digits")
 def _nearest_removed(store):
-    moved = {}
-    for name in family_of(_SMALLEST):
-        landscapes, recipe = stored_landscapes(name, store=store), get_recipe(name)
-        if landscapes is not None:
-            nearest = top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]
-            moved[recipe.data.size] = float(np.median(landscapes.distances[np.arange(len(nearest)), nearest]))
+    moved = {size: float(np.median(distances[np.arange(len(nearest)), nearest])) for size, (distances, nearest) in _nearest(store).items()}
     if len(moved) < 3:
         return None
     first, last = moved[min(moved)], moved[max(moved)]
