@@ -11,10 +11,12 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from matplotlib.patches import FancyArrowPatch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from abc_lib import figures  # noqa: E402
 from abc_lib.codes import Codebook  # noqa: E402
+from abc_lib.cost import cost_of  # noqa: E402
 from abc_lib.datasets import training_set  # noqa: E402
 from abc_lib.errors import BadValue  # noqa: E402
 from abc_lib.landscape import Landscapes  # noqa: E402
@@ -205,7 +207,7 @@ def test_the_flow_has_an_arrow_for_every_sight_and_breaks_those_of_removed_membe
         figure, ax = plt.subplots()
         figures.causal_flow(book, ax, removed)
         draw(figure)
-        arrows = [p for p in ax.patches if isinstance(p, figures.FancyArrowPatch)]
+        arrows = [p for p in ax.patches if isinstance(p, FancyArrowPatch)]
         assert len(arrows) == 6 * 2 + 4 + 2  # sights, members, noise in and sample out
         assert sum(arrow.get_linestyle() in (":", "dotted") for arrow in arrows) == (0 if removed is None else 2)
         words = [text.get_text() for text in ax.texts]
@@ -261,7 +263,7 @@ def test_image_rows_bear_notes_below_any_row():
 
 @pytest.mark.parametrize("titles", [["x"], []])
 def test_image_rows_of_another_number_are_an_error(titles, one_line):
-    with pytest.raises(figures.BadValue) as error:
+    with pytest.raises(BadValue) as error:
         figures.image_rows({"one": landscapes().factual}, titles)
     assert one_line(error)
 
@@ -403,3 +405,13 @@ def test_a_page_has_figures_of_256_colours_that_look_the_same():
     assert image.mode == "P" and len(image.getcolors()) <= 256
     difference = np.abs(np.asarray(image.convert("RGB")).astype(int) - before)
     assert difference.mean() < 2 and np.quantile(difference, 0.999) < 32
+
+
+def test_costs_are_drawn_as_counted():
+    recipes, (_, ax) = [get_recipe(name, "paper") for name in ("mnist_512", "mnist_256")], plt.subplots()
+    figures.cost_by_sources(recipes, 100, ax)
+    retraining, ablation = ax.lines
+    cost = cost_of(recipes[1])
+    assert retraining.get_xdata().tolist() == ablation.get_xdata().tolist() == [256, 512]
+    assert ablation.get_ydata()[0] == (cost.members + 100 * cost.landscape) * cost.flop < retraining.get_ydata()[0]
+    assert ax.get_xlabel() and ax.get_ylabel() and len(ax.get_legend().texts) == 2

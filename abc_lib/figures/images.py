@@ -1,0 +1,82 @@
+"""Images side by side."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ..errors import BadValue
+from .style import ALERT, PALETTE
+
+
+def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:
+    """One image without axes; ``frame`` is the colour of a border."""
+    array = image.detach().cpu().float().permute(1, 2, 0).numpy()
+    ax.imshow(array.squeeze(-1) if array.shape[-1] == 1 else array, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=frame is not None, color=frame, linewidth=2.5)
+    if title:
+        ax.set_title(title, fontsize=9, pad=3)
+
+
+def image_rows(
+    rows: dict[str, torch.Tensor], titles: Sequence[str], notes: Sequence[str] | dict[str, Sequence[str]] = (), framed: Sequence[str] = (),
+) -> Figure:
+    """Rows of images under each other, a column a sample: ``rows`` maps a row's name to images (K, C, H, W).
+
+    ``titles`` stand above the columns, ``notes`` below them, or below the rows that they are given for by name; rows in
+    ``framed`` are training images and get a border.
+    """
+    columns = len(titles)
+    wrong = [name for name, images in rows.items() if len(images) != columns]
+    if wrong or columns == 0:
+        first = (wrong or list(rows))[0]
+        raise BadValue(f"{columns} titles do not go with the images of '{first}'; give one image for each, and at least one")
+    under = notes if isinstance(notes, dict) else {list(rows)[-1]: notes}
+    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 1.0 + 1.1, len(rows) * 1.15 + 0.2 * len(under) + 0.1), squeeze=False)
+    for line, (name, images) in zip(axes, rows.items()):
+        for column, ax in enumerate(line):
+            show_image(ax, images[column], titles[column] if ax is axes[0, column] else None, PALETTE[1] if name in framed else None)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for ax, note in zip(line, under.get(name, ())):
+            ax.set_xlabel(note, fontsize=8)
+    return figure
+
+
+def image_grid(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 12) -> Figure:
+    """Images (K, C, H, W) in rows of ``columns``, each under its title if there are any (figure 6, top left)."""
+    if len(images) == 0:
+        raise BadValue("there is no image to show; give at least one")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.8, rows * (0.98 if titles else 0.82)), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, title in zip(axes.flat, images, titles or [None] * len(images)):
+        ax.set_axis_on()
+        show_image(ax, image, title)
+    return figure
+
+
+def mosaic(first: torch.Tensor, images: torch.Tensor, columns: int | None = None) -> Figure:
+    """Many images (K, C, H, W) as one picture, row by row, after a framed ``first`` (C, H, W); about square by default (appendix D.3)."""
+    tiles = torch.cat([first[None], images]).float()
+    columns = columns or int(np.ceil(np.sqrt(len(tiles))))
+    lines = -(-len(tiles) // columns)
+    gap = max(1, tiles.shape[-1] // 8)
+    height, width = tiles.shape[-2] + gap, tiles.shape[-1] + gap
+    canvas = torch.ones(tiles.shape[1], lines * height + gap, columns * width + gap)
+    for k, tile in enumerate(tiles):
+        y, x = gap + k // columns * height, gap + k % columns * width
+        canvas[:, y : y + tile.shape[-2], x : x + tile.shape[-1]] = tile
+    side = min(9.0, 0.55 * columns + 0.4)
+    figure, ax = plt.subplots(figsize=(side, side * lines / columns))
+    show_image(ax, canvas)
+    ax.add_patch(Rectangle((gap - 1, gap - 1), width - gap + 1, height - gap + 1, fill=False, edgecolor=ALERT, linewidth=2.5))
+    return figure
