@@ -120,33 +120,31 @@ def compute_class_counts(
     sources = _sources(model)
     spec = {"recipe": recipe.label, "method": _method(model), "model": model.identity, "sampling": spec_of(recipe.sampling),
             "seed": seed, "samples": samples, "classifier": classifier.identity}
-    with store.lock(_KIND, recipe.label, spec):
-        done = store.find(_KIND, recipe.label, spec)
-        workspace = store.workspace(_KIND, recipe.label, spec)
-        if done is None:
-            seconds, blocks = stopwatch(), [range(start, min(start + _BLOCK, samples)) for start in range(0, samples, _BLOCK)]
-            names = [f"block-{_BLOCK}-{block.start:06d}" for block in blocks]
-            todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
-            arguments = ((model, classifier, model.draw_noise(seed, block), sources, max(0, min(SHOWN - block.start, len(block))),
-                          parse_bytes(memory) // jobs, workspace, name) for block, name in todo)
-            counter = Counter(samples - sum(len(block) for block, _ in todo))
-            for count in run_tasks(_block_task, arguments, len(todo), device=model.device, total=samples, n_jobs=n_jobs,
-                                   description=f"classes of {recipe.label} by {_method(model)}", unit="sample",
-                                   poll=counter, progress=progress) if todo else ():
-                counter.done += count
-            pieces = [workspace.load(name) for name in names]
-            files = {"counts.safetensors": {
-                "counts": torch.stack([piece["counts"] for piece in pieces]).sum(0), "removed": torch.tensor(sources),
-                "images": torch.cat([piece["images"] for piece in pieces], dim=1),
-            }}
-            info = {"seconds": round(seconds(), 1), "recipe": digest(recipe.codeless_spec), "training_seed": recipe.training.seed,
-                    "classifier": classifier.recipe.label, "accuracy": classifier.info["accuracy"],
-                    "validation_images": classifier.info["validation_images"]}
-            if isinstance(model, Retrained):
-                info["removed"] = model.removed
-            done = store.write(_KIND, recipe.label, spec, files, info, model.device)
-        workspace.clear()
-    return done
+
+    def make(workspace: Workspace) -> Artefact:
+        seconds, blocks = stopwatch(), [range(start, min(start + _BLOCK, samples)) for start in range(0, samples, _BLOCK)]
+        names = [f"block-{_BLOCK}-{block.start:06d}" for block in blocks]
+        todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
+        arguments = ((model, classifier, model.draw_noise(seed, block), sources, max(0, min(SHOWN - block.start, len(block))),
+                      parse_bytes(memory) // jobs, workspace, name) for block, name in todo)
+        counter = Counter(samples - sum(len(block) for block, _ in todo))
+        for count in run_tasks(_block_task, arguments, len(todo), device=model.device, total=samples, n_jobs=n_jobs,
+                               description=f"classes of {recipe.label} by {_method(model)}", unit="sample",
+                               poll=counter, progress=progress) if todo else ():
+            counter.done += count
+        pieces = [workspace.load(name) for name in names]
+        files = {"counts.safetensors": {
+            "counts": torch.stack([piece["counts"] for piece in pieces]).sum(0), "removed": torch.tensor(sources),
+            "images": torch.cat([piece["images"] for piece in pieces], dim=1),
+        }}
+        info = {"seconds": round(seconds(), 1), "recipe": digest(recipe.codeless_spec), "training_seed": recipe.training.seed,
+                "classifier": classifier.recipe.label, "accuracy": classifier.info["accuracy"],
+                "validation_images": classifier.info["validation_images"]}
+        if isinstance(model, Retrained):
+            info["removed"] = model.removed
+        return store.write(_KIND, recipe.label, spec, files, info, model.device)
+
+    return store.once(_KIND, recipe.label, spec, make)
 
 
 def _require_classes(recipe: Recipe) -> None:

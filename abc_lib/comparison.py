@@ -153,13 +153,8 @@ def compare_counterfactuals(
     found = store.find(_KIND, label, spec)
     if found is not None:
         return read_comparison(found)
-    with store.lock(_KIND, label, spec):
-        found = store.find(_KIND, label, spec)
-        if found is None:
-            workspace = store.workspace(_KIND, label, spec)
-            found = _compute(ensemble, store, spec, workspace, parse_bytes(memory), n_jobs, progress)
-        store.workspace(_KIND, label, spec).clear()
-    return read_comparison(found)
+    return read_comparison(store.once(
+        _KIND, label, spec, lambda workspace: _compute(ensemble, store, spec, workspace, parse_bytes(memory), n_jobs, progress)))
 
 
 def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Artefact:

@@ -20,7 +20,7 @@ from .landscape import block_size, parse_bytes, samples_at_once
 from .metrics import euclidean, resize_matrix
 from .recipes import digest, spec_of
 from .store import Artefact, Store, Workspace, stopwatch
-from .tasks import job_count, run_tasks
+from .tasks import job_count, run_blocks, run_tasks
 
 _KIND = "jacobian"
 
@@ -104,10 +104,10 @@ def _inner_products(images: torch.Tensor) -> torch.Tensor:
     return images.flatten(1) @ (gram_h @ images @ gram_w).flatten(1).T * (3 / channels)
 
 
-def _task(ensemble: Ensemble, noise: ExogenousNoise, workspace: Workspace, name: str) -> int:
-    factual, jacobians = ensemble.differentiate(noise)
+def _task(ensemble: Ensemble, seed: int, indices: list[int], workspace: Workspace, name: str) -> int:
+    factual, jacobians = ensemble.differentiate(ensemble.draw_noise(seed, indices))
     workspace.save(name, {"factual": factual.contiguous(), "jacobians": jacobians.contiguous()})
-    return len(noise)
+    return len(indices)
 
 
 def _spec(ensemble: Ensemble, seed: int, indices: list[int]) -> dict:
@@ -133,29 +133,23 @@ def compute_jacobians(
     if not indices or len(set(indices)) != len(indices) or min(indices) < 0:
         raise BadValue("Jacobians are asked for by sample numbers: at least one, all different, from 0 on")
     spec, label, device = _spec(ensemble, seed, indices), ensemble.recipe.label, ensemble.device
-    with store.lock(_KIND, label, spec):
-        done = Store(store.cache, None).find(_KIND, label, spec)
-        workspace = store.workspace(_KIND, label, spec)
-        if done is None:
-            seconds = stopwatch()
-            size = samples_at_once(ensemble, parse_bytes(memory), job_count(n_jobs, device))
-            # No larger than what keeps all jobs busy.
-            size = min(size, -(-len(indices) // job_count(n_jobs, device)))
-            blocks = [(start, f"jacobians-{size}-{start:06d}") for start in range(0, len(indices), size)]
-            todo = [block for block in blocks if not workspace.has(block[1])]
-            tasks = ((ensemble, ensemble.draw_noise(seed, indices[start : start + size]), workspace, name) for start, name in todo)
-            if todo:
-                for _ in run_tasks(_task, tasks, len(todo), device=device, total=len(todo), description=f"Jacobians of {label}",
-                                   unit="block", n_jobs=n_jobs, progress=progress):
-                    pass
-            pieces = [workspace.load(name) for _, name in blocks]
-            content = {key: torch.cat([piece[key] for piece in pieces]) for key in ("factual", "jacobians")}
-            # An error of 2**-11 is nothing beside that of a prediction to first order, and half the bytes are kept.
-            content["jacobians"] = content["jacobians"].half()
-            info = {"seconds": round(seconds(), 1), "block": size, "model": digest(ensemble.recipe.model_spec), "members": ensemble.n}
-            done = store.write(_KIND, label, spec, {"jacobians.safetensors": content}, info, device)
-        workspace.clear()
-    return done
+
+    def make(workspace: Workspace) -> Artefact:
+        seconds = stopwatch()
+        size = samples_at_once(ensemble, parse_bytes(memory), job_count(n_jobs, device))
+        # No larger than what keeps all jobs busy.
+        size = min(size, -(-len(indices) // job_count(n_jobs, device)))
+        tasks = {f"jacobians-{size}-{start:06d}": (ensemble, seed, indices[start : start + size])
+                 for start in range(0, len(indices), size)}
+        run_blocks(_task, tasks, workspace, device, f"Jacobians of {label}", n_jobs, progress)
+        pieces = [workspace.load(name) for name in tasks]
+        content = {key: torch.cat([piece[key] for piece in pieces]) for key in ("factual", "jacobians")}
+        # An error of 2**-11 is nothing beside that of a prediction to first order, and half the bytes are kept.
+        content["jacobians"] = content["jacobians"].half()
+        info = {"seconds": round(seconds(), 1), "block": size, "model": digest(ensemble.recipe.model_spec), "members": ensemble.n}
+        return store.write(_KIND, label, spec, {"jacobians.safetensors": content}, info, device)
+
+    return store.once(_KIND, label, spec, make, recompute=True)
 
 
 def read_jacobians(artefact: Artefact) -> Jacobians:

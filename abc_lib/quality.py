@@ -179,18 +179,17 @@ def reference_statistics(
     images, _, origin = load_split(family, REFERENCES[family])
     label = f"{family}-{features.name.replace(' ', '_')}"
     spec = {"family": family, "origin": origin, "binarise": binarise, "features": features.name, "identity": features.identity}
-    with store.lock(_REFERENCE_KIND, label, spec):
-        found = store.find(_REFERENCE_KIND, label, spec)
-        if found is None:
-            workspace, seconds = store.workspace(_REFERENCE_KIND, label, spec), stopwatch()
-            images = _in_range(images, binarise)
-            tasks = {f"block-{k:06d}": (features, each) for k, each in enumerate(images.split(_REFERENCE_BLOCK))}
-            run_blocks(_feature_task, tasks, workspace, features.device, f"{features.name} on {family}", n_jobs, progress)
-            g = feature_statistics((workspace.load(name)["features"] for name in tasks), features.name, features.identity)
-            info = {"count": g.count, "seconds": round(seconds(), 1)}
-            files = {"statistics.safetensors": {"total": g.total, "products": g.products}}
-            found = store.write(_REFERENCE_KIND, label, spec, files, info, features.device)
-        store.workspace(_REFERENCE_KIND, label, spec).clear()
+
+    def make(workspace: Workspace) -> Artefact:
+        seconds = stopwatch()
+        tasks = {f"block-{k:06d}": (features, each) for k, each in enumerate(_in_range(images, binarise).split(_REFERENCE_BLOCK))}
+        run_blocks(_feature_task, tasks, workspace, features.device, f"{features.name} on {family}", n_jobs, progress)
+        g = feature_statistics((workspace.load(name)["features"] for name in tasks), features.name, features.identity)
+        info = {"count": g.count, "seconds": round(seconds(), 1)}
+        files = {"statistics.safetensors": {"total": g.total, "products": g.products}}
+        return store.write(_REFERENCE_KIND, label, spec, files, info, features.device)
+
+    found = store.once(_REFERENCE_KIND, label, spec, make)
     sums = found.tensors("statistics.safetensors")
     return Gaussian(found.info["count"], sums["total"], sums["products"], features.name, features.identity), origin
 
@@ -230,22 +229,21 @@ def compute_fid(
         store = Store(store.cache, None)
     spec = {"recipe": recipe.label, "model": model.identity, "which": which, "weights": c.tolist(), "sampling": spec_of(recipe.sampling),
             "seed": seed, "count": count, "features": features.name, "identity": features.identity, "reference": REFERENCES[data.family]}
-    with store.lock(_KIND, recipe.label, spec):
-        found = store.find(_KIND, recipe.label, spec)
-        if found is None:
-            workspace, seconds = store.workspace(_KIND, recipe.label, spec), stopwatch()
-            reference, origin = reference_statistics(data.family, features, store, data.binarise, recompute, n_jobs, progress)
-            starts = range(0, count, _BLOCK)
-            tasks = {f"block-{start:06d}": (model, features, seed, start, min(start + _BLOCK, count), c) for start in starts}
-            run_blocks(_sample_task, tasks, workspace, device, f"samples of {recipe.label} ({which})", n_jobs, progress)
-            samples = feature_statistics((workspace.load(name)["features"] for name in tasks), features.name, features.identity)
-            result = fid(samples, reference, features)
-            info = {"fid": result.value, "reference_count": result.reference_count, "reference": origin, "removed": removed,
-                    "member": member, "reference_was_trained_on": REFERENCES[data.family] == data.split, "seconds": round(seconds(), 1)}
-            images = workspace.load("block-000000")["images"]
-            found = store.write(_KIND, recipe.label, spec, {"images.safetensors": {"images": images}}, info, device)
-        store.workspace(_KIND, recipe.label, spec).clear()
-    return read_fid(found)
+
+    def make(workspace: Workspace) -> Artefact:
+        seconds = stopwatch()
+        reference, origin = reference_statistics(data.family, features, store, data.binarise, recompute, n_jobs, progress)
+        starts = range(0, count, _BLOCK)
+        tasks = {f"block-{start:06d}": (model, features, seed, start, min(start + _BLOCK, count), c) for start in starts}
+        run_blocks(_sample_task, tasks, workspace, device, f"samples of {recipe.label} ({which})", n_jobs, progress)
+        samples = feature_statistics((workspace.load(name)["features"] for name in tasks), features.name, features.identity)
+        result = fid(samples, reference, features)
+        info = {"fid": result.value, "reference_count": result.reference_count, "reference": origin, "removed": removed,
+                "member": member, "reference_was_trained_on": REFERENCES[data.family] == data.split, "seconds": round(seconds(), 1)}
+        images = workspace.load("block-000000")["images"]
+        return store.write(_KIND, recipe.label, spec, {"images.safetensors": {"images": images}}, info, device)
+
+    return read_fid(store.once(_KIND, recipe.label, spec, make))
 
 
 def read_fid(artefact: Artefact) -> SampleFID:

@@ -134,12 +134,8 @@ def compute_removals(
     c = np.stack([ensemble.codebook.ablation(each) for each in sets])
     spec = {"recipe": recipe.label, "ensemble": ensemble.identity, "sampling": spec_of(recipe.sampling), "seed": seed, "indices": indices,
             "metric": METRIC, "sets": digest(sets)}
-    with store.lock(_KIND, recipe.label, spec):
-        done, workspace = store.find(_KIND, recipe.label, spec), store.workspace(_KIND, recipe.label, spec)
-        if done is None:
-            done = _compute(ensemble, indices, sets, c, spec, store, workspace, parse_bytes(memory), n_jobs, progress)
-        workspace.clear()
-    return read_removals(done)
+    return read_removals(store.once(
+        _KIND, recipe.label, spec, lambda workspace: _compute(ensemble, indices, sets, c, spec, store, workspace, parse_bytes(memory), n_jobs, progress)))
 
 
 def _compute(ensemble, indices, sets, c, spec, store, workspace, memory, n_jobs, progress) -> Artefact:

@@ -263,12 +263,8 @@ def _encode_task(autoencoder: Autoencoder, images, flips: bool, workspace: Works
 def _latents(recipe, autoencoder, images, store, device, n_jobs, progress) -> Artefact:
     data, label = recipe.data, f"{recipe.data.family}-{recipe.data.split.replace(' ', '-')}-{recipe.data.space}"
     spec = {"autoencoder": autoencoder.identity, "images": images.fingerprint, "count": len(images), "flips": data.flips}
-    with store.lock(_KIND, label, spec):
-        done, workspace = store.find(_KIND, label, spec), store.workspace(_KIND, label, spec)
-        if done is None:
-            done = _encode(recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress)
-        workspace.clear()
-    return done
+    return store.once(
+        _KIND, label, spec, lambda workspace: _encode(recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress))
 
 
 def _encode(recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress) -> Artefact:

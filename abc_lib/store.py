@@ -344,6 +344,22 @@ class Store:
         finally:
             lock.release()
 
+    def once(self, kind: str, label: str, spec: dict, make: Callable[["Workspace"], Artefact], recompute: bool = False) -> Artefact:
+        """The artefact of this spec: the one that is there, or what ``make`` writes.
+
+        ``make`` gets the workspace for its pieces, in which a stopped run left those it had. Of
+        several processes that want the same one makes it, and the others wait for it.
+        ``recompute`` passes over what is published.
+        """
+        with self.lock(kind, label, spec):
+            done = (Store(self.cache, None) if recompute else self).find(kind, label, spec)
+            workspace = self.workspace(kind, label, spec)
+            if done is None:
+                done = make(workspace)
+            # also what a run that was stopped right at its end left behind
+            workspace.clear()
+        return done
+
     def workspace(self, kind: str, label: str, spec: dict) -> "Workspace":
         """A folder for the unfinished parts of an artefact."""
         return Workspace(self.cache / "partial" / kind / self.folder_name(label, spec))

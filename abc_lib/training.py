@@ -132,13 +132,7 @@ def train_member(
     device = torch.device(device)
     spec, label = member_spec(recipe, member), _label(recipe, member)
     checksum = images.checksum
-    with store.lock("member", label, spec):
-        done = store.find("member", label, spec)
-        if done is None:
-            workspace = store.workspace("member", label, spec)
-            done = _train(recipe, member, images, store, workspace, device, checkpoint_seconds, checksum)
-        # also what a run that was stopped right at its end left behind
-        store.workspace("member", label, spec).clear()
+    done = store.once("member", label, spec, lambda workspace: _train(recipe, member, images, store, workspace, device, checkpoint_seconds, checksum))
     return _require_same_images(done, images, checksum)
 
 

@@ -130,12 +130,8 @@ def find_unattributable(
     _require_discrete(recipe)
     spec = {"recipe": recipe.label, "ensemble": ensemble.identity, "sampling": spec_of(recipe.sampling), "seed": seed, "samples": samples,
             "margin": margin}
-    with store.lock(_KIND, recipe.label, spec):
-        done, workspace = store.find(_KIND, recipe.label, spec), store.workspace(_KIND, recipe.label, spec)
-        if done is None:
-            done = _find(ensemble, spec, store, workspace, parse_bytes(memory), n_jobs, progress)
-        workspace.clear()
-    return read_unattributable(done)
+    return read_unattributable(store.once(
+        _KIND, recipe.label, spec, lambda workspace: _find(ensemble, spec, store, workspace, parse_bytes(memory), n_jobs, progress)))
 
 
 def _require_discrete(recipe: Recipe) -> None:

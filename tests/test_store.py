@@ -513,3 +513,35 @@ def test_a_generator_depends_on_its_names_alone():
     assert torch.equal(first, torch.randn(5, generator=generator("noise", 0, 7)))
     assert not torch.equal(first, torch.randn(5, generator=generator("noise", 0, 8)))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_thing_is_made_once_and_its_unfinished_parts_are_cleared(store):
+    made = []
+
+    def make(workspace):
+        made.append(workspace.has("piece"))
+        workspace.save("piece", {"x": torch.ones(2)})
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        return store.write("thing", "label", {"a": 1}, {"x.safetensors": workspace.load("piece")})
+
+    with pytest.raises(KeyboardInterrupt):
+        store.once("thing", "label", {"a": 1}, make)
+    first = store.once("thing", "label", {"a": 1}, make)
+    # the second try found what the first had left, and the third nothing to do
+    assert made == [False, True] and not store.workspace("thing", "label", {"a": 1}).has("piece")
+    assert store.once("thing", "label", {"a": 1}, make).manifest == first.manifest and len(made) == 2
+
+
+def test_recomputing_passes_over_what_is_published_and_not_over_what_is_in_the_cache(store):
+    spec, published = {"a": 1}, []
+    store.write("thing", "label", spec, {"x": b"old"}, publish=True)
+
+    def make(_):
+        published.append(1)
+        return store.write("thing", "label", spec, {"x": b"new"})
+
+    assert store.once("thing", "label", spec, make).read("x") == b"old" and not published
+    for _ in range(2):
+        assert store.once("thing", "label", spec, make, recompute=True).read("x") == b"new"
+    assert len(published) == 1

@@ -144,13 +144,12 @@ def train_basic(
     store, device = store or Store(), torch.device(device)
     # Nothing is begun without its images.
     load_split(recipe.family, recipe.split)
-    with store.lock(_KIND, recipe.label, recipe.spec):
-        done, workspace = store.find(_KIND, recipe.label, recipe.spec), store.workspace(_KIND, recipe.label, recipe.spec)
-        if done is None:
-            with one_thread():
-                done = _train(recipe, store, workspace, device, progress, checkpoint_seconds)
-        workspace.clear()
-    return done
+
+    def make(workspace: Workspace) -> Artefact:
+        with one_thread():
+            return _train(recipe, store, workspace, device, progress, checkpoint_seconds)
+
+    return store.once(_KIND, recipe.label, recipe.spec, make)
 
 
 def _train(recipe: AutoencoderRecipe, store: Store, workspace: Workspace, device, progress: bool, checkpoint_seconds: float) -> Artefact:

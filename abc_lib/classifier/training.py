@@ -111,14 +111,7 @@ def train_classifier(
 
 def _train_task(recipe: ClassifierRecipe, cache: Path, device: str) -> Artefact:
     store = Store(cache, None)
-    with store.lock(KIND, recipe.label, recipe.spec):
-        done = store.find(KIND, recipe.label, recipe.spec)
-        if done is None:
-            workspace = store.workspace(KIND, recipe.label, recipe.spec)
-            done = _train(recipe, store, workspace, torch.device(device))
-        # also what a run that was stopped right at its end left behind
-        store.workspace(KIND, recipe.label, recipe.spec).clear()
-    return done
+    return store.once(KIND, recipe.label, recipe.spec, lambda workspace: _train(recipe, store, workspace, torch.device(device)))
 
 
 def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:

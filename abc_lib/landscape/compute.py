@@ -121,14 +121,9 @@ def compute_landscapes(
         raise BadValue(f"chosen sources must be in 0..{book.num_sources - 1}")
     keep = min(keep, book.num_sources)
     spec, label = _spec(ensemble, seed, indices, keep, chosen, all_images, tangent_steps), ensemble.recipe.label
-    with store.lock(_KIND, label, spec):
-        done = Store(store.cache, None).find(_KIND, label, spec)
-        if done is None:
-            workspace = store.workspace(_KIND, label, spec)
-            done = _compute(ensemble, indices, seed, store, spec, workspace, parse_bytes(memory), n_jobs, progress, images)
-        # also what a run that was stopped right at its end left behind
-        store.workspace(_KIND, label, spec).clear()
-    return done
+    return store.once(
+        _KIND, label, spec, lambda workspace: _compute(ensemble, indices, seed, store, spec, workspace, parse_bytes(memory), n_jobs, progress, images),
+        recompute=True)
 
 
 def _compute(ensemble, indices, seed, store, spec, workspace, memory, n_jobs, progress, images) -> Artefact:

@@ -120,13 +120,9 @@ def retraining_landscapes(
         "recipe": recipe.label, "retrained": retrained.identity, "sampling": spec_of(recipe.sampling), "seed": seed,
         "indices": indices, "metric": METRIC, "keep": keep,
     }
-    with store.lock(_LANDSCAPE, recipe.label, spec):
-        done = store.find(_LANDSCAPE, recipe.label, spec)
-        workspace = store.workspace(_LANDSCAPE, recipe.label, spec)
-        if done is None:
-            done = _compute_landscapes(retrained, spec, store, workspace, parse_bytes(memory), n_jobs, progress, images)
-        workspace.clear()
-    return read_retraining_landscapes(done)
+    return read_retraining_landscapes(store.once(
+        _LANDSCAPE, recipe.label, spec,
+        lambda workspace: _compute_landscapes(retrained, spec, store, workspace, parse_bytes(memory), n_jobs, progress, images)))
 
 
 def _compute_landscapes(retrained, spec, store, workspace, memory, n_jobs, progress, images) -> Artefact:

@@ -185,12 +185,8 @@ def train_group(
     _require_removal(removed)
     device, checksum = torch.device(device), images.checksum
     spec, label = retrained_spec(recipe, models, removed), recipe.label
-    with store.lock(KIND, label, spec):
-        done, workspace = store.find(KIND, label, spec), store.workspace(KIND, label, spec)
-        if done is None:
-            done = _train(recipe, models, images, removed, store, workspace, device, checkpoint_seconds, checksum)
-        # also what a run that was stopped right at its end left behind
-        workspace.clear()
+    done = store.once(
+        KIND, label, spec, lambda workspace: _train(recipe, models, images, removed, store, workspace, device, checkpoint_seconds, checksum))
     return _require_same_images(done, images, checksum)
 
 
