@@ -172,7 +172,7 @@ if our_law is not None:
 display(Markdown("\n".join(f"- {line}" for line in verdict)))
 
 # %% [markdown]
-# What differs, side by side. The sets that both have differ in the network, the members, the training and the number of samples; the metric is the same, Euclidean distance scaled to 3×256×256.
+# What differs, side by side. The sets that both have differ in the network, the members, the training and the number of samples; the metric is the same, Euclidean distance scaled to 3×256×256. The paper does not say for how many steps it trained; those of our recipes at its scale are our choice.
 
 # %% tags=["hide-input"]
 count = {s.name: s.count + s.zeros for s in every}

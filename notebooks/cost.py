@@ -73,7 +73,7 @@ display(abc.figures.table(abc.outlook(large, "paper", samples, {name: rate for n
 # %% [markdown]
 # An autoencoder's decoding is not counted. Training dominates until landscapes are many or training sets large: an ensemble is trained once, and every further sample costs only its landscape.
 #
-# The paper trained on seven Titan RTX and eight GTX 1080 Ti. It reports a few hours for a model of MNIST and a few days for one of ArtBench, and a few minutes to a few days for a landscape of 256 to 50,000 counterfactuals (appendix B.7 {cite}`dai2024ablation`). Held against the count, with the rate assumed above:
+# The paper trained on seven Titan RTX and eight GTX 1080 Ti. It reports a few hours for a model of MNIST and a few days for one of ArtBench, and a few minutes to a few days for a landscape of 256 to 50,000 counterfactuals (appendix B.7 {cite}`dai2024ablation`). It does not say for how many steps; those of our recipes at its scale are our choice. Held against the count, with the rate assumed above:
 
 # %% tags=["hide-input"]
 gpu, lines = gpu_teraflops * 1e12, []
