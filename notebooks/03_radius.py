@@ -210,13 +210,15 @@ if any(change for _, change in found):
         for (name, change), (log, seen, _) in found.items()],
         columns=["ensemble", "change", "times an image is seen", "samples", "mean log10 radius", "standard error", "radii, times those as published"])
     display(abc.figures.table(tried, {"times an image is seen": "{:,.0f}", "mean log10 radius": "{:.3f}", "standard error": "{:.3f}", "radii, times those as published": "{:.2f}"}))
-    short, long = found.get(("digits_64", "trained a quarter as long")), found.get(("digits_256", ""))
-    if short is not None and long is not None:
-        at_once, alike = ((long[0].mean() - each[0].mean()) / np.log10(4) for each in (found["digits_64", ""], short))
-        error = np.hypot(*(each[0].std(ddof=1) / np.sqrt(len(each[0])) for each in (short, long))) / np.log10(4)
-        display(Markdown(
-            f"From 64 to 256 digits the slope is {at_once:.2f} where both are trained for the same number of steps, and {alike:.2f} (standard error {error:.2f}) "
-            "where an image is seen as often in both."))
+    slopes = []
+    for small, large in ((("digits_64", ""), ("digits_256", "")), (("digits_64", "trained a quarter as long"), ("digits_256", "")),
+                         (("digits_64", ""), ("digits_256", "trained four times as long"))):
+        if small in found and large in found:
+            (one, often, _), (other, as_often, _) = found[small], found[large]
+            error = np.hypot(*(each.std(ddof=1) / np.sqrt(len(each)) for each in (one, other))) / np.log10(4)
+            how = f"an image is seen {often:,.0f} times in both" if abs(often - as_often) < 1 else f"an image is seen {often:,.0f} times in the small set and {as_often:,.0f} times in the large one, as published"
+            slopes.append(f"- {(other.mean() - one.mean()) / np.log10(4):+.2f} (standard error {error:.2f}) where {how};")
+    display(Markdown("The slope between 64 and 256 digits, from the lines above:\n\n" + "\n".join(slopes)))
     made = {each.provenance["commit"] for (_, change), (_, _, artefacts) in found.items() if change for each in artefacts}
     display(Markdown(f"The changed ensembles: {len(found) - 2} published sets of 16 landscapes, commit {', '.join(sorted(made))}; their members are not published."))
 else:

@@ -124,6 +124,18 @@ def test_other_notebooks_run_small(stem, parameters, says, tmp_path):
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
 
 
+def test_the_cost_page_follows_its_assumptions(tmp_path):
+    said = {}
+    for rate in (20.0, 40.0):
+        papermill.execute_notebook(str(ROOT / "notebooks/cost.ipynb"), str(tmp_path / "out.ipynb"), {"gpu_teraflops": rate, "samples": 3},
+                                   kernel_name="python3", progress_bar=False)
+        outputs = [o for c in code_cells(nbformat.read(tmp_path / "out.ipynb", 4)) for o in c.outputs if "data" in o]
+        text = "\n".join(o.data.get("text/markdown", "") for o in outputs)
+        assert "Laptop scale, 3 landscapes each" in text and sum("image/png" in o.data for o in outputs) == 1
+        said[rate] = float(re.search(r"one member of artbench: [\d,]+ PFLOP, ([\d.]+)\s(?:h|days)", text)[1])
+    assert said[20.0] == pytest.approx(2 * said[40.0], rel=0.05)
+
+
 def test_a_users_slip_is_one_line_in_a_notebook(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as error:
         papermill.execute_notebook(
