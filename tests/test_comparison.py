@@ -1,7 +1,6 @@
 """Exact, predicted and hybrid counterfactuals side by side: each against its own definition."""
 
 import dataclasses
-import random
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from abc_lib.landscape import compute_landscapes, read_landscapes
 from abc_lib.metrics import euclidean
 from abc_lib.models import NoisePredictor
 from abc_lib.store import Store, Workspace
+from stops import until_done
 
 QUIET = {"n_jobs": 1, "progress": False}
 STEPS = 6
@@ -200,31 +200,11 @@ def test_blocks_of_any_size_give_the_same_comparison(trained, two, store, monkey
     np.testing.assert_allclose(found.hybrid[0], two.hybrid[2][:, :3], rtol=1e-3, atol=1e-3)
 
 
-def stopping(monkeypatch, chance):
-    """From now on pieces are sometimes not saved, but the work is stopped."""
-    real, pieces, rng = Workspace.save, [], random.Random(2)
-
-    def save(self, name, tensors):
-        if rng.random() < chance:
-            raise KeyboardInterrupt
-        pieces.append(name)
-        real(self, name, tensors)
-
-    monkeypatch.setattr(Workspace, "save", save)
-    return pieces
-
-
 def test_a_stopped_comparison_goes_on_to_the_same_numbers(trained, store, monkeypatch):
     monkeypatch.setattr(comparison, "block_size", lambda *_: 4)
     arguments = {"indices": [0, 4, 5], "sources": [3, 1, 8], "switches": [2]}
     whole = compare_counterfactuals(trained.ensemble, store=Store(store.cache / "whole", None), **arguments, **QUIET)
-    pieces, stops = stopping(monkeypatch, 0.5), 0
-    while True:
-        try:
-            found = compare_counterfactuals(trained.ensemble, store=store, **arguments, **QUIET)
-            break
-        except KeyboardInterrupt:
-            stops += 1
+    found, stops, pieces = until_done(monkeypatch, lambda: compare_counterfactuals(trained.ensemble, store=store, **arguments, **QUIET), 0.5, 2)
     assert stops >= 2 and len(pieces) == len(set(pieces)) == 1 + 3
     assert found.artefact.read("comparison.parquet") == whole.artefact.read("comparison.parquet")
     assert list(store.cache.rglob("block-*")) == list(store.cache.rglob("tangents-*")) == []

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import random
 
 import numpy as np
 import pytest
@@ -25,9 +24,10 @@ from abc_lib.errors import ArtefactError, BadValue
 from abc_lib.landscape import samples_at_once
 from abc_lib.metrics import euclidean
 from abc_lib.recipes import get_recipe
-from abc_lib.store import Store, Workspace
+from abc_lib.store import Store
 from abc_lib.training import find_ensemble
 from small import budget, tiny_recipe
+from stops import until_done
 
 QUIET = {"n_jobs": 1, "progress": False}
 
@@ -224,21 +224,7 @@ def test_a_budget_too_small_gives_one_line(trained, store, one_line):
 def test_jacobians_stopped_at_any_block_go_on_to_the_same_bits(trained, store, monkeypatch):
     options = {"memory": memory_for(trained.ensemble, 1)} | QUIET
     whole = compute_jacobians(trained.ensemble, range(4), store=Store(store.cache / "whole", None), **options)
-    real, pieces, rng, stops = Workspace.save, [], random.Random(1), 0
-
-    def save(self, name, tensors):
-        if rng.random() < 0.5:
-            raise KeyboardInterrupt
-        pieces.append(name)
-        real(self, name, tensors)
-
-    monkeypatch.setattr(Workspace, "save", save)
-    while True:
-        try:
-            artefact = compute_jacobians(trained.ensemble, range(4), store=store, **options)
-            break
-        except KeyboardInterrupt:
-            stops += 1
+    artefact, stops, pieces = until_done(monkeypatch, lambda: compute_jacobians(trained.ensemble, range(4), store=store, **options), 0.5, 1)
     assert stops >= 2 and len(pieces) == len(set(pieces)) == 4
     assert artefact.read("jacobians.safetensors") == whole.read("jacobians.safetensors")
     assert list(store.cache.rglob("jacobians-*")) == []

@@ -1,7 +1,6 @@
 """Landscapes: every counterfactual is that of the survivors alone, however the work is cut up."""
 
 import dataclasses
-import random
 import weakref
 
 import numpy as np
@@ -27,6 +26,7 @@ from abc_lib.runs import stored_landscapes
 from abc_lib.store import Store, Workspace
 from abc_lib.training import find_ensemble, train_ensemble
 from small import budget
+from stops import until_done
 
 
 def network(recipe, artefact):
@@ -424,20 +424,7 @@ def test_hybrid_landscapes_are_hybrid_counterfactuals(trained, store):
 def test_hybrid_landscapes_stopped_go_on_to_the_same_bits(trained, store, monkeypatch):
     arguments = {"tangent_steps": 2, "memory": 2**20}
     whole = files(compute(trained.ensemble, [0, 1, 2], Store(store.cache / "whole", None), **arguments))
-    real, rng, stops = Workspace.save, random.Random(3), 0
-
-    def save(self, name, tensors):
-        if rng.random() < 0.5:
-            raise KeyboardInterrupt
-        real(self, name, tensors)
-
-    monkeypatch.setattr(Workspace, "save", save)
-    while True:
-        try:
-            artefact = compute(trained.ensemble, [0, 1, 2], store, **arguments)
-            break
-        except KeyboardInterrupt:
-            stops += 1
+    artefact, stops, _ = until_done(monkeypatch, lambda: compute(trained.ensemble, [0, 1, 2], store, **arguments), 0.5, 3)
     assert stops >= 2 and files(artefact) == whole
 
 
@@ -510,22 +497,8 @@ def test_landscapes_stopped_at_any_piece_go_on_to_the_same_bits(trained, store, 
     memory = budget(trained.ensemble, 4)
     whole = files(compute(trained.ensemble, [0, 1, 2], Store(store.cache / "whole", None), all_images=True, memory=memory))
     assert len(whole) == 6
-    real, pieces, rng, stops = Workspace.save, [], random.Random(6), 0
     stopping = Store(store.cache / "stopped", None)
-
-    def save(self, name, tensors):
-        if rng.random() < 0.4:
-            raise KeyboardInterrupt
-        pieces.append(name)
-        real(self, name, tensors)
-
-    monkeypatch.setattr(Workspace, "save", save)
-    while True:
-        try:
-            artefact = compute(trained.ensemble, [0, 1, 2], stopping, all_images=True, memory=memory)
-            break
-        except KeyboardInterrupt:
-            stops += 1
+    artefact, stops, pieces = until_done(monkeypatch, lambda: compute(trained.ensemble, [0, 1, 2], stopping, all_images=True, memory=memory), 0.4, 6)
     assert stops >= 3 and files(artefact) == whole
     # 1 block of samples and 9 of counterfactuals: none was computed twice.
     assert len(pieces) == len(set(pieces)) == 10

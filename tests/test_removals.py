@@ -13,6 +13,7 @@ from abc_lib.errors import BadValue, NoSurvivors
 from abc_lib.landscape import compute_landscapes, read_landscapes
 from abc_lib.metrics import euclidean
 from abc_lib.removals import compute_removals, draw_sets, promised_k, stored_removals, survivor_table
+from stops import counted
 
 QUIET = {"n_jobs": 1, "progress": False}
 
@@ -95,29 +96,21 @@ def test_sets_of_one_are_the_landscape(trained, store):
 def test_a_stopped_run_goes_on(trained, store, monkeypatch):
     import abc_lib.removals as module
 
-    real, calls = module.euclidean, []
-
-    def stop(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
+    real = module.euclidean
     monkeypatch.setattr(module, "block_size", lambda *_: 4)
-    monkeypatch.setattr(module, "euclidean", stop)
+    monkeypatch.setattr(module, "euclidean", counted(real, stop_at=2))
     sets = [[s] for s in range(6)]
     with pytest.raises(KeyboardInterrupt):
         compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET)
     assert stored_removals(trained.recipe, store=store) is None
-    calls.clear()
-    monkeypatch.setattr(module, "euclidean", lambda *arguments: calls.append(1) or real(*arguments))
+    monkeypatch.setattr(module, "euclidean", again := counted(real))
     found = compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET)
-    assert len(calls) == 2  # one of three blocks was there
+    assert len(again.calls) == 2  # one of three blocks was there
     stored = stored_removals(trained.recipe, store=store)
     np.testing.assert_array_equal(stored.distances, found.distances)
     assert stored.sets == sets and stored_removals(trained.recipe, seed=9, store=store) is None
-    calls.clear()
-    assert compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET).survivors.tolist() == [3] * 6 and not calls
+    again.calls.clear()
+    assert compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET).survivors.tolist() == [3] * 6 and not again.calls
 
 
 def test_slips_take_one_line(trained, store, one_line):

@@ -21,6 +21,7 @@ from abc_lib.retraining import train
 from abc_lib.seeds import derive
 from abc_lib.store import Store, Workspace
 from abc_lib.training import _Batches, learning_rate, train_member
+from stops import steps_that_stop
 
 DATA_FILES = ("models.safetensors", "losses.safetensors")
 
@@ -43,20 +44,7 @@ def retrained(tiny, shared):
 
 @pytest.fixture
 def stop_at(monkeypatch):
-    """Lets training run up to a step and stops it there as Ctrl-C would; every step before left a checkpoint."""
-    clock, real = [0.0], _Batches.indices
-    monkeypatch.setattr(train, "stopwatch", lambda: lambda: clock[0])
-
-    def arrange(step):
-        def indices(self, k):
-            if k == step:
-                raise KeyboardInterrupt
-            clock[0] += 1.0
-            return real(self, k)
-
-        monkeypatch.setattr(_Batches, "indices", indices)
-
-    return arrange
+    return steps_that_stop(monkeypatch, train)
 
 
 def group(recipe, models, images, store, removed="black", seconds=1000.0):

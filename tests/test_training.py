@@ -18,6 +18,7 @@ from abc_lib.store import Store, Workspace
 from abc_lib.training import (
     _Batches, draw_codebook, find_ensemble, get_ensemble, learning_rate, member_spec, pack_ensemble, train_ensemble, train_member,
 )
+from stops import steps_that_stop
 
 DATA_FILES = ("member.safetensors", "losses.safetensors")
 
@@ -43,21 +44,7 @@ def altered(images, change):
 
 @pytest.fixture
 def stop_at(monkeypatch):
-    """Lets training run up to a step and stops it there as Ctrl-C would; every step before left a checkpoint."""
-    clock, real = [0.0], _Batches.indices
-    # Time passes between steps only, so that when a checkpoint is due does not depend on the machine.
-    monkeypatch.setattr(training, "stopwatch", lambda: lambda: clock[0])
-
-    def arrange(step):
-        def indices(self, k):
-            if k == step:
-                raise KeyboardInterrupt
-            clock[0] += 1.0
-            return real(self, k)
-
-        monkeypatch.setattr(_Batches, "indices", indices)
-
-    return arrange
+    return steps_that_stop(monkeypatch, training)
 
 
 # --- the same bits ---

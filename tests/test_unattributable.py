@@ -19,6 +19,7 @@ from abc_lib.unattributable import (
     FINE_MARGIN, MARGIN, _double, _levels, _rounds, find_unattributable, read_unattributable, stored_unattributable, verdicts,
 )
 from small import tiny_recipe
+from stops import counted
 
 QUIET = {"n_jobs": 1, "progress": False}
 S = 24
@@ -123,29 +124,21 @@ def test_rounds_go_through_every_source_once(N):
 def test_a_stopped_search_goes_on_and_a_finished_one_is_read(binary, found, store, monkeypatch):
     import abc_lib.unattributable as module
 
-    real, calls = module.verdicts, []
-
-    def stop(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
+    real = module.verdicts
     monkeypatch.setattr(module, "block_size", lambda *_: 16)
-    monkeypatch.setattr(module, "verdicts", stop)
+    monkeypatch.setattr(module, "verdicts", counted(real, stop_at=3))
     with pytest.raises(KeyboardInterrupt):
         find_unattributable(binary, S, store=store, **QUIET)
     assert stored_unattributable(binary.recipe, store=store) is None
-    calls.clear()
-    monkeypatch.setattr(module, "verdicts", lambda *arguments: calls.append(1) or real(*arguments))
+    monkeypatch.setattr(module, "verdicts", tried := counted(real))
     again = find_unattributable(binary, S, store=store, **QUIET)
-    needed = len(calls)
+    needed = len(tried.calls)
     assert (again.witness == found.witness).all()
-    calls.clear()
+    tried.calls.clear()
     fresh = find_unattributable(binary, S, store=Store(store.cache / "fresh", None), **QUIET)
-    assert len(calls) == needed + 2 and (fresh.witness == again.witness).all()
-    calls.clear()
-    assert (find_unattributable(binary, S, store=store, **QUIET).tested == found.tested).all() and not calls
+    assert len(tried.calls) == needed + 2 and (fresh.witness == again.witness).all()
+    tried.calls.clear()
+    assert (find_unattributable(binary, S, store=store, **QUIET).tested == found.tested).all() and not tried.calls
     stored = stored_unattributable(binary.recipe, store=store)
     assert stored.indices.tolist() == found.indices.tolist() and torch.equal(stored.factual, found.factual)
     assert stored_unattributable(binary.recipe, seed=1, store=store) is None
