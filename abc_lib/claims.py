@@ -332,7 +332,7 @@ def _law(store):
     if radii is None:
         return None
     law = fit_law(summarise_all(radii, "laptop"))
-    return (f"slope {paper.slope:.3f}, R² {paper.r2:.2f}, p = {paper.p:.1g}, 23 ensembles", f"slope {law.slope:.3f}, R² {law.r2:.2f}, p = {law.p:.1g}, {law.ensembles} ensembles (digits)",
+    return (f"slope {paper.slope:.3f}, R² {paper.r2:.2f}, p = {paper.p:.1g}, 23 ensembles", f"slope {law.slope:.3f}, R² {law.r2:.2f}, p = {law.p:.1g}, {law.ensembles} ensembles (digits), all trained for the same number of steps",
             YES if law.slope < 0 and law.p < 0.05 else PARTLY if law.slope < 0 else NO)
 
 

@@ -40,7 +40,7 @@ display(abc.figures.table(abc.claims_table(found)))
 # %% [markdown]
 # ## Where we disagree
 #
-# A disagreement is a finding about these small ensembles first, and about the paper perhaps. The likely reasons stand on the pages: digits are one kind of image where the paper has seven; our sets end where the paper's begin; every member here is trained for the same number of steps, so that an image of a small set is seen more often; networks are hundreds of times smaller. What would settle each is the same run on larger sets, which the notebooks do by parameter.
+# A disagreement is a finding about these small ensembles first, and about the paper perhaps. The likely reasons stand on the pages: digits are one kind of image where the paper has seven; our sets end where the paper's begin; every member here is trained for the same number of steps, so that an image of a small set is seen more often ([the radius page](03_radius.ipynb) shows how much that alone does); networks are hundreds of times smaller. What would settle each is the same run on larger sets, which the notebooks do by parameter.
 
 # %% tags=["hide-input"]
 for claim in found:
