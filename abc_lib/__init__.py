@@ -121,7 +121,7 @@ from .claims import Claim, claims, claims_table
 from .publishing import removal_sets
 from .explorer import build_explorer, verify_explorer
 from .study import study_names
-from .cost import Cost, cost_of, outlook, published_costs, sustained
+from .cost import Cost, cost_of, outlook, published_costs, sustained, time_in_words
 from .benchmarks import benchmark_table, rates_table, read_benchmarks, screening_table
 from . import figures
 
@@ -309,6 +309,7 @@ __all__ = [
     "outlook",
     "published_costs",
     "sustained",
+    "time_in_words",
     "benchmark_table",
     "rates_table",
     "read_benchmarks",

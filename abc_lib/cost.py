@@ -75,7 +75,7 @@ def sustained(device: str = "cpu") -> dict[str, float]:
     return rates
 
 
-def seconds(flop: float, rate: float) -> str:
+def time_in_words(flop: float, rate: float) -> str:
     """The time that so much takes at so many FLOP/s, in words."""
     s = flop / rate
     for size, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
@@ -97,7 +97,7 @@ def outlook(names: Iterable[str], scale: str, samples: int, machines: dict[str, 
         rows.append({
             "ensemble": name, "sources": recipe.data.num_sources, "members": recipe.code.n, "MFLOP an evaluation": cost.flop / 1e6,
             "training, PFLOP": cost.members * cost.flop / 1e15, "a landscape, PFLOP": cost.landscape * cost.flop / 1e15,
-            **{machine: seconds(ours * cost.flop, rate * (digits if recipe.data.family == "digits" else 1)) for machine, rate in machines.items()}, "retraining": theirs / ours,
+            **{machine: time_in_words(ours * cost.flop, rate * (digits if recipe.data.family == "digits" else 1)) for machine, rate in machines.items()}, "retraining": theirs / ours,
         })
     return pd.DataFrame(rows)
 
@@ -133,7 +133,7 @@ def published_costs(scale: str = "laptop", store: Store | None = None) -> pd.Dat
             rows.append({
                 "ensemble": name, "what": what, "number": number, "evaluations": evaluations, "PFLOP": flop / 1e15,
                 "hours": None if clock is None else clock / 3600,
-                "at the benchmark's rate": "" if rate is None or what == "Jacobians" else seconds(flop, rate),
+                "at the benchmark's rate": "" if rate is None or what == "Jacobians" else time_in_words(flop, rate),
                 "commit": artefact.provenance["commit"] if artefact else "",
             })
     return pd.DataFrame(rows, columns=["ensemble", "what", "number", "evaluations", "PFLOP", "hours", "at the benchmark's rate", "commit"])

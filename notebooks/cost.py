@@ -80,10 +80,10 @@ gpu, lines = gpu_teraflops * 1e12, []
 for name, theirs in (("mnist_256", "a few hours"), ("artbench", "a few days")):
     recipe = abc.get_recipe(name, "paper")
     cost = abc.cost_of(recipe)
-    lines.append(f"- one member of {name}: {cost.members * cost.flop / recipe.code.n / 1e15:,.0f} PFLOP, {abc.cost.seconds(cost.members * cost.flop / recipe.code.n, gpu)} (the paper: {theirs});")
+    lines.append(f"- one member of {name}: {cost.members * cost.flop / recipe.code.n / 1e15:,.0f} PFLOP, {abc.time_in_words(cost.members * cost.flop / recipe.code.n, gpu)} (the paper: {theirs});")
 for name, theirs in (("mnist_256", "a few minutes"), ("cifar10_50000", "a few days")):
     cost = abc.cost_of(abc.get_recipe(name, "paper"))
-    lines.append(f"- one landscape of {name}: {cost.landscape * cost.flop / 1e15:,.1f} PFLOP, {abc.cost.seconds(cost.landscape * cost.flop, gpu)} (the paper: {theirs}{', of how many GPUs it does not say' if name.startswith('cifar') else ''}).")
+    lines.append(f"- one landscape of {name}: {cost.landscape * cost.flop / 1e15:,.1f} PFLOP, {abc.time_in_words(cost.landscape * cost.flop, gpu)} (the paper: {theirs}{', of how many GPUs it does not say' if name.startswith('cifar') else ''}).")
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]

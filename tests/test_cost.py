@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import abc_lib.__main__ as command
 from abc_lib import benchmarks
-from abc_lib.cost import TRAINING, cost_of, outlook, published_costs, seconds, sustained
+from abc_lib.cost import TRAINING, cost_of, outlook, published_costs, sustained, time_in_words
 from abc_lib.models import build_network
 from abc_lib.publishing import publish_ensemble, publish_jacobians, publish_landscapes
 from abc_lib.recipes import get_recipe, recipe_names
@@ -85,7 +85,7 @@ def test_every_recipe_has_a_cost():
 @pytest.mark.parametrize(("flop", "words"), [(3.2, "3.2 s"), (59, "59 s"), (119, "119 s"), (121, "2.0 min"), (3600, "60 min"), (7201, "2.0 h"),
                                              (86400 * 3, "3.0 days"), (86400 * 365.25 * 12, "12 years")])
 def test_times_are_said_in_words(flop, words):
-    assert seconds(flop * 1e9, 1e9).replace("\N{NO-BREAK SPACE}", " ") == words
+    assert time_in_words(flop * 1e9, 1e9).replace("\N{NO-BREAK SPACE}", " ") == words
 
 
 def test_rates_are_those_of_the_benchmarks_on_all_cores(tmp_path, monkeypatch):
@@ -104,7 +104,7 @@ def test_the_outlook_follows_the_counts():
     frame = outlook(["digits_64", "mnist_256"], "laptop", 20, {"slow": 1e9, "fast": 1e11}, digits=0.5)
     cost = cost_of(get_recipe("digits_64"))
     work = cost.members + 20 * cost.landscape
-    assert frame.loc[0, "slow"] == seconds(work * cost.flop, 0.5e9) and frame.loc[0, "fast"] == seconds(work * cost.flop, 0.5e11)
+    assert frame.loc[0, "slow"] == time_in_words(work * cost.flop, 0.5e9) and frame.loc[0, "fast"] == time_in_words(work * cost.flop, 0.5e11)
     assert frame.loc[0, "retraining"] == pytest.approx((cost.retraining + 20 * cost.retrained_landscape) / work)
     assert frame["ensemble"].tolist() == ["digits_64", "mnist_256"] and frame["retraining"].min() > 1
 
