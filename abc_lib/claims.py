@@ -76,9 +76,9 @@ def claims(store: Store | None = None) -> list[Claim]:
 
 
 def claims_table(found: list[Claim]) -> pd.DataFrame:
-    """A row a claim, as text; pages as links within the book."""
-    return pd.DataFrame([{"section": c.section, "claim": c.claim, "paper": c.paper, "here": c.ours, "verdict": c.verdict,
-                          "page": f'<a href="{c.page}.html">{c.page}</a>'} for c in found])
+    """A row a claim, as text; the section leads to the page of the book that shows it. The verdict comes early: on a narrow screen the end is out of sight."""
+    return pd.DataFrame([{"section": f'<a href="{c.page}.html">{c.section}</a>', "verdict": c.verdict, "claim": c.claim, "paper": c.paper, "here": c.ours}
+                         for c in found])
 
 
 def _open(section: str, claim: str, paper: str, page: str, needs: str) -> None:
@@ -143,7 +143,7 @@ def _classes_vanish(store):
 
 
 _open("3.2, figure 3", "Pullovers become more frequent when retraining leaves them out.", "frequencies of figure 3", "01_abc_vs_rbc",
-      "`papermill notebooks/01_abc_vs_rbc.ipynb out.ipynb -p dataset fashion_classes` (Fashion-MNIST, about an hour of two cores)")
+      "fashion_classes, about half an hour of two cores (Fashion-MNIST)")
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@
 # %% [markdown]
 # # The paper's claims, one by one
 #
-# Each claim of *Ablation Based Counterfactuals* {cite}`dai2024ablation` in sections 3.1 to 3.6 and in appendices A and C, what the paper reports, what the results of this book say, and the page that shows them. Every entry in the column *here* is worked out by this page from published artefacts. Each verdict follows a rule written down in `abc_lib/claims.py`; where a claim could not be tried, it says what it needs.
+# Each claim of *Ablation Based Counterfactuals* {cite}`dai2024ablation` in sections 3.1 to 3.6 and in appendices A and C, what the paper reports, what the results of this book say, and, behind the section, the page that shows them. Every entry in the column *here* is worked out by this page from published artefacts. Each verdict follows a rule written down in `abc_lib/claims.py`; where a claim could not be tried, it says what it needs.
 
 # %% tags=["parameters"]
 scale = "laptop"  # the scale of the results; there are none of another yet
