@@ -188,7 +188,7 @@ differ = pd.DataFrame(sides, columns=["ensemble", "scale", "million parameters",
 display(abc.figures.table(differ, {"million parameters": "{:.2f}", "training steps": "{:,}", "times an image is seen": "{:,.0f}"}))
 
 # %% [markdown]
-# How should these pull? Removing half of fewer members should move their mean further and make radii larger. Small networks that are trained for less should hold on to single images less, which makes radii smaller. And every member here is trained for the same number of steps, so an image of a small set is seen many more times than one of a large set, which should make our line steeper. The same training set at both scales would settle it, and is [a matter of GPU days](cost.ipynb). On the digits, one difference at a time can be tried on a CPU: the same samples' noise, and one thing changed. (Members that are trained for 250 steps draw worse digits; what is compared here is how much of them hangs on one image.)
+# How should these pull? Removing half of fewer members should move their mean further and make radii larger. Small networks that are trained for less should hold on to single images less, which makes radii smaller. And every member here is trained for the same number of steps, so an image of a small set is seen many more times than one of a large set, which should make our line steeper. The same training set at both scales would settle it, and is [a matter of GPU days](cost.ipynb). On the digits, one difference at a time can be tried on a CPU: the same samples' noise, and one thing changed. (How good the digits are that members draw after 250 steps was not measured; what is compared here is how much of a sample hangs on one image.)
 
 # %% tags=["hide-input"]
 changes = [
