@@ -19,9 +19,9 @@ from abc_lib.recipes import Code, get_recipe, recipe_names
 from abc_lib.retraining import find_retraining_landscapes
 from abc_lib.store import Store
 from abc_lib.study import (
-    PARCEL, Parcels, execute_pages, pages_of_the_book, plan_study, run_study, seconds_per_evaluation, study_names, unpack, write_archive,
+    PARCEL, Parcels, estimate_study, execute_pages, pages_of_the_book, plan_study, run_study, seconds_per_evaluation, study_names, unpack, write_archive,
 )
-from abc_lib.training import find_ensemble
+from abc_lib.training import find_ensemble, get_ensemble
 from abc_lib.unattributable import stored_unattributable
 from forks import ROOT
 from small import tiny_classes, tiny_recipe
@@ -111,6 +111,17 @@ def test_a_budget_leaves_out_what_does_not_fit_and_goes_on_with_what_does(small,
     slow = [piece for piece in pieces]
     slow[0] = plan_module.Piece(slow[0].recipe, slow[0].what, 0, 1e30, slow[0].at_hand, slow[0].make)
     assert states(run_study(slow, 0.5, store, "cpu", None, lines.append)) == ["left out", "done", "done"]
+
+
+def test_an_estimate_computes_and_publishes_nothing(small, store):
+    lines = []
+    assert estimate_study(plan_study(["digits_64"], 2), store, "cpu", lines.append) > 0
+    assert not store.cache.exists() and not store.published.exists() and sum("minutes" in line for line in lines) == 3
+    # members that are only in the cache are at hand, and stay there
+    get_ensemble(small["digits_64"], store, "cpu", progress=False)
+    before, lines = sorted(store.cache.rglob("*")), []
+    estimate_study(plan_study(["digits_64"], 2), store, "cpu", lines.append)
+    assert "members: at hand" in lines[0] and sorted(store.cache.rglob("*")) == before and not store.published.exists()
 
 
 def test_a_killed_study_goes_on(small, store):

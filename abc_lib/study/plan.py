@@ -32,13 +32,17 @@ SHIPPED = 3 * 2**20
 _BINARY_SAMPLES, _RETRAINED_SAMPLES = 3731, 1024
 
 
+def _copied(store: Store, found: list[Artefact]) -> list[Artefact]:
+    return [store.copy(artefact, artefact.path.parent.name) for artefact in found]
+
+
 @dataclass(frozen=True)
 class Piece:
     """A piece of work: ``what`` it adds to an ensemble's results, up to so many ``samples``.
 
     ``evaluations`` estimates its network evaluations of one image, as :class:`Cost` counts them. ``at_hand`` gives the artefacts of its results if they are
-    published or in the cache, None if not, without asking for the models that made them;
-    ``make`` computes and publishes them.
+    published or in the cache, None if not, without asking for the models that made them and
+    without writing anything; ``keep`` publishes those; ``make`` computes and publishes them.
     """
 
     recipe: Recipe
@@ -47,6 +51,7 @@ class Piece:
     evaluations: float
     at_hand: Callable[[Store], list[Artefact] | None]
     make: Callable[[Store, str], list[Artefact]]
+    keep: Callable[[Store, list[Artefact]], list[Artefact]] = _copied
 
     def __str__(self) -> str:
         return f"{self.recipe.label}: {self.what}" + (f", {self.samples:,} samples" if self.samples else "")
@@ -90,10 +95,10 @@ def _ensemble(recipe: Recipe) -> Piece:
         return []
 
     def at_hand(store: Store) -> list[Artefact] | None:
-        # members in the cache are packed, which takes no training
-        return make(store, "cpu") if find_ensemble(bind(recipe, store), store) else None
+        return [] if find_ensemble(bind(recipe, store), store) else None
 
-    return Piece(recipe, "members", 0, cost_of(recipe).members, at_hand, make)
+    # members in the cache are packed, which takes no training
+    return Piece(recipe, "members", 0, cost_of(recipe).members, at_hand, make, lambda store, found: make(store, "cpu"))
 
 
 def _if_all(found, samples: int, seed: int) -> list[Artefact] | None:

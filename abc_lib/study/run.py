@@ -80,7 +80,7 @@ def _one(piece: Piece, hours, start, store, target, device, pace, factors) -> Ou
         found = piece.at_hand(store)
         if found is not None:
             # published too, if it was only in the cache
-            return Outcome(piece, "at hand", "", [store.copy(artefact, artefact.path.parent.name) for artefact in found])
+            return Outcome(piece, "at hand", "", piece.keep(store, found))
         estimate = _estimate(piece, target, pace) * factors.get(piece.what, 1.0)
         left = float("inf") if hours is None else hours * 3600 - (time.monotonic() - start)
         if estimate > left:
