@@ -21,7 +21,7 @@
 # %% tags=["parameters"]
 dataset = "digits_1024"  # an ensemble of the registry
 count = None  # samples for each FID; None takes the most that are at hand, or computes 1,024
-shown = 8  # how many samples to show
+shown = 6  # how many samples to show
 compared = 256  # how many samples are held against their nearest training images
 seed = 0  # of the exogenous noise
 scale = "laptop"  # "laptop", or "paper" for the paper's own networks

@@ -132,7 +132,7 @@ if counts:
 if only_classes:
     display(Markdown("This page was run on classes only."))
 else:
-    rows = np.linspace(0, len(ablation) - 1, min(8, len(ablation))).round().astype(int)
+    rows = np.linspace(0, len(ablation) - 1, min(6, len(ablation))).round().astype(int)
     rows = [row for row in rows if ablation.indices[row] in retraining.indices]
     again = [int(np.flatnonzero(retraining.indices == ablation.indices[row])[0]) for row in rows]
     shown = {"ensemble": ablation.factual[rows], "farthest\nby ablation": ablation.farthest_images[rows], "single model": retraining.factual[again]}

@@ -66,7 +66,7 @@ visual = abc.visual_distances(landscapes.factual, images, metrics[first], flips)
 nearest = abc.top_visual(visual)[:, 0]
 ranks = abc.counterfactual_distance_ranks(landscapes.distances, nearest)
 order = np.argsort(visual.min(axis=1), kind="stable")
-rows = order[np.unique(np.linspace(0, len(order) - 1, min(8, len(order))).round().astype(int))]
+rows = order[np.unique(np.linspace(0, len(order) - 1, min(6, len(order))).round().astype(int))]
 without = [abc.counterfactuals(ensemble, landscapes, row, [nearest[row]])[0] for row in rows]
 shown = [abc.attributed_image(images, int(nearest[row]), landscapes.factual[row]) for row in rows]
 abc.figures.image_rows(

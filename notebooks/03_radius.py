@@ -76,7 +76,7 @@ display(Markdown(f"In the typical sample the farthest counterfactual lies {typic
 
 # %% mystnb={"image": {"alt": "Samples from the smallest radius to the largest, each with its farthest counterfactual and the training image removed."}} tags=["hide-input"]
 order = np.argsort(landscapes.radii)
-rows = order[np.unique(np.linspace(0, len(order) - 1, min(8, len(order))).round().astype(int))]
+rows = order[np.unique(np.linspace(0, len(order) - 1, min(6, len(order))).round().astype(int))]
 abc.figures.radius_gallery(landscapes, rows)
 plt.show()
 if landscapes.attributed_images is None:

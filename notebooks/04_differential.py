@@ -76,7 +76,7 @@ plt.show()
 
 # %% mystnb={"image": {"alt": "A sample, its exact counterfactuals, and those predicted from the derivative."}} tags=["hide-input"]
 ranked = np.argsort(-both.exact[row], kind="stable")
-sources = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(8, len(ranked))).round().astype(int))]
+sources = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(6, len(ranked))).round().astype(int))]
 exact = abc.counterfactuals(ensemble, landscapes, int(np.flatnonzero(landscapes.indices == both.indices[row])[0]), sources)
 predicted = jacobians.predict(position, ensemble.codebook.leave_one_out(sources)).clamp(0, 1)
 abc.figures.image_rows(
@@ -161,7 +161,7 @@ landscape = jacobians.landscape(ensemble.codebook)
 top = abc.top_counterfactual(landscape)[:, 0]
 visual = abc.visual_distances(jacobians.factual, images)
 similarity = abc.visual_similarity_ranks(visual, top)
-rows = np.unique(np.linspace(0, len(jacobians) - 1, min(9, len(jacobians))).round().astype(int))
+rows = np.unique(np.linspace(0, len(jacobians) - 1, min(6, len(jacobians))).round().astype(int))
 shown = [abc.attributed_image(images, int(top[each]), jacobians.factual[each]) for each in rows]
 abc.figures.image_rows(
     {"sample": jacobians.factual[rows], "attributed\ntraining image": images.images[shown]},
@@ -236,7 +236,7 @@ display(abc.figures.table(table, dict.fromkeys(table.columns[1:4], "{:.2f}")))
 # %% mystnb={"image": {"alt": "Errors of hybrid landscapes and of their radii against the number of steps that tangents carry."}} tags=["hide-input"]
 hybrids = {name: each for name, found in compared.items() for each in found if len(each.switches)}
 if hybrids:
-    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.8))
+    figure, axes = plt.subplots(2, 1, figsize=(6.4, 7.4))
     abc.figures.hybrid_errors({name: (each.switches, (each.errors / each.exact).reshape(len(each.switches), -1)) for name, each in hybrids.items()},
                               axes[0], "error / exact distance, every counterfactual", steps)
     radius = {name: np.abs(each.hybrid.max(axis=2) / each.exact.max(axis=1) - 1) for name, each in hybrids.items()}

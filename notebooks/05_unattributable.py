@@ -91,7 +91,7 @@ else:
 # %% mystnb={"image": {"alt": "Black and white samples that some counterfactual changes."}} tags=["hide-input"]
 if found is not None:
     display(Markdown("For comparison, samples of the same ensemble that some counterfactual changes:"))
-    refuted = np.flatnonzero(found.witness >= 0)[:12]
+    refuted = np.flatnonzero(found.witness >= 0)[:8]
     abc.figures.image_grid(found.factual[refuted], [f"#{i}" for i in refuted])
     plt.show()
     late = np.bincount(found.tested[found.witness >= 0], minlength=found.num_sources + 1)
@@ -114,7 +114,7 @@ if discrete is not None:
 
 # %% mystnb={"image": {"alt": "Samples from the smallest radius to the largest, each with its farthest counterfactual and the training image removed."}} tags=["hide-input"]
 order = np.argsort(landscapes.radii)
-rows = order[np.unique(np.linspace(0, len(order) - 1, min(10, len(order))).round().astype(int))]
+rows = order[np.unique(np.linspace(0, len(order) - 1, min(6, len(order))).round().astype(int))]
 abc.figures.radius_gallery(landscapes, rows)
 plt.show()
 
@@ -142,7 +142,7 @@ display(abc.figures.table(table, {"images": "{:,}"} | {f"τ = {tau:g}": "{:.0%}"
 metrics = abc.family_metrics(family, device="cpu")
 others = [metric for metric in metrics if metric.name != "euclidean"]
 if others:
-    figure, axes = plt.subplots(1, len(others), figsize=(6.8 * len(others), 4), squeeze=False)
+    figure, axes = plt.subplots(len(others), 1, figsize=(6.8, 4 * len(others)), squeeze=False)
     at_hand = {name: abc.stored_landscapes(name, scale) for name in radii}
     for ax, metric in zip(axes.flat, others):
         abc.figures.below_threshold({name: abc.kept_radii(each, metric) for name, each in at_hand.items() if each is not None}, ax,

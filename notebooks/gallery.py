@@ -20,7 +20,7 @@
 
 # %% tags=["parameters"]
 dataset = "digits_256"  # an ensemble of the registry
-num_samples = 8  # how many samples to show
+num_samples = 6  # how many samples to show
 seed = 0  # of the exogenous noise
 scale = "laptop"  # "laptop", or "paper" for the paper's own networks
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"

@@ -47,7 +47,7 @@ display(Markdown(f"> **Run this page:** `papermill notebooks/method.ipynb out.ip
 
 # %% mystnb={"image": {"alt": "Arrows from data sources to members to the ensemble; with one source removed, the members that saw it are struck out."}} tags=["hide-input"]
 toy = abc.Codebook.draw(n=4, weight=2, num_sources=4, seed=1)
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+figure, axes = plt.subplots(2, 1, figsize=(6.4, 7))
 abc.figures.causal_flow(toy, axes[0])
 axes[0].set_title("all members: the factual sample")
 abc.figures.causal_flow(toy, axes[1], removed=0)
@@ -101,14 +101,14 @@ display(Markdown(
 
 # %% mystnb={"image": {"alt": "The denoising of a sample and, below, of its counterfactual from the same noise, step by step."}} tags=["hide-input"]
 factual, counterfactual = (ensemble.trajectory(noise, c)[:, 0] for c in (None, weights))
-steps = [0, 10, 20, 30, 35, 40, 45, 48, 50]
+steps = [0, 15, 30, 40, 45, 50]
 figure, axes = plt.subplots(2, len(steps), figsize=(len(steps) * 1.05, 2.6))
 for ax, k in zip(axes[0], steps):
     abc.figures.show_image(ax, factual[k], f"step {k}")
 for ax, k in zip(axes[1], steps):
     abc.figures.show_image(ax, counterfactual[k])
-axes[0, 0].set_ylabel("factual", rotation=0, ha="right", va="center", fontsize=9)
-axes[1, 0].set_ylabel(f"without {source}", rotation=0, ha="right", va="center", fontsize=9)
+axes[0, 0].set_ylabel("factual", rotation=0, ha="right", va="center", fontsize=10)
+axes[1, 0].set_ylabel(f"without {source}", rotation=0, ha="right", va="center", fontsize=10)
 plt.show()
 
 # %% [markdown]

@@ -96,7 +96,7 @@ for device, each in found.items():
         continue
     part = each["comparisons"]["scaling"]
     figure = abc.figures.scaling_curves(part["points"], part["fit"])
-    figure.suptitle(f"{each['machine']['hardware']}{', one thread' if part['threads'] else ''}", fontsize=10)
+    figure.suptitle(f"{each['machine']['hardware']}{', one thread' if part['threads'] else ''}", fontsize=12)
     plt.show()
     fit, errors = part["fit"]["exponents"], part["fit"]["errors"]
     # the straight line of a power law is itself only a description

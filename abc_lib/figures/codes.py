@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from ..codes import Codebook
-from .style import ALERT, OURS, PALETTE
+from .style import ALERT, LABEL, OURS, PALETTE
 
 
 def code_matrix(codebook: Codebook, ax: Axes, removed: int | None = None, rows: int = 16) -> Axes:
@@ -15,7 +15,7 @@ def code_matrix(codebook: Codebook, ax: Axes, removed: int | None = None, rows: 
     words = codebook.words[:rows]
     ax.imshow(words, cmap=sns.light_palette(OURS, as_cmap=True), vmin=0, vmax=1.4, aspect="auto", interpolation="nearest")
     for (y, x), bit in np.ndenumerate(words):
-        ax.text(x, y, str(bit), ha="center", va="center", fontsize=8, color="black" if bit else "0.6")
+        ax.text(x, y, str(bit), ha="center", va="center", fontsize=LABEL, color="black" if bit else "0.6")
     if removed is not None:
         for member in np.flatnonzero(~codebook.survivors(removed)):
             ax.axvspan(member - 0.5, member + 0.5, color=ALERT, alpha=0.25)
@@ -45,7 +45,7 @@ def causal_flow(codebook: Codebook, ax: Axes, removed: int | None = None) -> Axe
     def node(at, text, on=True, colour=OURS):
         ax.add_patch(FancyBboxPatch((at[0] - 0.17, at[1] - 0.05), 0.34, 0.1, boxstyle="round,pad=0.01,rounding_size=0.03",
                                     facecolor=(*colour, 0.25) if on else "0.97", edgecolor=colour if on else "0.8", zorder=2))
-        ax.text(*at, text, ha="center", va="center", fontsize=9, color="black" if on else "0.65", zorder=3)
+        ax.text(*at, text, ha="center", va="center", fontsize=LABEL, color="black" if on else "0.65", zorder=3)
 
     for s, i in zip(*np.nonzero(codebook.words)):
         link(sources[s], members[i], alive[i])

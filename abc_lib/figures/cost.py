@@ -23,7 +23,7 @@ def cost_by_sources(recipes: Sequence[Recipe], samples: int, ax: Axes) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel="data sources N", ylabel=f"FLOP, training and {samples} landscapes")
     ax.set_xticks(sources, [f"{N:,}" for N in sources])
     ax.set_xticks([], minor=True)
-    ax.legend(fontsize=8)
+    ax.legend()
     return ax
 
 
@@ -38,7 +38,7 @@ def scaling_curves(points: Sequence[dict], fit: dict) -> Figure:
     values = {key: np.array([p[key] for p in points], dtype=float) for key in names}
     sides = np.array([p["side"] for p in points])
     colours = {side: colour for side, colour in zip(sorted(set(sides.tolist())), cycle(PALETTE))}
-    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.4))
+    figure, axes = plt.subplots(4, 1, figsize=(6.2, 14))
     for ax, (key, name) in zip(axes.flat, names.items()):
         exponent = fit["exponents"][key]
         typical = {k: np.exp(np.log(v).mean()) for k, v in values.items()}
@@ -53,12 +53,12 @@ def scaling_curves(points: Sequence[dict], fit: dict) -> Figure:
         ticks = np.unique(values[key]).astype(int)
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         ax.set_xticks([], minor=True)
-        ax.legend(fontsize=7)
-    ax, product = axes[1, 1], np.prod(list(values.values()), axis=0)
+        ax.legend()
+    ax, product = axes[3], np.prod(list(values.values()), axis=0)
     for side, colour in colours.items():
         ax.plot(product[sides == side], seconds[sides == side], "o", color=colour, markersize=4, alpha=0.7, label=f"{side}×{side}")
     x = np.array([product.min(), product.max()])
     ax.plot(x, x * np.exp(np.log(seconds / product).mean()), color=PAPERS, linestyle="--", linewidth=1.2, label="A.3: in proportion")
     ax.set(xscale="log", yscale="log", xlabel="N × n × pixels", ylabel="seconds for a landscape")
-    ax.legend(fontsize=7)
+    ax.legend()
     return figure

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .images import show_image
-from .style import ALERT, OURS, PALETTE, PAPERS
+from .style import ALERT, LABEL, OURS, PALETTE, PAPERS
 
 
-def jacobian_images(factual: torch.Tensor, jacobian: torch.Tensor, columns: int = 8) -> Figure:
+def jacobian_images(factual: torch.Tensor, jacobian: torch.Tensor, columns: int = 6) -> Figure:
     """A sample (C, H, W) and the columns of its Jacobian (n, C, H, W): what more weight on each member would change."""
     maps = jacobian.mean(dim=1).numpy()
     reach = float(np.abs(maps).max()) or 1.0
@@ -24,7 +24,7 @@ def jacobian_images(factual: torch.Tensor, jacobian: torch.Tensor, columns: int 
     show_image(axes[0, 0], factual, "sample", ALERT)
     for member, (ax, each) in enumerate(zip(axes.flat[1:], maps)):
         drawn = ax.imshow(each, cmap="PuOr", vmin=-reach, vmax=reach, interpolation="nearest")
-        ax.set_title(f"member {member}", fontsize=8, pad=3)
+        ax.set_title(f"member {member}", fontsize=LABEL, pad=3)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="change of brightness\nper unit of weight")
     return figure
 
@@ -46,7 +46,7 @@ def screening_curves(shares: dict[str, np.ndarray], ax: Axes) -> Axes:
         ax.plot(k, share.min(axis=0), color=colour, linestyle=":", linewidth=1)
     ax.axhline(0.99, color=PAPERS, linestyle="--", linewidth=1)
     ax.set(xscale="log", xlabel="k, counterfactuals computed exactly", ylabel="screened radius / radius", ylim=(None, 1.01))
-    ax.legend(fontsize=8, title="median (dotted: lowest sample)", title_fontsize=8, loc="lower right")
+    ax.legend(title="median (dotted: lowest sample)", loc="lower right")
     return ax
 
 
@@ -62,5 +62,5 @@ def hybrid_errors(errors: dict[str, tuple[np.ndarray, np.ndarray]], ax: Axes, la
         ax.fill_between(switches, middle, high, color=colour, alpha=0.15, linewidth=0)
     ax.axhline(0.01, color=PAPERS, linestyle="--", linewidth=1)
     ax.set(yscale="log", xlabel=f"steps carried by tangents, of {steps}", ylabel=label)
-    ax.legend(fontsize=8, title="median, band to 95%", title_fontsize=8)
+    ax.legend(title="median, band to 95%")
     return ax

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..errors import BadValue
-from .style import ALERT, PALETTE
+from .style import ALERT, LABEL, PALETTE
 
 
 def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:
@@ -22,7 +22,7 @@ def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: o
     for spine in ax.spines.values():
         spine.set(visible=frame is not None, color=frame, linewidth=2.5)
     if title:
-        ax.set_title(title, fontsize=9, pad=3)
+        ax.set_title(title, fontsize=LABEL, pad=3)
 
 
 def image_rows(
@@ -39,23 +39,23 @@ def image_rows(
         first = (wrong or list(rows))[0]
         raise BadValue(f"{columns} titles do not go with the images of '{first}'; give one image for each, and at least one")
     under = notes if isinstance(notes, dict) else {list(rows)[-1]: notes}
-    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 1.0 + 1.1, len(rows) * 1.15 + 0.2 * len(under) + 0.1), squeeze=False)
+    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 0.95 + 1.2, len(rows) * 1.1 + 0.22 * len(under) + 0.15), squeeze=False)
     for line, (name, images) in zip(axes, rows.items()):
         for column, ax in enumerate(line):
             show_image(ax, images[column], titles[column] if ax is axes[0, column] else None, PALETTE[1] if name in framed else None)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=LABEL)
         for ax, note in zip(line, under.get(name, ())):
-            ax.set_xlabel(note, fontsize=8)
+            ax.set_xlabel(note, fontsize=LABEL)
     return figure
 
 
-def image_grid(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 12) -> Figure:
+def image_grid(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8) -> Figure:
     """Images (K, C, H, W) in rows of ``columns``, each under its title if there are any (figure 6, top left)."""
     if len(images) == 0:
         raise BadValue("there is no image to show; give at least one")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.8, rows * (0.98 if titles else 0.82)), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.85, rows * (1.05 if titles else 0.87)), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, title in zip(axes.flat, images, titles or [None] * len(images)):
@@ -75,7 +75,7 @@ def mosaic(first: torch.Tensor, images: torch.Tensor, columns: int | None = None
     for k, tile in enumerate(tiles):
         y, x = gap + k // columns * height, gap + k % columns * width
         canvas[:, y : y + tile.shape[-2], x : x + tile.shape[-1]] = tile
-    side = min(9.0, 0.55 * columns + 0.4)
+    side = min(7.0, 0.55 * columns + 0.4)
     figure, ax = plt.subplots(figsize=(side, side * lines / columns))
     show_image(ax, canvas)
     ax.add_patch(Rectangle((gap - 1, gap - 1), width - gap + 1, height - gap + 1, fill=False, edgecolor=ALERT, linewidth=2.5))

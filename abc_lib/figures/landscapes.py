@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..errors import BadValue
 from ..landscape import Landscapes
 from .images import show_image
-from .style import ALERT, OURS, PALETTE
+from .style import ALERT, LABEL, OURS, PALETTE
 
 
 def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sources: Sequence[int], columns: int = 8) -> Figure:
@@ -23,7 +23,7 @@ def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sourc
         raise BadValue(f"{len(images)} images do not go with {len(sources)} sources; give one image for each")
     total = len(sources) + 1
     rows = -(-total // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95, rows * 1.2), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.9, rows * 1.15), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     axes = axes.flat
@@ -46,9 +46,9 @@ def radius_gallery(landscapes: Landscapes, rows: Sequence[int]) -> Figure:
         show_image(axes[1, column], landscapes.farthest_images[row])
         if shown:
             show_image(axes[2, column], landscapes.attributed_images[row], frame=PALETTE[1])
-        axes[-1, column].set_xlabel(f"source {source}", fontsize=8)
+        axes[-1, column].set_xlabel(f"source {source}", fontsize=LABEL)
     for ax, name in zip(axes[:, 0], names):
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=LABEL)
     return figure
 
 

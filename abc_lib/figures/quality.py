@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import OURS, PALETTE, PAPERS
+from .style import LABEL, OURS, PALETTE, PAPERS
 
 _MODELS = {"ensemble": "ensemble", "single": "single model", "member": "one member"}
 
@@ -15,17 +15,17 @@ _MODELS = {"ensemble": "ensemble", "single": "single model", "member": "one memb
 def fid_curves(tables: dict[str, pd.DataFrame]) -> Figure:
     """FID against training set size, a panel for each of ``tables`` (figure 2, right); ``tables`` maps what the
     distances stand on to a frame with columns images, ensemble, single, member."""
-    figure, axes = plt.subplots(1, len(tables), figsize=(4.4 * len(tables), 3.6), squeeze=False)
+    figure, axes = plt.subplots(len(tables), 1, figsize=(6, 3.4 * len(tables)), squeeze=False)
     for ax, (name, table) in zip(axes.flat, tables.items()):
         for (column, label), marker, colour in zip(_MODELS.items(), "osD", (PALETTE[0], PALETTE[1], PALETTE[2])):
             shown = table[["images", column]].dropna().sort_values("images")
             ax.plot(shown["images"], shown[column], marker=marker, markersize=5, color=colour, label=label)
         ax.set(xscale="log", xlabel="training images", ylabel="FID", title=name)
         ticks = sorted(table["images"].unique())
-        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8, rotation=30)
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=LABEL)
         ax.set_xticks([], minor=True)
         ax.set_ylim(bottom=0)
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend()
     return figure
 
 
@@ -36,5 +36,5 @@ def removal_curve(removed: Sequence[int], fids: Sequence[float], counterfactual:
     for (name, value), style in zip(others.items(), ("--", "-.")):
         ax.axhline(value, color=PAPERS, linestyle=style, linewidth=1.3, label=name)
     ax.set(xlabel="members removed", ylabel="FID", ylim=(0, None))
-    ax.legend(fontsize=8)
+    ax.legend()
     return ax

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..radius import Law, LogRadius
 from .groups import strips
-from .style import ALERT, OURS, PALETTE, PAPERS, RADIUS_LABEL
+from .style import ALERT, LABEL, OURS, PALETTE, PAPERS, RADIUS_LABEL
 
 
 def radius_distribution(groups: dict[str, np.ndarray], ax: Axes, highlight: str | None = None) -> Axes:
@@ -42,7 +42,7 @@ def radius_law(
             ax.plot(sizes, law.intercept + law.slope * np.log10(sizes), color=colour, linestyle="--", linewidth=1.5,
                     label=f"{name}: slope {law.slope:.2f}, $R^2$ {law.r2:.2f}")
     ax.set(xscale="log", xlabel="training set size (images)", ylabel="mean log10 counterfactual radius")
-    ax.legend(fontsize=8)
+    ax.legend()
     return ax
 
 
@@ -54,17 +54,17 @@ def below_threshold(groups: dict[str, np.ndarray], ax: Axes, label: str = RADIUS
         # below tau, not at it: the curve steps up just after each radius
         ax.step([0, *radii, radii[-1] * 1.05], [0, *np.arange(1, len(radii) + 1) / len(radii), 1], where="post", color=colour, label=f"{name} ({len(radii)})")
     ax.set(xlabel=f"τ: {label}", ylabel="share of samples with a radius below τ", ylim=(0, 1.02), xlim=(0, None))
-    ax.legend(fontsize=8, title="ensemble (samples)", title_fontsize=8)
+    ax.legend(title="ensemble (samples)")
     return ax
 
 
 def removal_growth(tables: dict[str, pd.DataFrame]) -> Figure:
     """How far removing k sources at once moves samples, a panel for each of ``tables``, which are those of :meth:`Removals.by_size`."""
-    figure, axes = plt.subplots(1, len(tables), figsize=(4.6 * len(tables), 3.8), squeeze=False)
+    figure, axes = plt.subplots(len(tables), 1, figsize=(6, 3.6 * len(tables)), squeeze=False)
     for ax, (name, table) in zip(axes.flat, tables.items()):
         for column, words, marker, colour in (("radius", "farthest of the sets", "o", ALERT), ("mean", "mean of the sets", "s", OURS)):
             ax.errorbar(table["k"], table[column], 1.96 * table[f"{column}_error"], marker=marker, markersize=5, color=colour, capsize=3, label=words)
         ax.set(xlabel="sources removed at once (members left, mean)", ylabel="distance to the sample (Euclidean)", title=name, ylim=(0, None))
-        ax.set_xticks(table["k"], [f"{k}\n({left:.1f})" for k, left in zip(table["k"], table["survivors"])], fontsize=9)
-    axes[0, 0].legend(fontsize=8)
+        ax.set_xticks(table["k"], [f"{k}\n({left:.1f})" for k, left in zip(table["k"], table["survivors"])], fontsize=LABEL)
+    axes[0, 0].legend()
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..classes import standard_errors
-from .style import ALERT
+from .style import ALERT, LABEL
 
 
 def class_bars(panels: dict[str, tuple[np.ndarray, np.ndarray, int]], names: Sequence[str]) -> Figure:
@@ -29,22 +29,22 @@ def class_bars(panels: dict[str, tuple[np.ndarray, np.ndarray, int]], names: Seq
         ax.grid(axis="x", visible=False)
     axes[-1, 0].set_xticks(x, names, rotation=0 if max(map(len, names)) < 3 else 40, ha="center" if max(map(len, names)) < 3 else "right")
     axes[-1, 0].set_xlabel("class")
-    axes[0, 0].legend(fontsize=8, ncols=2)
+    axes[0, 0].legend(ncols=2)
     return figure
 
 
 def class_changes(panels: dict[str, np.ndarray], names: Sequence[str]) -> Figure:
     """What removing a class (row) does to the frequency of every class (column), in points of percent, a panel a method."""
     reach = max(float(np.abs(each).max()) for each in panels.values()) * 100
-    figure, axes = plt.subplots(1, len(panels), figsize=(1 + 3.6 * len(panels), 3.6), sharey=True, squeeze=False)
-    for ax, (title, change) in zip(axes[0], panels.items()):
+    figure, axes = plt.subplots(len(panels), 1, figsize=(6, 4.8 * len(panels)), squeeze=False)
+    for ax, (title, change) in zip(axes[:, 0], panels.items()):
         drawn = ax.imshow(100 * change, cmap="PuOr", vmin=-reach, vmax=reach)
-        ax.set(title=title, xticks=range(len(names)), yticks=range(len(names)), xlabel="class seen in the samples")
+        ax.set(title=title, xticks=range(len(names)), yticks=range(len(names)), ylabel="class removed")
         ax.set_xticklabels(names, rotation=0 if max(map(len, names)) < 3 else 60)
         ax.set_yticklabels(names)
         ax.grid(False)
-    axes[0, 0].set_ylabel("class removed")
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label="change in points of percent")
+    axes[-1, 0].set_xlabel("class seen in the samples")
+    figure.colorbar(drawn, ax=axes, shrink=0.5, label="change in points of percent")
     return figure
 
 
@@ -52,14 +52,14 @@ def meeting_matrices(panels: dict[str, pd.DataFrame]) -> Figure:
     """For each pair of attributions the share of samples whose suspects meet, a panel a k (figure 10)."""
     size = max(len(each) for each in panels.values())
     # under each other: side by side the numbers would be too small to read
-    figure, axes = plt.subplots(len(panels), 1, figsize=(2.8 + 0.46 * size, (2.2 + 0.34 * size) * len(panels)), squeeze=False)
+    figure, axes = plt.subplots(len(panels), 1, figsize=(2.8 + 0.52 * size, (2.2 + 0.34 * size) * len(panels)), squeeze=False)
     for ax, (title, shares) in zip(axes[:, 0], panels.items()):
         ax.imshow(shares.to_numpy(), cmap="cividis", vmin=0, vmax=1)
         for (y, x), value in np.ndenumerate(shares.to_numpy()):
-            ax.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color="white" if value < 0.6 else "black")
+            ax.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=LABEL, color="white" if value < 0.6 else "black")
         ax.set(title=title, xticks=range(len(shares)), yticks=range(len(shares)))
         ax.set_aspect("auto")
-        ax.set_xticklabels(shares.columns, rotation=40, ha="right", fontsize=8)
-        ax.set_yticklabels(shares.index, fontsize=8)
+        ax.set_xticklabels(shares.columns, rotation=40, ha="right", fontsize=LABEL)
+        ax.set_yticklabels(shares.index, fontsize=LABEL)
         ax.grid(False)
     return figure

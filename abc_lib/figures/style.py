@@ -13,6 +13,8 @@ from PIL import Image
 
 PALETTE = sns.color_palette("colorblind")
 OURS, PAPERS, ALERT = PALETTE[0], (0.55, 0.55, 0.55), PALETTE[3]
+LABEL = 10
+"""Points of the smallest text. No figure is wider than some seven inches, so that on a phone, where it is drawn half as large, all text can be read."""
 RADIUS_LABEL = "counterfactual radius (Euclidean, 3×256×256)"
 
 
@@ -20,7 +22,7 @@ def use_style() -> None:
     """The one style of all figures: seaborn's white grid, colours that colour-blind readers can tell apart."""
     sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
     plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.spines.top": False,
-                         "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False})
+                         "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False, "legend.fontsize": LABEL, "legend.title_fontsize": LABEL})
     shell = get_ipython()
     if shell is not None:
         # The backend brings a formatter of its own, but only when it is first asked for.
