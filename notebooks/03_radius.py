@@ -193,7 +193,7 @@ display(abc.figures.table(differ, {"million parameters": "{:.2f}", "training ste
 # %% tags=["hide-input"]
 changes = [
     ("digits_256", "", {}), ("digits_256", "22 members, as in the paper", {"code": {"n": 22, "weight": 11}}),
-    ("digits_256", "trained four times as long", {"training": {"steps": 4000}}),
+    ("digits_256", "trained four times as long", {"training": {"steps": 4000}}), ("digits_256", "networks twice as wide", {"network": {"channels": (32, 32)}}),
     ("digits_64", "", {}), ("digits_64", "trained a quarter as long", {"training": {"steps": 250}}),
 ]
 found = {}
@@ -203,18 +203,18 @@ for name, change, replaced in changes:
     if stored is not None:
         log = np.log10(stored.radii[stored.indices < 16])  # the samples, by their noise, that all of them have
         seen = recipe.training.steps * recipe.training.batch_size / (recipe.data.size * recipe.code.weight / recipe.code.n)
-        found[name, change] = (log, seen, stored.artefacts)
+        found[name, change] = (log, seen, stored.artefacts, abc.cost_of(recipe).parameters)
 if any(change for _, change in found):
     tried = pd.DataFrame([
-        [name, change or "as published", seen, len(log), log.mean(), log.std(ddof=1) / np.sqrt(len(log)), 10 ** (log.mean() - found[name, ""][0].mean())]
-        for (name, change), (log, seen, _) in found.items()],
-        columns=["ensemble", "change", "times an image is seen", "samples", "mean log10 radius", "standard error", "radii, times those as published"])
-    display(abc.figures.table(tried, {"times an image is seen": "{:,.0f}", "mean log10 radius": "{:.3f}", "standard error": "{:.3f}", "radii, times those as published": "{:.2f}"}))
+        [name, change or "as published", parameters / 1e3, seen, len(log), log.mean(), log.std(ddof=1) / np.sqrt(len(log)), 10 ** (log.mean() - found[name, ""][0].mean())]
+        for (name, change), (log, seen, _, parameters) in found.items()],
+        columns=["ensemble", "change", "thousand parameters", "times an image is seen", "samples", "mean log10 radius", "standard error", "radii, times those as published"])
+    display(abc.figures.table(tried, {"thousand parameters": "{:,.0f}", "times an image is seen": "{:,.0f}", "mean log10 radius": "{:.3f}", "standard error": "{:.3f}", "radii, times those as published": "{:.2f}"}))
     slopes = []
     for small, large in ((("digits_64", ""), ("digits_256", "")), (("digits_64", "trained a quarter as long"), ("digits_256", "")),
                          (("digits_64", ""), ("digits_256", "trained four times as long"))):
         if small in found and large in found:
-            (one, often, _), (other, as_often, _) = found[small], found[large]
+            (one, often, *_), (other, as_often, *_) = found[small], found[large]
             error = np.hypot(*(each.std(ddof=1) / np.sqrt(len(each)) for each in (one, other))) / np.log10(4)
             how = f"an image is seen {often:,.0f} times in both" if abs(often - as_often) < 1 else f"an image is seen {often:,.0f} times in the small set and {as_often:,.0f} times in the large one, as published"
             slopes.append(f"- {(other.mean() - one.mean()) / np.log10(4):+.2f} (standard error {error:.2f}) where {how};")
@@ -227,7 +227,15 @@ if any(change for _, change in found):
             + ("The two are of a size: here the radius follows how often a member sees an image, and a slope over sets that are all trained for the same number of steps "
                "is in good part that. A law of the radius needs to say how long its models were trained. The paper does not say it; ours are trained for the same number of steps within each kind."
                if 0.5 < -trained / larger < 2 else "The size of the training set does not act through training alone.")))
-    made = {each.provenance["commit"] for (_, change), (_, _, artefacts) in found.items() if change for each in artefacts}
+    lines = []
+    for (name, change), (log, _, _, parameters) in found.items():
+        if change in ("22 members, as in the paper", "networks twice as wide"):
+            before = found[name, ""][0]
+            moved, error = log.mean() - before.mean(), np.hypot(*(each.std(ddof=1) / np.sqrt(len(each)) for each in (log, before)))
+            lines.append(f"- {change}: {moved:+.2f} (standard error {error:.2f}), " + ("more than chance would do;" if abs(moved) > 2 * error else "no more than chance might do;"))
+    if lines:
+        display(Markdown("The other changes to 256 digits, in mean log10 radius:\n\n" + "\n".join(lines)))
+    made = {each.provenance["commit"] for (_, change), (_, _, artefacts, _) in found.items() if change for each in artefacts}
     display(Markdown(f"The changed ensembles: {len(found) - 2} published sets of 16 landscapes, commit {', '.join(sorted(made))}; their members are not published."))
 else:
     display(Markdown("No results at hand."))
