@@ -272,10 +272,10 @@ def _differential_similarity(store):
             YES if medians[sizes[0]] < 0.25 and rho > 0.5 else PARTLY if rho > 0 else NO)
 
 
-def _nearest(store: Store) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """By training set size: landscapes (S, N) of the digits, and the source whose training image lies nearest to each sample (S,)."""
+def _nearest(store: Store, first: str = _SMALLEST) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """By training set size: landscapes (S, N) of a family, and the source whose training image lies nearest to each sample (S,)."""
     found = {}
-    for name in family_of(_SMALLEST):
+    for name in family_of(first):
         landscapes, recipe = stored_landscapes(name, store=store), get_recipe(name)
         if landscapes is not None:
             found[recipe.data.size] = landscapes.distances, top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]

@@ -18,7 +18,7 @@ from .store import Artefact, Store
 from .training import get_ensemble, pack_ensemble, train_ensemble
 from .unattributable import find_unattributable
 
-SHOWN = 16
+SHOWN = 8
 """Samples whose landscapes are published with several counterfactuals as images. The others show one: a hundred of each would be megabytes."""
 SETS = 64
 """sets of each size that are removed"""
