@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from abc_lib.classes import find_class_counts
 from abc_lib.claims import NO, OPEN, PARTLY, YES, claims, claims_table
 from abc_lib.paths import ROOT
 from abc_lib.radius import fit_law, paper_summaries
+from abc_lib.recipes import get_recipe
 from abc_lib.runs import family_radii, summarise_all
 
 
@@ -38,9 +40,22 @@ def test_without_results_claims_are_not_run(store):
 
 def test_the_slope_is_that_of_the_stored_radii(found):
     row = next(claim for claim in found if claim.claim.startswith("The slope is"))
-    points = [(np.log10(s.size), s.mean) for s in summarise_all(family_radii("digits_64"), "laptop")]
-    slope = np.polyfit(*zip(*points), 1)[0]
-    assert f"{slope:.3f}" in row.ours and f"{fit_law(paper_summaries()).slope:.3f}" in row.paper
+    for first in ("digits_64", "mnist_256"):
+        points = [(np.log10(s.size), s.mean) for s in summarise_all(family_radii(first), "laptop")]
+        assert len(points) >= 4 and f"{np.polyfit(*zip(*points), 1)[0]:.3f}" in row.ours
+    assert f"{fit_law(paper_summaries()).slope:.3f}" in row.paper
+
+
+def test_the_pullovers_are_those_that_were_counted(found):
+    row = next(claim for claim in found if claim.claim.startswith("Pullovers"))
+    ablation, retraining = (find_class_counts(get_recipe("fashion_classes"), method) for method in ("ablation", "retraining"))
+    with_them, without = retraining.counts[0, 2], retraining.counts[1 + 2, 2]
+    assert f"{with_them / retraining.samples:.1%} with them and {without / retraining.samples:.1%} without" in row.ours
+    assert f"by ablation {ablation.counts[0, 2] / ablation.samples:.1%} and {ablation.counts[3, 2] / ablation.samples:.1%}" in row.ours
+    # two shares of so many samples each: the usual test of their difference, pooled
+    pooled = (with_them + without) / (2 * retraining.samples)
+    z = (without - with_them) / retraining.samples / np.sqrt(2 * pooled * (1 - pooled) / retraining.samples)
+    assert row.verdict == (YES if z > 2 else NO if z < -2 else PARTLY) or abs(abs(z) - 2) < 0.05
 
 
 def test_the_table_links_to_pages(found):
