@@ -39,11 +39,10 @@ def class_changes(panels: dict[str, np.ndarray], names: Sequence[str]) -> Figure
     figure, axes = plt.subplots(len(panels), 1, figsize=(6, 4.8 * len(panels)), squeeze=False)
     for ax, (title, change) in zip(axes[:, 0], panels.items()):
         drawn = ax.imshow(100 * change, cmap="PuOr", vmin=-reach, vmax=reach)
-        ax.set(title=title, xticks=range(len(names)), yticks=range(len(names)), ylabel="class removed")
+        ax.set(title=title, xticks=range(len(names)), yticks=range(len(names)), xlabel="class seen in the samples", ylabel="class removed")
         ax.set_xticklabels(names, rotation=0 if max(map(len, names)) < 3 else 60)
         ax.set_yticklabels(names)
         ax.grid(False)
-    axes[-1, 0].set_xlabel("class seen in the samples")
     figure.colorbar(drawn, ax=axes, shrink=0.5, label="change in points of percent")
     return figure
 
