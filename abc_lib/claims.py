@@ -20,7 +20,7 @@ from .benchmarks import read_benchmarks
 from .classes import METHODS, ClassCounts, class_names, find_class_counts, standard_errors
 from .classifier import classifier_metric, find_classifier
 from .codes import smallest_sufficient_n
-from .datasets import training_set
+from .datasets import available, training_set
 from .differential import rank_correlations
 from .landscape import kept_radii
 from .quality import fid_table, paper_fid_curve, paper_fids, stored_fids
@@ -232,7 +232,7 @@ def _look(store):
 def _looks_and_predictions(name: str, store: Store):
     """Of the samples with landscape and Jacobian: visual distances (S, M) to the training images, exact and predicted counterfactual distances (S, N)."""
     landscapes, jacobians, recipe = stored_landscapes(name, store=store), stored_jacobians(name, store=store), get_recipe(name)
-    if landscapes is None or jacobians is None:
+    if landscapes is None or jacobians is None or not available(recipe.data.family, recipe.data.split):
         return None
     both = [int(i) for i in landscapes.indices if i in jacobians.indices]
     rows = _rows(landscapes, both)
@@ -281,11 +281,14 @@ def _differential_similarity(store):
 
 
 def _nearest(store: Store, first: str = _SMALLEST) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """By training set size: landscapes (S, N) of a family, and the source whose training image lies nearest to each sample (S,)."""
+    """By training set size: landscapes (S, N) of a family, and the source whose training image lies nearest to each sample (S,).
+
+    A family whose images are not on this machine is left out: a table of claims is no reason to download them.
+    """
     found = {}
     for name in family_of(first):
         landscapes, recipe = stored_landscapes(name, store=store), get_recipe(name)
-        if landscapes is not None:
+        if landscapes is not None and available(recipe.data.family, recipe.data.split):
             found[recipe.data.size] = landscapes.distances, top_visual(visual_distances(landscapes.factual, training_set(recipe.data)))[:, 0]
     return found
 

@@ -1,5 +1,7 @@
 """The table of the paper's claims: complete, worked out from artefacts, and honest about what was not run."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,15 @@ def test_without_results_claims_are_not_run(store):
     # what rests on arithmetic or on the benchmarks' file needs no artefact
     assert {claim.section for claim in empty if claim.verdict != OPEN} == {"A.2", "A.3"}
     assert len(empty) == len(claims())
+
+
+def test_images_that_are_not_here_are_not_fetched_for_it(found, monkeypatch):
+    # the package's name for the module is its function
+    monkeypatch.setattr(sys.modules["abc_lib.claims"], "available", lambda family, split: family == "digits")
+    again = claims()
+    assert [claim.claim for claim in again] == [claim.claim for claim in found]
+    (row,) = [claim for claim in again if claim.section == "3.4, C.5"]
+    assert "MNIST" not in row.ours and "digits" in row.ours
 
 
 def test_the_slope_is_that_of_the_stored_radii(found):
