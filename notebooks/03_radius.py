@@ -161,6 +161,11 @@ if slope is not None:
         near = f"its 95% interval, ±{slope.wide:.2f}, does not reach the paper's {theirs.slope:.2f}, worked out in the same way"
     verdict.append(f"**Radii fall:** {'yes' if slope.slope < 0 else 'no'}. Within a kind of images, a training set ten times as large has radii {10**slope.slope:.2f} times as large here, {10**theirs.slope:.2f} times in the paper.")
     verdict.append(f"**Is the slope near that of the paper?** Ours within kinds is {slope.slope:.3f}; {near}.")
+alone = {family: abc.fit_law(each) for family, each in families.items() if len({s.size for s in each}) > 2}
+if len(families) > 1 and alone:
+    verdict.append("**Kind by kind:** " + "; ".join(
+        f"{family} {law.slope:.3f}, with an interval of ±{law.wide:.2f} that {'contains' if abs(law.slope - paper_law.slope) < law.wide else 'does not contain'} the paper's {paper_law.slope:.2f}"
+        for family, law in alone.items()) + ".")
 gaps = {family: float(np.mean([s.mean - paper_law.intercept - paper_law.slope * np.log10(s.size) for s in each])) for family, each in families.items()}
 verdict.append("**Does the level agree?** At their own sizes, our radii are on average " + ", ".join(f"{10**gap:.2f} ({family})" for family, gap in gaps.items()) + " times what the paper's line gives.")
 same = {s.name: s for s in paper}
