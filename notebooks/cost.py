@@ -78,7 +78,8 @@ def has_results(name):
 
 missing = [name for name in small if not has_results(name)]
 if missing:
-    display(Markdown(f"**Not run yet**, for want of time on the machines at hand: {', '.join(missing)}. Nothing has been run at the paper's scale, which needs a GPU."))
+    display(Markdown(f"**Not run yet**, for want of time on the machines at hand: {', '.join(missing)}."
+                     + (" Nothing has been run at the paper's scale, which needs a GPU." if abc.published_costs("paper").empty else "")))
 
 # %% tags=["hide-input"]
 large = [name for name in abc.recipe_names() if not name.startswith("digits")]
