@@ -29,7 +29,9 @@ def class_bars(panels: dict[str, tuple[np.ndarray, np.ndarray, int]], names: Seq
         ax.grid(axis="x", visible=False)
     axes[-1, 0].set_xticks(x, names, rotation=0 if max(map(len, names)) < 3 else 40, ha="center" if max(map(len, names)) < 3 else "right")
     axes[-1, 0].set_xlabel("class")
-    axes[0, 0].legend(ncols=2)
+    # room for the legend above the tallest bar; the panels share their scale
+    axes[0, 0].set_ylim(0, 1.25 * axes[0, 0].get_ylim()[1])
+    axes[0, 0].legend(ncols=2, loc="upper right")
     return figure
 
 
