@@ -23,7 +23,7 @@ from .errors import BadValue
 from .landscape import METRIC, block_size, parse_bytes, samples_at_once
 from .metrics import euclidean
 from .recipes import digest, spec_of
-from .store import Artefact, Store, Workspace, stopwatch
+from .store import Artefact, Store, Workspace, parquet_bytes, stopwatch
 from .tasks import job_count, run_tasks
 
 _KIND = "comparison"
@@ -200,11 +200,9 @@ def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Arte
         # distances to seven digits are more than two processors agree on
         **{key: table[key].astype(np.float32) for key in sorted(table)},
     })
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False, compression="zstd")
     info = {"seconds": round(seconds(), 1), "block": width, "model": digest(recipe.model_spec),
             "costs": [hybrid_cost(ensemble, k) for k in switches]}
-    return store.write(_KIND, recipe.label, spec, {"comparison.parquet": buffer.getvalue()}, info, device)
+    return store.write(_KIND, recipe.label, spec, {"comparison.parquet": parquet_bytes(frame)}, info, device)
 
 
 def read_comparison(artefact: Artefact) -> Comparison:

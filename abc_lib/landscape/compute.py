@@ -6,7 +6,6 @@ each member once, on just the trajectories that keep it, and the first step, whe
 trajectories of a sample are still one state, is computed once a sample.
 """
 
-import io
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ..ensemble import Ensemble
 from ..errors import BadValue, positive_int
 from ..metrics import euclidean
 from ..recipes import digest, spec_of
-from ..store import Artefact, Store, Workspace, stopwatch
+from ..store import Artefact, Store, Workspace, parquet_bytes, stopwatch
 from ..tasks import Counter, job_count, run_tasks
 from .budget import block_size, parse_bytes, samples_at_once
 from .values import METRIC, Landscapes, attributed_positions, images_to_show, join, merge_landscapes, read_landscapes
@@ -192,7 +191,7 @@ def _assemble(ensemble, store, spec, workspace, names, owners, sources, factual,
         "distance": distances.reshape(-1),
     })
     files = {
-        "distances.parquet": _parquet(table),
+        "distances.parquet": parquet_bytes(table),
         "images.safetensors": {"factual": factual, "kept": kept, "kept_sources": torch.from_numpy(wanted)},
     }
     images = images_to_show(recipe) if images is None else images
@@ -224,13 +223,6 @@ class _AllImages:
         parts = [self.workspace.load(name)["images"][torch.from_numpy(owner == self.sample)]
                  for name, owner in zip(self.names, self.owners) if (owner == self.sample).any()]
         return {"counterfactuals": torch.cat(parts)}
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    # The bytes of all first digits side by side are alike, which halves the file.
-    table.to_parquet(buffer, index=False, compression="zstd", use_dictionary=False, use_byte_stream_split=["distance"])
-    return buffer.getvalue()
 
 
 def find_landscapes(
