@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 
 import abc_lib as abc
-from abc_lib.landscape import block_size
-from abc_lib.tasks import job_count, run_tasks
+from abc_lib.results.budget import block_size
+from abc_lib.ground.tasks import job_count, run_tasks
 from measuring import (
     DEFAULT_THREADS, Options, Work, ensemble_of, evaluation_flops, in_turns, main, peak_memory, row, say, warm_workers, with_steps,
 )

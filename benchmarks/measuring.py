@@ -21,9 +21,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import abc_lib as abc
-from abc_lib.benchmarks import benchmark_table, rates_table
-from abc_lib.store import provenance
-from abc_lib.tasks import available_cores, run_tasks
+from abc_lib.study.speed import benchmark_table, rates_table
+from abc_lib.ground.store import provenance
+from abc_lib.ground.devices import available_cores
+from abc_lib.ground.tasks import run_tasks
 
 DEFAULT_THREADS = torch.get_num_threads()
 """what PyTorch takes when nobody says anything, read before anybody does"""

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from abc_lib.paths import ROOT
+from abc_lib.ground.paths import ROOT
 from measuring import Options, main, say
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 import abc_lib as abc
-from abc_lib.datasets import SHAPES
-from abc_lib.retraining import FULL, TrainingTogether, train_retrained
-from abc_lib.training import _Batches
+from abc_lib.method.recipe import SHAPES
+from abc_lib.training.together import FULL, TrainingTogether, train_retrained
+from abc_lib.training.members import _Batches
 from measuring import DEFAULT_THREADS, Options, Work, in_turns, main, peak_memory, row, say, step_flops, warm_workers
 from training import TOLERANCE, OrdinaryTraining, losses_apart
 

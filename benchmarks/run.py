@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from abc_lib.benchmarks import FOLDER, screening_table
-from abc_lib.errors import unknown
-from abc_lib.paths import cache_root
-from abc_lib.store import stopwatch
+from abc_lib.study.speed import FOLDER, screening_table
+from abc_lib.ground.errors import unknown
+from abc_lib.ground.paths import cache_root
+from abc_lib.ground.store import stopwatch
 from measuring import Options, add_options, machine, options_of, say, show
 
 COMPARISONS = ("landscapes", "jacobians", "training", "retraining", "radius_page", "screening", "scaling")

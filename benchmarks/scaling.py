@@ -14,8 +14,8 @@ from math import comb
 import numpy as np
 
 import abc_lib as abc
-from abc_lib.landscape import block_size
-from abc_lib.recipes import Network
+from abc_lib.results.budget import block_size
+from abc_lib.method.recipe import Network
 from landscapes import MEMORY, ours
 from measuring import Options, clock, main, say, threads_set
 

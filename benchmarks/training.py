@@ -16,10 +16,12 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import abc_lib as abc
-from abc_lib.datasets import SHAPES, available, to_model
-from abc_lib.diffusion import add_noise, alphas_cumprod
-from abc_lib.seeds import derive
-from abc_lib.training import _Batches, learning_rate
+from abc_lib.images.training_set import available
+from abc_lib.method.recipe import SHAPES
+from abc_lib.method.space import to_model
+from abc_lib.method.diffusion import add_noise, alphas_cumprod
+from abc_lib.ground.seeds import derive
+from abc_lib.training.members import _Batches, learning_rate
 from measuring import DEFAULT_THREADS, Options, Work, in_turns, main, peak_memory, row, say, step_flops, warm_workers
 
 TOLERANCE = 0.02

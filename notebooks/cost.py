@@ -107,7 +107,8 @@ display(Markdown("\n".join(lines)))
 
 # %% mystnb={"image": {"alt": "Floating point operations against the number of data sources: a nearly flat line for ablation and a steep one for retraining."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 4))
-abc.figures.cost_by_sources([abc.get_recipe(name, "paper") for name in abc.family_of("mnist_256", "paper") if name != "mnist_384"], 100, ax)
+paper_recipes = [abc.get_recipe(name, "paper") for name in abc.family_of("mnist_256", "paper") if name != "mnist_384"]
+abc.figures.cost_by_sources({recipe.data.num_sources: abc.cost_of(recipe) for recipe in paper_recipes}, 100, ax)
 plt.show()
 
 # %% [markdown]

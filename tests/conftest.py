@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import forks
-from abc_lib.datasets import training_set
-from abc_lib.store import Store
-from abc_lib.training import find_ensemble, train_ensemble
+from abc_lib.images.training_set import training_set
+from abc_lib.ground.store import Store
+from abc_lib.training.members import find_ensemble, train_ensemble
 from small import tiny_recipe
 
 

@@ -95,7 +95,7 @@ def _serve():
 
 def write(cache, label, size):
     """An artefact of a few files, each of ``size`` bytes."""
-    from abc_lib.store import Store
+    from abc_lib.ground.store import Store
 
     files = {f"{k}.bin": bytes([k]) * int(size) for k in range(4)}
     Store(Path(cache), None).write("thing", label, {"size": size}, files)
@@ -103,7 +103,7 @@ def write(cache, label, size):
 
 def hold(cache, sign):
     """Takes a lock, says so by a file, and never lets go."""
-    from abc_lib.store import Store
+    from abc_lib.ground.store import Store
 
     with Store(Path(cache), None).lock("thing", "held", {}):
         Path(sign).touch()
@@ -112,10 +112,11 @@ def hold(cache, sign):
 
 def train(cache, steps):
     """Every member of the tiny ensemble, with a checkpoint as often as can be."""
-    from abc_lib.datasets import training_set
-    from abc_lib.store import Store
-    from abc_lib.tasks import one_thread
-    from abc_lib.training import draw_codebook, train_member
+    from abc_lib.images.training_set import training_set
+    from abc_lib.ground.store import Store
+    from abc_lib.ground.devices import one_thread
+    from abc_lib.method.code import draw_codebook
+    from abc_lib.training.members import train_member
 
     recipe, store = tiny_recipe(int(steps)), Store(Path(cache), None)
     images, code = training_set(recipe.data), draw_codebook(recipe)
@@ -126,9 +127,9 @@ def train(cache, steps):
 
 def landscapes(members, cache, samples, memory):
     """Landscapes of the ensemble in one cache, into another one."""
-    from abc_lib.landscape import compute_landscapes
-    from abc_lib.store import Store
-    from abc_lib.training import find_ensemble
+    from abc_lib.results.landscapes import compute_landscapes
+    from abc_lib.ground.store import Store
+    from abc_lib.training.members import find_ensemble
 
     ensemble = find_ensemble(tiny_recipe(), Store(Path(members), None))
     compute_landscapes(ensemble, range(int(samples)), store=Store(Path(cache), None), all_images=True,

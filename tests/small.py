@@ -3,13 +3,14 @@
 import shutil
 from functools import lru_cache
 
-from abc_lib.codes import Codebook
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import BadValue
-from abc_lib.landscape import block_size
-from abc_lib.models import build_network
-from abc_lib.recipes import Code, get_recipe
-from abc_lib.store import Store
+from abc_lib.method.code import Codebook
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import BadValue
+from abc_lib.results.budget import block_size
+from abc_lib.method.network import build_network
+from abc_lib.images.registry import get_recipe
+from abc_lib.method.recipe import Code
+from abc_lib.ground.store import Store
 
 
 def tiny_recipe(steps=12):

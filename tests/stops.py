@@ -2,8 +2,8 @@
 
 import random
 
-from abc_lib.store import Workspace
-from abc_lib.training import _Batches
+from abc_lib.ground.store import Workspace
+from abc_lib.training.members import _Batches
 
 
 def until_done(monkeypatch, work, chance, seed):

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from abc_lib.agreement import (
-    Predicted, agreement, agreement_table, in_common, meeting_matrix, paper_intersections, predicted_landscapes, same_noise, top_sources,
-)
-from abc_lib.attribution import intersection_chance
-from abc_lib.differential import get_jacobians
-from abc_lib.errors import BadValue
-from abc_lib.landscape import get_landscapes
-from abc_lib.retraining import find_retraining_landscapes, get_retrained, retraining_landscapes
+from abc_lib.ground.paper import paper_intersections
+from abc_lib.results.agreement import Predicted, agreement, agreement_table, in_common, meeting_matrix, predicted_landscapes, same_noise, top_sources
+from abc_lib.method.attribution import intersection_chance
+from abc_lib.results.jacobians import get_jacobians
+from abc_lib.ground.errors import BadValue
+from abc_lib.results.landscapes import get_landscapes
+from abc_lib.results.retraining import find_retraining_landscapes, retraining_landscapes
+from abc_lib.training.retrained import get_retrained
 from small import own_store
 
 QUIET = {"n_jobs": 1, "progress": False}

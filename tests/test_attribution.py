@@ -12,18 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from abc_lib import attribution
-from abc_lib.attribution import (
-    FalseAttribution, counterfactual_distance_ranks, false_attribution, false_attribution_rate, false_attribution_rates,
-    intersection_chance, intersections, other_sources, top_counterfactual, top_k_intersections, top_visual, visual_distances,
-    visual_similarity_ranks,
-)
-from abc_lib.codes import Codebook
-from abc_lib.datasets import TrainingSet
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import BadValue
-from abc_lib.landscape import Landscapes
-from abc_lib.metrics import euclidean, get_metric
+from abc_lib.method import attribution
+from abc_lib.method.attribution import FalseAttribution, counterfactual_distance_ranks, false_attribution, intersection_chance, intersections, other_sources, top_counterfactual, top_k_intersections, top_visual, visual_similarity_ranks
+from abc_lib.metrics.visual import visual_distances
+from abc_lib.results.attributions import false_attribution_rate, false_attribution_rates
+from abc_lib.method.code import Codebook
+from abc_lib.images.training_set import TrainingSet
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import BadValue
+from abc_lib.method.landscape import Landscapes
+from abc_lib.method.distance import euclidean
+from abc_lib.metrics.names import get_metric
 from small import budget
 
 

@@ -15,8 +15,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from abc_lib import benchmarks, figures  # noqa: E402
-from abc_lib.errors import ArtefactError  # noqa: E402
+from abc_lib import figures  # noqa: E402
+from abc_lib.study import speed as benchmarks  # noqa: E402
+from abc_lib.ground.errors import ArtefactError  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 ROW = {"name", "what", "unit", "other", "cores", "ratios", "ratio", "lowest", "highest", "ways", "matrix_product", "difference",
@@ -115,7 +116,7 @@ def test_screening_reads_what_is_stored(quick):
 
 
 def test_the_price_of_a_jacobian_is_what_hybrids_pay_for_all_steps(tiny, trained):
-    from abc_lib import hybrid_cost
+    from abc_lib.results.comparisons import hybrid_cost
 
     cost = importlib.import_module("screening").jacobian_cost(tiny, trained.ensemble.codebook.num_sources)
     assert cost == pytest.approx(hybrid_cost(trained.ensemble, tiny.sampling.steps))

@@ -15,20 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import abc_lib.__main__ as command
-from abc_lib.certificates import Certificate, make_certificate, read_certificate, verify_certificate, write_certificate
-from abc_lib.certificates.content import FIELDS, sealed, statement_of
-from abc_lib.certificates.verify import _chosen
-from abc_lib.certificates.hashes import decode_image, encode_image, member_sha256
-from abc_lib.codes import Codebook
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import ArtefactError, BadValue, CertificateRefused, NotAvailable
-from abc_lib.landscape import compute_landscapes, read_landscapes
-from abc_lib.paths import PUBLISHED
-from abc_lib.recipes import digest, get_recipe
-from abc_lib.runs import stored_landscapes
-from abc_lib.store import Store
-from abc_lib.training import identity_of
+from abc_lib.study import command as command
+from abc_lib.exchange.certificates.file import Certificate, read_certificate, write_certificate
+from abc_lib.exchange.certificates.make import make_certificate
+from abc_lib.exchange.certificates.verify import verify_certificate
+from abc_lib.exchange.certificates.content import FIELDS, sealed, statement_of
+from abc_lib.exchange.certificates.verify import _chosen
+from abc_lib.exchange.certificates.hashes import decode_image, encode_image, member_sha256
+from abc_lib.method.code import Codebook
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import ArtefactError, BadValue, CertificateRefused, NotAvailable
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.ground.paths import PUBLISHED
+from abc_lib.ground.digests import digest
+from abc_lib.images.registry import get_recipe
+from abc_lib.results.run import stored_landscapes
+from abc_lib.ground.store import Store
+from abc_lib.ground.digests import identity_of
 from forks import ROOT
 
 QUIET = {"n_jobs": 1, "progress": False}

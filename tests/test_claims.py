@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import pytest
 
-from abc_lib.classes import find_class_counts
-from abc_lib.claims import NO, OPEN, PARTLY, YES, claims, claims_table
-from abc_lib.paths import ROOT
-from abc_lib.radius import fit_law, paper_summaries
-from abc_lib.recipes import get_recipe
-from abc_lib.runs import family_radii, summarise_all
+from abc_lib.results.class_counts import find_class_counts
+from abc_lib.study.claims import NO, OPEN, PARTLY, YES, claims, claims_table
+from abc_lib.ground.paths import ROOT
+from abc_lib.method.radius import fit_law
+from abc_lib.results.radii import paper_summaries
+from abc_lib.images.registry import get_recipe
+from abc_lib.results.radii import family_radii, summarise_all
 
 
 @pytest.fixture(scope="module")

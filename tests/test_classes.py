@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from abc_lib import classes
-from abc_lib.classes import (
-    class_names, class_table, compute_class_counts, find_class_counts, read_class_counts, standard_errors,
-)
-from abc_lib.classifier import find_classifier
-from abc_lib.errors import AbcError
-from abc_lib.retraining import get_retrained
-from abc_lib.store import Store, Workspace
-from abc_lib.training import find_ensemble, train_ensemble
+from abc_lib.results import class_counts as classes
+from abc_lib.results.class_counts import class_names, class_table, compute_class_counts, find_class_counts, read_class_counts, standard_errors
+from abc_lib.training.classifier.values import find_classifier
+from abc_lib.ground.errors import AbcError
+from abc_lib.training.retrained import get_retrained
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.training.members import find_ensemble, train_ensemble
 from small import tiny_classes
 
 QUIET = {"n_jobs": 1, "progress": False}

@@ -8,24 +8,15 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import resnet18
 
-from abc_lib.classifier import (
-    CLASSIFIER_FAMILIES,
-    Attack,
-    attacked,
-    classifier_data,
-    classifier_metric,
-    classifier_recipe,
-    classifier_table,
-    family_metrics,
-    find_classifier,
-    get_classifier,
-    train_classifier,
-)
-from abc_lib.datasets import training_set
-from abc_lib.errors import ArtefactError, BadValue, UnknownName
-from abc_lib.models import ResNetShape, build_classifier, num_parameters
-from abc_lib.recipes import get_recipe
-from abc_lib.store import Store, Workspace
+from abc_lib.training.classifier.recipe import Attack, CLASSIFIER_FAMILIES, classifier_recipe
+from abc_lib.training.classifier.train import attacked, classifier_data, get_classifier, train_classifier
+from abc_lib.training.classifier.values import classifier_metric, classifier_table, family_metrics, find_classifier
+from abc_lib.images.training_set import training_set
+from abc_lib.ground.errors import ArtefactError, BadValue, UnknownName
+from abc_lib.method.network import num_parameters
+from abc_lib.training.classifier.network import ResNetShape, build_classifier
+from abc_lib.images.registry import get_recipe
+from abc_lib.ground.store import Store, Workspace
 
 SMALL = ResNetShape((4, 8), (1, 1), stride=2)
 TINY = dataclasses.replace(classifier_recipe("digits"), network=SMALL, epochs=3, adversarial_epochs=2, batch_size=24, attacked=50,

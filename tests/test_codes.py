@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_lib.codes import Codebook, codeword_at, smallest_sufficient_n
-from abc_lib.errors import AbcError, BadValue, NoSurvivors
+from abc_lib.method.code import Codebook, codeword_at, smallest_sufficient_n
+from abc_lib.ground.errors import AbcError, BadValue, NoSurvivors
 
 
 @st.composite

@@ -7,19 +7,21 @@ import sys
 
 import pytest
 
-import abc_lib.__main__ as command
-from abc_lib.classes import find_class_counts
-from abc_lib.differential import find_jacobians
-from abc_lib.landscape import find_landscapes
-from abc_lib.paths import PUBLISHED
-from abc_lib.quality import single_model, stored_fids
-from abc_lib.recipes import Code, get_recipe, recipe_names
-from abc_lib.removals import stored_removals
-from abc_lib.retraining import find_retraining_landscapes
-from abc_lib.runs import stored_landscapes
-from abc_lib.store import Store
-from abc_lib.training import find_ensemble
-from abc_lib.unattributable import stored_unattributable
+from abc_lib.study import command as command
+from abc_lib.results.class_counts import find_class_counts
+from abc_lib.results.jacobians import find_jacobians
+from abc_lib.results.landscapes import find_landscapes
+from abc_lib.ground.paths import PUBLISHED
+from abc_lib.results.fids import stored_fids
+from abc_lib.training.members import single_model
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.method.recipe import Code
+from abc_lib.results.removals import stored_removals
+from abc_lib.results.retraining import find_retraining_landscapes
+from abc_lib.results.run import stored_landscapes
+from abc_lib.ground.store import Store
+from abc_lib.training.members import find_ensemble
+from abc_lib.results.unattributable import stored_unattributable
 from forks import ROOT
 from small import tiny_classes, tiny_recipe
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from abc_lib import comparison
-from abc_lib.codes import Codebook
-from abc_lib.comparison import compare_counterfactuals, hybrid_cost, pixel_correlations
-from abc_lib.datasets import to_images
-from abc_lib.duals import Dual
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import AbcError, ArtefactError, BadValue
-from abc_lib.landscape import compute_landscapes, read_landscapes
-from abc_lib.metrics import euclidean
-from abc_lib.models import NoisePredictor
-from abc_lib.store import Store, Workspace
+from abc_lib.results import comparisons as comparison
+from abc_lib.method.code import Codebook
+from abc_lib.results.comparisons import compare_counterfactuals, hybrid_cost, pixel_correlations
+from abc_lib.method.space import to_images
+from abc_lib.method.duals import Dual
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.method.distance import euclidean
+from abc_lib.method.network import NoisePredictor
+from abc_lib.ground.store import Store, Workspace
 from stops import until_done
 
 QUIET = {"n_jobs": 1, "progress": False}

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import abc_lib.__main__ as command
-from abc_lib import benchmarks
-from abc_lib.cost import TRAINING, cost_of, outlook, published_costs, sustained, time_in_words
-from abc_lib.models import build_network
-from abc_lib.publishing import publish_ensemble, publish_jacobians, publish_landscapes
-from abc_lib.recipes import get_recipe, recipe_names
-from abc_lib.store import Store
+from abc_lib.study import command as command
+from abc_lib.study import speed as benchmarks
+from abc_lib.study.cost import TRAINING, cost_of, outlook, published_costs, sustained, time_in_words
+from abc_lib.method.network import build_network
+from abc_lib.study.publish import publish_ensemble, publish_jacobians, publish_landscapes
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.ground.store import Store
 from small import own_store
 
 

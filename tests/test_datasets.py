@@ -15,10 +15,13 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from abc_lib import datasets
-from abc_lib.datasets import SHAPES, available, load_split, to_images, to_model, training_set
-from abc_lib.errors import BadValue, DataCorrupt, DataMissing, UnknownName
-from abc_lib.recipes import Data, get_recipe
+from abc_lib.images import training_set as datasets
+from abc_lib.images.training_set import available, load_split, training_set
+from abc_lib.method.recipe import SHAPES
+from abc_lib.method.space import to_images, to_model
+from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, UnknownName
+from abc_lib.images.registry import get_recipe
+from abc_lib.method.recipe import Data
 
 
 def digits(size: int, **changes) -> Data:
@@ -202,7 +205,7 @@ def small_mnist(roots, monkeypatch):
     rng = np.random.default_rng(0)
     arrays = {"images": rng.integers(0, 256, (30, 28, 28)), "labels": np.arange(30) % 10}
     for kind, array in arrays.items():
-        monkeypatch.setitem(datasets._IDX_MD5, ("mnist", f"t10k-{kind}"), hashlib.md5(idx(array)).hexdigest())
+        monkeypatch.setitem(idx.IDX_MD5, ("mnist", f"t10k-{kind}"), hashlib.md5(idx(array)).hexdigest())
     return arrays
 
 

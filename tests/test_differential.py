@@ -11,21 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from abc_lib import differential
-from abc_lib.codes import Codebook
-from abc_lib.datasets import to_images
-from abc_lib.differential import (
-    Jacobians, compute_jacobians, find_jacobians, get_jacobians, rank_correlations, read_jacobians, screened_radius,
-    screening_bounds, screening_sizes,
-)
-from abc_lib.diffusion import ExogenousNoise, denoise, sampler_steps
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import ArtefactError, BadValue
-from abc_lib.landscape import samples_at_once
-from abc_lib.metrics import euclidean
-from abc_lib.recipes import get_recipe
-from abc_lib.store import Store
-from abc_lib.training import find_ensemble
+from abc_lib.results import jacobians as differential
+from abc_lib.method.code import Codebook
+from abc_lib.method.space import to_images
+from abc_lib.method.differential import Jacobians, rank_correlations, screening_bounds, screening_sizes
+from abc_lib.results.jacobians import compute_jacobians, find_jacobians, get_jacobians, read_jacobians, screened_radius
+from abc_lib.method.diffusion import ExogenousNoise, denoise, sampler_steps
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.results.budget import samples_at_once
+from abc_lib.method.distance import euclidean
+from abc_lib.images.registry import get_recipe
+from abc_lib.ground.store import Store
+from abc_lib.training.members import find_ensemble
 from small import budget, tiny_recipe
 from stops import until_done
 

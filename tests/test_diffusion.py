@@ -4,9 +4,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from abc_lib.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise, sampler_steps
-from abc_lib.errors import BadValue, UnknownName
-from abc_lib.recipes import Diffusion, Sampling
+from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise, sampler_steps
+from abc_lib.ground.errors import BadValue, UnknownName
+from abc_lib.method.recipe import Diffusion, Sampling
 
 SHAPE = (2, 4, 4)
 

@@ -6,10 +6,10 @@ import torch.autograd.forward_ad as forward
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from abc_lib import duals
-from abc_lib.duals import Dual
-from abc_lib.models import build_network
-from abc_lib.recipes import Network
+from abc_lib.method import duals
+from abc_lib.method.duals import Dual
+from abc_lib.method.network import build_network
+from abc_lib.method.recipe import Network
 
 N = 3  # directions: not the size of any batch, so that the two cannot be taken for each other unnoticed
 SHAPE = (2, 4, 6, 6)

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from abc_lib.codes import Codebook
-from abc_lib.datasets import to_images
-from abc_lib.ensemble import Ensemble, resolve_device
-from abc_lib.errors import AbcError, BadValue
-from abc_lib.models import build_network
-from abc_lib.recipes import Code, Network, get_recipe
+from abc_lib.method.code import Codebook
+from abc_lib.method.space import to_images
+from abc_lib.ground.devices import resolve_device
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import AbcError, BadValue
+from abc_lib.method.network import build_network
+from abc_lib.images.registry import get_recipe
+from abc_lib.method.recipe import Code, Network
 
 SOURCES = 6
 RECIPE = get_recipe("digits_64").replace(

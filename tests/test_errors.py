@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import abc_lib
-from abc_lib import errors
-from abc_lib.errors import AbcError, BadValue, UnknownName, positive_int, unknown
+from abc_lib.ground import errors
+from abc_lib.ground.errors import AbcError, BadValue, UnknownName, positive_int, unknown
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AbcError)]
 

@@ -18,16 +18,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from abc_lib.errors import ArtefactError, BadValue
-from abc_lib.exchange import (
-    DistanceTable, Universe, make_universe, read_npz, read_parquet, read_universe, to_bytes, universe_landscapes,
-    write_npz, write_parquet, write_universe,
-)
+from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.exchange.arrays import read_npz, write_npz
+from abc_lib.exchange.mosaic import to_bytes
+from abc_lib.exchange.tables import DistanceTable, read_parquet, write_parquet
+from abc_lib.exchange.universe import Universe, make_universe, read_universe, universe_landscapes, write_universe
 from abc_lib.exchange import archive as archives
 from abc_lib.exchange.mosaic import decode_mosaic, encode_mosaic, grid
-from abc_lib.landscape import Landscapes, compute_landscapes, counterfactuals, read_landscapes
-from abc_lib.metrics import euclidean
-from abc_lib.store import Store
+from abc_lib.method.landscape import Landscapes, counterfactuals
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.method.distance import euclidean
+from abc_lib.ground.store import Store
 
 FEW = settings(max_examples=25, deadline=None)
 

@@ -14,19 +14,23 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-import abc_lib.__main__ as command
-from abc_lib.attribution import counterfactual_distance_ranks, visual_distances, visual_similarity_ranks
-from abc_lib.datasets import training_set
-from abc_lib.errors import ArtefactError, BadValue, NotAvailable, UnknownName
-from abc_lib.exchange import to_bytes
+from abc_lib.study import command as command
+from abc_lib.method.attribution import counterfactual_distance_ranks, visual_similarity_ranks
+from abc_lib.metrics.visual import visual_distances
+from abc_lib.images.training_set import training_set
+from abc_lib.ground.errors import ArtefactError, BadValue, NotAvailable, UnknownName
+from abc_lib.exchange.mosaic import to_bytes
 from abc_lib.exchange.mosaic import decode_mosaic
-from abc_lib.explorer import LOCAL, SHIPPED, SHIPPED_NAMES, build, build_explorer, content, verify_explorer
-from abc_lib.landscape import compute_landscapes, counterfactuals, get_landscapes, read_landscapes
-from abc_lib.paths import ROOT
-from abc_lib.recipes import get_recipe
-from abc_lib.runs import stored_landscapes
-from abc_lib.store import Store
-from abc_lib.training import find_ensemble
+from abc_lib.exchange.explorer.build import LOCAL, SHIPPED, SHIPPED_NAMES, build_explorer, verify_explorer
+from abc_lib.exchange.explorer import build
+from abc_lib.exchange.explorer import content
+from abc_lib.method.landscape import counterfactuals
+from abc_lib.results.landscapes import compute_landscapes, get_landscapes, read_landscapes
+from abc_lib.ground.paths import ROOT
+from abc_lib.images.registry import get_recipe
+from abc_lib.results.run import stored_landscapes
+from abc_lib.ground.store import Store
+from abc_lib.training.members import find_ensemble
 from small import own_store, tiny_classes
 
 QUIET = {"device": "cpu", "n_jobs": 1, "progress": False}

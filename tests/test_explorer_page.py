@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from abc_lib.datasets import training_set
-from abc_lib.exchange import to_bytes
+from abc_lib.images.training_set import training_set
+from abc_lib.exchange.mosaic import to_bytes
 from abc_lib.exchange.mosaic import decode_mosaic
-from abc_lib.explorer import SHIPPED, build_explorer
-from abc_lib.landscape import counterfactuals
-from abc_lib.metrics import euclidean
-from abc_lib.recipes import get_recipe
-from abc_lib.runs import stored_landscapes
-from abc_lib.store import Store
-from abc_lib.training import find_ensemble
+from abc_lib.exchange.explorer.build import SHIPPED, build_explorer
+from abc_lib.method.landscape import counterfactuals
+from abc_lib.method.distance import euclidean
+from abc_lib.images.registry import get_recipe
+from abc_lib.results.run import stored_landscapes
+from abc_lib.ground.store import Store
+from abc_lib.training.members import find_ensemble
 from chromium import Chromium
 
 PAGE = SHIPPED / "index.html"

@@ -7,45 +7,21 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from abc_lib import quality
-from abc_lib.classifier import (
-    Attack,
-    classifier_recipe,
-    find_classifier,
-    train_classifier,
-)
-from abc_lib.datasets import load_split
-from abc_lib.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
-from abc_lib.metrics import fid as fid_module
+from abc_lib.results import fids as quality
+from abc_lib.training.classifier.recipe import Attack, classifier_recipe
+from abc_lib.training.classifier.train import train_classifier
+from abc_lib.training.classifier.values import find_classifier
+from abc_lib.images.training_set import load_split
+from abc_lib.ground.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
+from abc_lib.metrics import frechet as fid_module
 from abc_lib.metrics import weights
-from abc_lib.metrics.fid import (
-    FidFeatures,
-    Gaussian,
-    feature_statistics,
-    fid,
-    frechet_distance,
-    image_statistics,
-    inception_at_hand,
-    inception_features,
-)
-from abc_lib.models import ResNetShape
-from abc_lib.quality import (
-    classifier_features,
-    compute_fid,
-    fid_features,
-    fid_table,
-    get_fid,
-    member_weights,
-    paper_fid_curve,
-    paper_fids,
-    reference_statistics,
-    removal_fids,
-    single_model,
-    stored_fids,
-    unseen_images,
-)
-from abc_lib.recipes import get_recipe
-from abc_lib.store import Store, Workspace
+from abc_lib.metrics.frechet import FidFeatures, Gaussian, feature_statistics, fid, frechet_distance, image_statistics, inception_at_hand, inception_features
+from abc_lib.training.classifier.network import ResNetShape
+from abc_lib.ground.paper import paper_fids
+from abc_lib.results.fids import classifier_features, compute_fid, fid_features, fid_table, get_fid, member_weights, paper_fid_curve, reference_statistics, removal_fids, stored_fids, unseen_images
+from abc_lib.training.members import single_model
+from abc_lib.images.registry import get_recipe
+from abc_lib.ground.store import Store, Workspace
 
 # Named as the shipped one would be found, but made in a second.
 TINY = dataclasses.replace(classifier_recipe("digits"), network=ResNetShape((4, 8), (1, 1), stride=2), epochs=2, adversarial_epochs=1,

@@ -15,13 +15,14 @@ from matplotlib.patches import FancyArrowPatch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from abc_lib import figures  # noqa: E402
-from abc_lib.codes import Codebook  # noqa: E402
-from abc_lib.cost import cost_of  # noqa: E402
-from abc_lib.datasets import training_set  # noqa: E402
-from abc_lib.errors import BadValue  # noqa: E402
-from abc_lib.landscape import Landscapes  # noqa: E402
-from abc_lib.radius import Law, LogRadius, fit_law, paper_summaries, summarise  # noqa: E402
-from abc_lib.recipes import get_recipe  # noqa: E402
+from abc_lib.method.code import Codebook  # noqa: E402
+from abc_lib.study.cost import cost_of  # noqa: E402
+from abc_lib.images.training_set import training_set  # noqa: E402
+from abc_lib.ground.errors import BadValue  # noqa: E402
+from abc_lib.method.landscape import Landscapes  # noqa: E402
+from abc_lib.method.radius import Law, LogRadius, fit_law, summarise  # noqa: E402
+from abc_lib.results.radii import paper_summaries  # noqa: E402
+from abc_lib.images.registry import get_recipe  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -409,7 +410,7 @@ def test_a_page_has_figures_of_256_colours_that_look_the_same():
 
 def test_costs_are_drawn_as_counted():
     recipes, (_, ax) = [get_recipe(name, "paper") for name in ("mnist_512", "mnist_256")], plt.subplots()
-    figures.cost_by_sources(recipes, 100, ax)
+    figures.cost_by_sources({recipe.data.num_sources: cost_of(recipe) for recipe in recipes}, 100, ax)
     retraining, ablation = ax.lines
     cost = cost_of(recipes[1])
     assert retraining.get_xdata().tolist() == ablation.get_xdata().tolist() == [256, 512]

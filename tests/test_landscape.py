@@ -8,23 +8,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from abc_lib.codes import Codebook
-from abc_lib.datasets import SHAPES, to_images
-from abc_lib.diffusion import ExogenousNoise
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import ArtefactError, BadValue
-from abc_lib.landscape import compute as computing
-from abc_lib.landscape import metric_radii, values
-from abc_lib.landscape import (
-    attributed_image, compute_landscapes, find_landscapes, get_landscapes, parse_bytes, read_all_images,
-    read_landscapes, regenerate,
-)
-from abc_lib.metrics import FeatureMetric, get_metric, l2_distance
-from abc_lib.models import NoisePredictor
-from abc_lib.recipes import Code, get_recipe, spec_of
-from abc_lib.runs import stored_landscapes
-from abc_lib.store import Store, Workspace
-from abc_lib.training import find_ensemble, train_ensemble
+from abc_lib.method.code import Codebook
+from abc_lib.method.recipe import SHAPES
+from abc_lib.method.space import to_images
+from abc_lib.method.diffusion import ExogenousNoise
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.results import landscapes as computing
+from abc_lib.results.landscapes import metric_radii
+from abc_lib.results import landscapes as values
+from abc_lib.ground.devices import parse_bytes
+from abc_lib.results.landscapes import attributed_image, compute_landscapes, find_landscapes, get_landscapes, read_all_images, read_landscapes, regenerate
+from abc_lib.metrics.base import FeatureMetric, l2_distance
+from abc_lib.metrics.names import get_metric
+from abc_lib.method.network import NoisePredictor
+from abc_lib.ground.digests import spec_of
+from abc_lib.images.registry import get_recipe
+from abc_lib.method.recipe import Code
+from abc_lib.results.run import stored_landscapes
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.training.members import find_ensemble, train_ensemble
 from small import budget
 from stops import until_done
 

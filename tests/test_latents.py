@@ -12,32 +12,47 @@ import torch.nn as nn
 from safetensors.torch import load_file, save_file
 
 import layouts
-from abc_lib import autoencoders, datasets, spaces
-from abc_lib.autoencoders import basic, stable, train_basic
-from abc_lib.autoencoders.recipes import UNSEEN
-from abc_lib.comparison import compare_counterfactuals
-from abc_lib.datasets import ImageFiles, image_shape, load_split, training_set
-from abc_lib.differential import get_jacobians
-from abc_lib.diffusion import denoise
-from abc_lib.duals import Dual
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import AbcError, ArtefactError, BadValue, DataCorrupt, NotAvailable
-from abc_lib.landscape import compute_landscapes, read_landscapes, regenerate
-from abc_lib.metrics import euclidean
-from abc_lib.models import BasicAutoencoder, NoisePredictor
-from abc_lib.models.autoencoder import LastReLU
-from abc_lib.recipes import SCALES, digest, get_recipe, recipe_names
-from abc_lib.retraining import get_retrained, pack_retrained, retraining_landscapes
-from abc_lib.runs import status
-from abc_lib.spaces import Latents, bind, prepare, state_shape, to_states, training_states
-from abc_lib.store import Store
-from abc_lib.training import draw_codebook, find_ensemble, get_ensemble, pack_ensemble, train_ensemble
+from abc_lib.images.autoencoders import basic as autoencoders
+from abc_lib.images import training_set as datasets
+from abc_lib.images import latents as spaces
+from abc_lib.images.autoencoders.basic import train_basic
+from abc_lib.images.autoencoders import basic
+from abc_lib.images.autoencoders import recipes
+from abc_lib.images.autoencoders import stable
+from abc_lib.images.families import idx, paintings
+from abc_lib.method import recipe as recipe_module
+from abc_lib.images.autoencoders.recipes import UNSEEN
+from abc_lib.results.comparisons import compare_counterfactuals
+from abc_lib.images.files import ImageFiles
+from abc_lib.images.training_set import load_split, training_set
+from abc_lib.method.recipe import image_shape
+from abc_lib.results.jacobians import get_jacobians
+from abc_lib.method.diffusion import denoise
+from abc_lib.method.duals import Dual
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import AbcError, ArtefactError, BadValue, DataCorrupt, NotAvailable
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes, regenerate
+from abc_lib.method.distance import euclidean
+from abc_lib.images.autoencoders.network import BasicAutoencoder
+from abc_lib.method.network import NoisePredictor
+from abc_lib.images.autoencoders.network import LastReLU
+from abc_lib.ground.digests import digest
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.method.recipe import SCALES
+from abc_lib.results.retraining import retraining_landscapes
+from abc_lib.training.retrained import get_retrained, pack_retrained
+from abc_lib.results.run import status
+from abc_lib.images.latents import Latents, bind, prepare, to_states, training_states
+from abc_lib.method.space import state_shape
+from abc_lib.ground.store import Store
+from abc_lib.method.code import draw_codebook
+from abc_lib.training.members import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
 from small import tiny_recipe
 
-REAL_BASIC = autoencoders.basic_recipe
+REAL_BASIC = recipes.basic_recipe
 
 
-def brief(family: str, scale: str) -> autoencoders.AutoencoderRecipe:
+def brief(family: str, scale: str) -> recipes.AutoencoderRecipe:
     """The basic autoencoder's recipe, much narrower and shorter."""
     return dataclasses.replace(REAL_BASIC(family, scale), width=6, epochs=1, patch_epochs=1, patches=((2, 4.0), (1, 8.0)))
 
@@ -147,7 +162,7 @@ def test_training_that_was_stopped_goes_on_to_the_same_bits(store, tmp_path, mon
 
 def random_basic(family: str = "digits", seed: int = 0) -> basic.Basic:
     recipe = brief(family, "laptop")
-    network = autoencoders.basic.build_basic_autoencoder(datasets.SHAPES[family][0], recipe.width, 4, seed)
+    network = autoencoders.build_basic_autoencoder(recipe_module.SHAPES[family][0], recipe.width, 4, seed)
     return basic.Basic(recipe, network)
 
 
@@ -266,10 +281,10 @@ def folder(made, weights, monkeypatch):
     """The made data folder as the one there is, with brief autoencoders."""
     monkeypatch.setattr(datasets, "data_roots", lambda: [made.root])
     for key, value in made.md5.items():
-        monkeypatch.setitem(datasets._IDX_MD5, key, value)
+        monkeypatch.setitem(idx.IDX_MD5, key, value)
     monkeypatch.setattr(spaces, "basic_recipe", brief)
-    monkeypatch.setattr(datasets.landscapes, "cosines", lambda files: torch.tensor([[0.3, 0.1], [0.1, 0.3]] * 3))
-    monkeypatch.setattr(datasets.landscapes, "are_landscapes", lambda cosines: torch.tensor([True, False, True, False, True, False]))
+    monkeypatch.setattr(paintings, "cosines", lambda files: torch.tensor([[0.3, 0.1], [0.1, 0.3]] * 3))
+    monkeypatch.setattr(paintings, "are_landscapes", lambda cosines: torch.tensor([True, False, True, False, True, False]))
     return made.root
 
 
@@ -321,7 +336,7 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
 def test_latents_are_computed_once_and_again_for_other_files(folder, store, monkeypatch, tmp_path):
     recipe = shrunk("metfaces", "laptop")
     first = training_states(recipe, store, n_jobs=1, progress=False)
-    monkeypatch.setattr(autoencoders.StableDiffusion, "_encode", lambda *_: pytest.fail("the latents are there already"))
+    monkeypatch.setattr(stable.StableDiffusion, "_encode", lambda *_: pytest.fail("the latents are there already"))
     assert torch.equal(training_states(recipe, store, n_jobs=1, progress=False).images, first.images)
     root = tmp_path / "data"
     layouts.metfaces(root)
@@ -499,7 +514,7 @@ def test_a_published_latent_ensemble_needs_its_autoencoder_and_no_images(lived, 
 def test_another_autoencoder_is_another_ensemble(lived, monkeypatch, one_line):
     monkeypatch.setattr(spaces, "basic_recipe", lambda family, scale: dataclasses.replace(brief(family, scale), seed=1))
     assert bind(lived.recipe, lived.store).data.autoencoder == "" and find_ensemble(lived.recipe, lived.store) is None
-    autoencoders.train_basic(spaces.basic_recipe("digits", "laptop"), lived.store, progress=False)
+    autoencoders.train_basic(recipes.basic_recipe("digits", "laptop"), lived.store, progress=False)
     assert find_ensemble(lived.recipe, lived.store) is None
     with pytest.raises(ArtefactError, match="lives in the latents of") as error:
         spaces.get_autoencoder(lived.ensemble.recipe, lived.store)

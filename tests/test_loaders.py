@@ -9,16 +9,19 @@ import torch.nn as nn
 from PIL import Image
 
 import layouts
-from abc_lib import datasets
-from abc_lib.attribution import visual_distances
-from abc_lib.datasets import ImageFiles, available, image_shape, landscapes, load_split, training_set
-from abc_lib.datasets.owned import owned_subset
-from abc_lib.errors import BadValue, DataCorrupt, DataMissing, UnknownName
-from abc_lib.landscape import attributed_image
-from abc_lib.recipes import Data
-from abc_lib.runs import status
-from abc_lib.seeds import generator
-from abc_lib.store import Store
+from abc_lib.images import training_set as datasets
+from abc_lib.metrics.visual import visual_distances
+from abc_lib.images.families import paintings as landscapes
+from abc_lib.images.files import ImageFiles
+from abc_lib.images.training_set import available, load_split, training_set
+from abc_lib.method.recipe import image_shape
+from abc_lib.images.training_set import owned_subset
+from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, UnknownName
+from abc_lib.results.landscapes import attributed_image
+from abc_lib.method.recipe import Data
+from abc_lib.results.run import status
+from abc_lib.ground.seeds import generator
+from abc_lib.ground.store import Store
 
 MAKE = {"celeba": layouts.celeba, "metfaces": layouts.metfaces, "artbench": layouts.artbench}
 SPLIT = {"celeba": "train", "metfaces": "all", "artbench": "train"}
@@ -39,7 +42,7 @@ def test_a_set_reads_as_images_of_its_shape_with_owners(root, family, one_line):
     MAKE[family](root)
     assert available(family, SPLIT[family])
     images, labels, origin = load_split(family, SPLIT[family])
-    assert isinstance(images, ImageFiles) and images.shape[1:] == datasets.SHAPES[family] and len(images) == len(labels) == len(images.owners)
+    assert isinstance(images, ImageFiles) and images.shape[1:] == SHAPES[family] and len(images) == len(labels) == len(images.owners)
     some = images[1:3]
     assert some.dtype == torch.float32 and some.shape == (2, *images.shape[1:]) and 0 <= some.min() and some.max() <= 1
     assert torch.equal(images[1], some[0]) and torch.equal(images[torch.tensor([2, 1])], some.flip(0))

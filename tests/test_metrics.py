@@ -13,22 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from abc_lib.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
-from abc_lib.metrics import (
-    EuclideanMetric,
-    FeatureMetric,
-    Preprocess,
-    cosine_distance,
-    euclidean,
-    get_metric,
-    l2_distance,
-    largest_patch_distance,
-    metric_names,
-    metrics_at_hand,
-    resize_matrix,
-    squared_distance,
-)
-from abc_lib.metrics import perceptual, weights
+from abc_lib.ground.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
+from abc_lib.method.distance import euclidean, resize_matrix
+from abc_lib.metrics.base import FeatureMetric, Preprocess, cosine_distance, l2_distance, largest_patch_distance, squared_distance
+from abc_lib.metrics.euclidean import EuclideanMetric
+from abc_lib.metrics.names import get_metric, metric_names, metrics_at_hand
+from abc_lib.metrics import perceptual
+from abc_lib.metrics import weights
 
 PERCEPTUAL = ["lpips", "openclip", "dinov2", "dino-patch"]
 

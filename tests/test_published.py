@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import abc_lib as abc
-from abc_lib import datasets
-from abc_lib.paths import PUBLISHED
-from abc_lib.recipes import DIGITS_SIZES
-from abc_lib.store import Store, _open
+from abc_lib.images import training_set as datasets
+from abc_lib.ground.paths import PUBLISHED
+from abc_lib.images.registry import DIGITS_SIZES
+from abc_lib.ground.store import Store, _open
 
 FOLDERS = sorted(path for path in PUBLISHED.glob("*/*") if path.is_dir())
 DIGITS = [f"digits_{size}" for size in DIGITS_SIZES]

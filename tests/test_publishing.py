@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-import abc_lib.publishing as publishing
-from abc_lib.landscape import find_landscapes, get_landscapes, kept_radii
-from abc_lib.metrics import euclidean
-from abc_lib.publishing import publish_landscapes
-from abc_lib.store import Store
+from abc_lib.study import publish as publishing
+from abc_lib.results.landscapes import find_landscapes, get_landscapes, kept_radii
+from abc_lib.method.distance import euclidean
+from abc_lib.study.publish import publish_landscapes
+from abc_lib.ground.store import Store
 from small import own_store
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from abc_lib.errors import BadValue
-from abc_lib.paths import PAPER
-from abc_lib.radius import LogRadius, counterfactual_radius, fit_law, paper_radii, paper_summaries, slope_within, summarise
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.paths import PAPER
+from abc_lib.ground.paper import paper_radii
+from abc_lib.method.radius import LogRadius, counterfactual_radius, fit_law, slope_within, summarise
+from abc_lib.results.radii import paper_summaries
 
 
 def point(size: int, mean: float) -> LogRadius:

@@ -7,16 +7,17 @@ from math import comb
 import pytest
 import torch
 
-from abc_lib.datasets import SHAPES, SPLITS
-from abc_lib.errors import UnknownName
-from abc_lib.models import NoisePredictor, num_parameters
-from abc_lib.paths import PAPER
-from abc_lib.recipes import (
-    DIGITS_SIZES, SCALES, Data, Network, Recipe, Training, digest, family_of, get_recipe, recipe_names, spec_of,
-)
-from abc_lib.runs import all_statuses, status
-from abc_lib.spaces import state_shape
-from abc_lib.store import Store
+from abc_lib.images.training_set import SPLITS
+from abc_lib.method.recipe import SHAPES
+from abc_lib.ground.errors import UnknownName
+from abc_lib.method.network import NoisePredictor, num_parameters
+from abc_lib.ground.paths import PAPER
+from abc_lib.ground.digests import digest, spec_of
+from abc_lib.images.registry import DIGITS_SIZES, family_of, get_recipe, recipe_names
+from abc_lib.method.recipe import Data, Network, Recipe, SCALES, Training
+from abc_lib.results.run import all_statuses, status
+from abc_lib.method.space import state_shape
+from abc_lib.ground.store import Store
 
 
 def rows(table: str) -> list[dict]:
@@ -240,13 +241,13 @@ def test_status_of_an_ensemble_whose_images_are_here(empty_store):
 
 
 def test_status_of_a_latent_ensemble_without_images_says_what_to_download(empty_store, monkeypatch, tmp_path):
-    monkeypatch.setattr("abc_lib.datasets.data_roots", lambda: [tmp_path / "nothing"])
+    monkeypatch.setattr("abc_lib.images.training_set.data_roots", lambda: [tmp_path / "nothing"])
     found = status("metfaces", store=empty_store)
     assert found.runs and "metfaces/" in found.note and "ABC_DATA" in found.note and "\n" not in found.note
 
 
 def test_status_without_images_names_the_remedies(empty_store, monkeypatch, tmp_path):
-    monkeypatch.setattr("abc_lib.datasets.data_roots", lambda: [tmp_path / "nothing"])
+    monkeypatch.setattr("abc_lib.images.training_set.data_roots", lambda: [tmp_path / "nothing"])
     found = status("mnist_256", store=empty_store)
     assert "ABC_DATA" in found.note and "mnist/" in found.note and "data/raw" in found.note and "download" in found.note
     assert "\n" not in found.note

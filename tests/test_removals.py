@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_lib.codes import Codebook
-from abc_lib.errors import BadValue, NoSurvivors
-from abc_lib.landscape import compute_landscapes, read_landscapes
-from abc_lib.metrics import euclidean
-from abc_lib.removals import compute_removals, draw_sets, promised_k, stored_removals, survivor_table
+from abc_lib.method.code import Codebook
+from abc_lib.ground.errors import BadValue, NoSurvivors
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.method.distance import euclidean
+from abc_lib.results.removals import compute_removals, draw_sets, promised_k, stored_removals, survivor_table
 from stops import counted
 
 QUIET = {"n_jobs": 1, "progress": False}
@@ -94,7 +94,7 @@ def test_sets_of_one_are_the_landscape(trained, store):
 
 
 def test_a_stopped_run_goes_on(trained, store, monkeypatch):
-    import abc_lib.removals as module
+    from abc_lib.results import removals as module
 
     real = module.euclidean
     monkeypatch.setattr(module, "block_size", lambda *_: 4)

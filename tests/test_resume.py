@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from abc_lib.store import Store
-from abc_lib.training import draw_codebook, find_ensemble, member_spec, train_ensemble
+from abc_lib.ground.store import Store
+from abc_lib.method.code import draw_codebook
+from abc_lib.training.members import find_ensemble, member_spec, train_ensemble
 from small import budget, tiny_recipe
 
 STEPS, SAMPLES, BLOCK = 20, 3, 2

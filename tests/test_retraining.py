@@ -6,21 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from abc_lib.datasets import to_images, training_set
-from abc_lib.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
-from abc_lib.errors import AbcError, ArtefactError, BadValue, UnknownName
-from abc_lib.metrics import euclidean
-from abc_lib.models import activation_bytes, build_network
-from abc_lib.recipes import Network, get_recipe
-from abc_lib.retraining import (
-    FULL, Retrained, StackedNetwork, TrainingTogether, find_retrained, get_retrained, models_together, pack_retrained,
-    retrained_spec, retraining_landscapes, train_group, train_retrained,
-)
-from abc_lib.retraining import landscapes as landscape_room
-from abc_lib.retraining import train
-from abc_lib.seeds import derive
-from abc_lib.store import Store, Workspace
-from abc_lib.training import _Batches, learning_rate, train_member
+from abc_lib.images.training_set import training_set
+from abc_lib.method.space import to_images
+from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
+from abc_lib.ground.errors import AbcError, ArtefactError, BadValue, UnknownName
+from abc_lib.method.distance import euclidean
+from abc_lib.method.network import activation_bytes, build_network
+from abc_lib.images.registry import get_recipe
+from abc_lib.method.recipe import Network
+from abc_lib.results.retraining import retraining_landscapes
+from abc_lib.training.retrained import Retrained, find_retrained, get_retrained, pack_retrained
+from abc_lib.training.stacked import StackedNetwork
+from abc_lib.training.together import FULL, TrainingTogether, models_together, retrained_spec, train_group, train_retrained
+from abc_lib.results import retraining as landscape_room
+from abc_lib.training import together as train
+from abc_lib.ground.seeds import derive
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.training.members import _Batches, learning_rate, train_member
 from stops import steps_that_stop
 
 DATA_FILES = ("models.safetensors", "losses.safetensors")

@@ -6,35 +6,18 @@ import shutil
 import numpy as np
 import pytest
 
-from abc_lib import paths, runs
-from abc_lib.ensemble import Ensemble
-from abc_lib.errors import AbcError, BadValue, DataMissing, UnknownName
-from abc_lib.landscape import compute_landscapes, read_landscapes
-from abc_lib.recipes import get_recipe, recipe_names
-from abc_lib.comparison import compare_counterfactuals
-from abc_lib.differential import compute_jacobians, get_jacobians
-from abc_lib.runs import (
-    all_statuses,
-    class_run,
-    classes_origin,
-    comparisons_origin,
-    family_radii,
-    jacobians_origin,
-    landscapes_origin,
-    predictions,
-    published_origin,
-    retraining_origin,
-    retraining_run,
-    run,
-    status,
-    stored_comparisons,
-    stored_jacobians,
-    stored_landscapes,
-    stored_predictions,
-    summarise_all,
-)
-from abc_lib.store import Store
-from abc_lib.training import _Batches, get_ensemble, pack_ensemble
+from abc_lib.ground import paths
+from abc_lib.results import run as runs
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.ground.errors import AbcError, BadValue, DataMissing, UnknownName
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.results.comparisons import compare_counterfactuals
+from abc_lib.results.jacobians import compute_jacobians, get_jacobians
+from abc_lib.results.radii import family_radii, summarise_all
+from abc_lib.results.run import all_statuses, class_run, classes_origin, comparisons_origin, jacobians_origin, landscapes_origin, predictions, published_origin, retraining_origin, retraining_run, run, status, stored_comparisons, stored_jacobians, stored_landscapes, stored_predictions
+from abc_lib.ground.store import Store
+from abc_lib.training.members import _Batches, get_ensemble, pack_ensemble
 from small import own_store, tiny_classes, tiny_recipe
 
 QUIET = {"n_jobs": 1, "progress": False, "device": "cpu"}

@@ -15,9 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from abc_lib.errors import ArtefactError
-from abc_lib.seeds import derive, generator
-from abc_lib.store import Store, Workspace
+from abc_lib.ground.errors import ArtefactError
+from abc_lib.ground.seeds import derive, generator
+from abc_lib.ground.store import Store, Workspace
 
 SPEC = {"what": "a thing", "steps": 3, "rate": 1e-4}
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -30,7 +30,7 @@ def put(store, label="thing", spec=SPEC, publish=False, **info):
 
 def hashed(manifest):
     """A manifest with the checksum that it ought to have."""
-    from abc_lib.store import _canonical, _sha256
+    from abc_lib.ground.store import _canonical, _sha256
 
     manifest = {k: v for k, v in manifest.items() if k != "sha256"}
     return _canonical(manifest | {"sha256": _sha256(_canonical(manifest))})

@@ -10,19 +10,21 @@ import tarfile
 import pytest
 import torch
 
-import abc_lib.study.plan as plan_module
-import abc_lib.study.run as run_module
-from abc_lib.differential import find_jacobians
-from abc_lib.errors import ArtefactError, BadValue, DataMissing
-from abc_lib.landscape import find_landscapes
-from abc_lib.recipes import Code, get_recipe, recipe_names
-from abc_lib.retraining import find_retraining_landscapes
-from abc_lib.store import Store
-from abc_lib.study import (
-    PARCEL, Parcels, estimate_study, execute_pages, pages_of_the_book, plan_study, run_study, seconds_per_evaluation, study_names, unpack, write_archive,
-)
-from abc_lib.training import find_ensemble, get_ensemble
-from abc_lib.unattributable import stored_unattributable
+from abc_lib.study import plan as plan_module
+from abc_lib.study import run as run_module
+from abc_lib.results.jacobians import find_jacobians
+from abc_lib.ground.errors import ArtefactError, BadValue, DataMissing
+from abc_lib.results.landscapes import find_landscapes
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.method.recipe import Code
+from abc_lib.results.retraining import find_retraining_landscapes
+from abc_lib.ground.store import Store
+from abc_lib.study.pages import execute_pages, pages_of_the_book
+from abc_lib.study.parcels import PARCEL, Parcels, unpack, write_archive
+from abc_lib.study.plan import plan_study, seconds_per_evaluation, study_names
+from abc_lib.study.run import estimate_study, run_study
+from abc_lib.training.members import find_ensemble, get_ensemble
+from abc_lib.results.unattributable import stored_unattributable
 from forks import ROOT
 from small import tiny_classes, tiny_recipe
 

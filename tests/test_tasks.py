@@ -8,11 +8,12 @@ import joblib
 import pytest
 import torch
 
-from abc_lib.errors import AbcError, DataMissing
-from abc_lib.landscape import compute_landscapes
-from abc_lib.store import Store
-from abc_lib.tasks import available_cores, one_thread, run_tasks
-from abc_lib.training import train_ensemble
+from abc_lib.ground.errors import AbcError, DataMissing
+from abc_lib.results.landscapes import compute_landscapes
+from abc_lib.ground.store import Store
+from abc_lib.ground.devices import available_cores, one_thread
+from abc_lib.ground.tasks import run_tasks
+from abc_lib.training.members import train_ensemble
 from small import budget
 
 CPU = torch.device("cpu")

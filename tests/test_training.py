@@ -10,14 +10,13 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from abc_lib import training
-from abc_lib.datasets import training_set
-from abc_lib.errors import AbcError, ArtefactError, BadValue
-from abc_lib.recipes import get_recipe
-from abc_lib.store import Store, Workspace
-from abc_lib.training import (
-    _Batches, draw_codebook, find_ensemble, get_ensemble, learning_rate, member_spec, pack_ensemble, train_ensemble, train_member,
-)
+from abc_lib.training import members as training
+from abc_lib.images.training_set import training_set
+from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
+from abc_lib.images.registry import get_recipe
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.method.code import draw_codebook
+from abc_lib.training.members import _Batches, find_ensemble, get_ensemble, learning_rate, member_spec, pack_ensemble, train_ensemble, train_member
 from stops import steps_that_stop
 
 DATA_FILES = ("member.safetensors", "losses.safetensors")

@@ -9,15 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from abc_lib.differential import compute_jacobians, read_jacobians
-from abc_lib.errors import BadValue
-from abc_lib.landscape import compute_landscapes, read_landscapes
-from abc_lib.recipes import Code
-from abc_lib.store import Store
-from abc_lib.training import find_ensemble, train_ensemble
-from abc_lib.unattributable import (
-    FINE_MARGIN, MARGIN, _double, _levels, _rounds, find_unattributable, read_unattributable, stored_unattributable, verdicts,
-)
+from abc_lib.results.jacobians import compute_jacobians, read_jacobians
+from abc_lib.ground.errors import BadValue
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.method.recipe import Code
+from abc_lib.ground.store import Store
+from abc_lib.training.members import find_ensemble, train_ensemble
+from abc_lib.results.unattributable import FINE_MARGIN, MARGIN, _double, _levels, _rounds, find_unattributable, read_unattributable, stored_unattributable, verdicts
 from small import tiny_recipe
 from stops import counted
 
@@ -122,7 +120,7 @@ def test_rounds_go_through_every_source_once(N):
 
 
 def test_a_stopped_search_goes_on_and_a_finished_one_is_read(binary, found, store, monkeypatch):
-    import abc_lib.unattributable as module
+    from abc_lib.results import unattributable as module
 
     real = module.verdicts
     monkeypatch.setattr(module, "block_size", lambda *_: 16)

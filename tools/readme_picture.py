@@ -6,7 +6,7 @@ matplotlib.use("Agg")
 import numpy as np
 
 import abc_lib as abc
-from abc_lib.paths import ROOT
+from abc_lib.ground.paths import ROOT
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import ArtefactError
-from ..files import bounded_file
+from abc_lib.ground.errors import ArtefactError
+from abc_lib.ground.files import bounded_file
 
 MOST_MEMBERS = 2 * 65_536 + 2
 """more than any universe within the other limits has"""

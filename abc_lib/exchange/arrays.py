@@ -1,17 +1,17 @@
 """Whole landscapes as a NumPy archive (.npz) without pickle."""
 
+import numpy as np
 import struct
 import tokenize
+import torch
 import zipfile
 import zlib
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from ..errors import ArtefactError
-from ..files import atomic_file, bounded_file
-from ..landscape import METRIC, Landscapes, parse_bytes
+from abc_lib.ground.devices import parse_bytes
+from abc_lib.ground.errors import ArtefactError
+from abc_lib.ground.files import atomic_file, bounded_file
+from abc_lib.method.landscape import Landscapes, METRIC
 
 _TEXTS = ("name", "scale", "metric")
 _NUMBERS = ("seed", "tangent_steps")

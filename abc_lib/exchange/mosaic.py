@@ -2,15 +2,14 @@
 
 import io
 import math
+import numpy as np
 import struct
+import torch
 import warnings
 import zlib
-
-import numpy as np
-import torch
 from PIL import Image
 
-from ..errors import ArtefactError, BadValue
+from abc_lib.ground.errors import ArtefactError, BadValue
 
 _MODES = {1: "L", 3: "RGB"}
 

@@ -1,16 +1,16 @@
 """Distances as plain Parquet: one row a sample and source."""
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from dataclasses import dataclass
+from pathlib import Path
 
-from ..errors import ArtefactError, BadValue
-from ..files import atomic_file, bounded_file
-from ..landscape import METRIC, Landscapes, parse_bytes
+from abc_lib.ground.devices import parse_bytes
+from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.files import atomic_file, bounded_file
+from abc_lib.method.landscape import Landscapes, METRIC
 
 _COLUMNS = {"sample": pa.int64(), "source": pa.int64(), "distance": pa.float64(), "rank": pa.int64()}
 _KEY = b"abc_lib"

@@ -13,23 +13,24 @@ back equal, bit for bit.
 """
 
 import json
+import numpy as np
 import re
 import tarfile
+import torch
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from ..datasets import TrainingSet, training_set
-from ..ensemble import Ensemble
-from ..errors import ArtefactError, BadValue
-from ..files import atomic_file
-from ..landscape import Landscapes, compute_landscapes, parse_bytes, read_all_images, read_landscapes
-from ..metrics import euclidean
-from ..store import Store
-from .archive import Archive, add_member, open_archive
-from .mosaic import decode_mosaic, encode_mosaic, largest_png, to_bytes
+from abc_lib.exchange.archive import Archive, add_member, open_archive
+from abc_lib.exchange.mosaic import decode_mosaic, encode_mosaic, largest_png, to_bytes
+from abc_lib.ground.devices import parse_bytes
+from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.files import atomic_file
+from abc_lib.ground.store import Store
+from abc_lib.images.training_set import TrainingSet, training_set
+from abc_lib.method.distance import euclidean
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.landscape import Landscapes
+from abc_lib.results.landscapes import compute_landscapes, read_all_images, read_landscapes
 
 ONEFILE = "ONEFILE"
 MOST_UNITS = 65_536

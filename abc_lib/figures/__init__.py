@@ -1,6 +1,7 @@
 """One function a figure: data in, axes or a figure out.
 
-Images are (C, H, W) tensors with values in [0, 1].
+Colours, sizes and words are the same on every page, for narrow screens and for those who do not see them alike.
+Nothing here computes or reads a result.
 """
 
 from .codes import causal_flow, code_matrix

@@ -6,8 +6,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ..codes import Codebook
-from .style import ALERT, LABEL, OURS, PALETTE
+from abc_lib.figures.style import ALERT, LABEL, OURS, PALETTE
+from abc_lib.method.code import Codebook
 
 
 def code_matrix(codebook: Codebook, ax: Axes, removed: int | None = None, rows: int = 16) -> Axes:

@@ -1,22 +1,22 @@
 """What things cost, counted and timed."""
 
-from collections.abc import Sequence
-from itertools import cycle
-
 import matplotlib.pyplot as plt
 import numpy as np
+from collections.abc import Sequence
+from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..cost import cost_of
-from ..recipes import Recipe
-from .style import ALERT, OURS, PALETTE, PAPERS
+from abc_lib.figures.style import ALERT, OURS, PALETTE, PAPERS
 
 
-def cost_by_sources(recipes: Sequence[Recipe], samples: int, ax: Axes) -> Axes:
-    """FLOP of training and of ``samples`` landscapes over the number of sources, by ablation and by retraining."""
-    recipes = sorted(recipes, key=lambda recipe: recipe.data.num_sources)
-    costs, sources = [cost_of(recipe) for recipe in recipes], [recipe.data.num_sources for recipe in recipes]
+def cost_by_sources(costs: dict[int, object], samples: int, ax: Axes) -> Axes:
+    """FLOP of training and of ``samples`` landscapes over the number of sources, by ablation and by retraining.
+
+    ``costs`` has the :class:`abc_lib.study.cost.Cost` of an ensemble by its number of sources.
+    """
+    sources = sorted(costs)
+    costs = [costs[N] for N in sources]
     for label, colour, marker, count in (("by retraining: a model for each source", ALERT, "s", lambda c: c.retraining + samples * c.retrained_landscape),
                                          ("by ablation: one ensemble", OURS, "o", lambda c: c.members + samples * c.landscape)):
         ax.plot(sources, [count(c) * c.flop for c in costs], color=colour, marker=marker, label=label)

@@ -1,15 +1,14 @@
 """Differential ablation: Jacobians, predictions, and what they spare (figure 8)."""
 
-from itertools import cycle
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .images import show_image
-from .style import ALERT, LABEL, OURS, PALETTE, PAPERS
+from abc_lib.figures.images import show_image
+from abc_lib.figures.style import ALERT, LABEL, OURS, PALETTE, PAPERS
 
 
 def jacobian_images(factual: torch.Tensor, jacobian: torch.Tensor, columns: int = 6) -> Figure:

@@ -4,7 +4,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from .style import ALERT, OURS, PAPERS
+from abc_lib.figures.style import ALERT, OURS, PAPERS
 
 
 def strips(groups: dict[str, np.ndarray], ax: Axes, label: str, highlight: str | None = None, chance: float | None = None) -> Axes:

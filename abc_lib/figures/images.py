@@ -1,16 +1,15 @@
 """Images side by side."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..errors import BadValue
-from .style import ALERT, LABEL, PALETTE
+from abc_lib.figures.style import ALERT, LABEL, PALETTE
+from abc_lib.ground.errors import BadValue
 
 
 def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:

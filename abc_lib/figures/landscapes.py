@@ -1,17 +1,16 @@
 """Landscapes: what comes out when sources are left out, and how far it lies."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..errors import BadValue
-from ..landscape import Landscapes
-from .images import show_image
-from .style import ALERT, LABEL, OURS, PALETTE
+from abc_lib.figures.images import show_image
+from abc_lib.figures.style import ALERT, LABEL, OURS, PALETTE
+from abc_lib.ground.errors import BadValue
+from abc_lib.method.landscape import Landscapes
 
 
 def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sources: Sequence[int], columns: int = 8) -> Figure:

@@ -1,13 +1,12 @@
 """How good ensembles are as generative models (figure 2)."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import pandas as pd
+from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import LABEL, OURS, PALETTE, PAPERS
+from abc_lib.figures.style import LABEL, OURS, PALETTE, PAPERS
 
 _MODELS = {"ensemble": "ensemble", "single": "single model", "member": "one member"}
 

@@ -1,18 +1,17 @@
 """Counterfactual radii, by sample, by threshold, by training set and by number of sources removed (figures 6 and 7)."""
 
-from collections.abc import Sequence
-from itertools import cycle
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from collections.abc import Sequence
+from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..radius import Law, LogRadius
-from .groups import strips
-from .style import ALERT, LABEL, OURS, PALETTE, PAPERS, RADIUS_LABEL
+from abc_lib.figures.groups import strips
+from abc_lib.figures.style import ALERT, LABEL, OURS, PALETTE, PAPERS, RADIUS_LABEL
+from abc_lib.method.radius import Law, LogRadius
 
 
 def radius_distribution(groups: dict[str, np.ndarray], ax: Axes, highlight: str | None = None) -> Axes:

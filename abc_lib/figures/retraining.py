@@ -1,14 +1,13 @@
 """Ablation beside retraining (figures 3 and 10)."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from collections.abc import Sequence
 from matplotlib.figure import Figure
 
-from ..classes import standard_errors
-from .style import ALERT, LABEL
+from abc_lib.figures.style import ALERT, LABEL
+from abc_lib.results.class_counts import standard_errors
 
 
 def class_bars(panels: dict[str, tuple[np.ndarray, np.ndarray, int]], names: Sequence[str]) -> Figure:

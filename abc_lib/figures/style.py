@@ -2,14 +2,14 @@
 
 import hashlib
 import io
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
 from IPython.display import HTML
-from matplotlib.figure import Figure
 from PIL import Image
+from matplotlib.figure import Figure
+
 
 PALETTE = sns.color_palette("colorblind")
 OURS, PAPERS, ALERT = PALETTE[0], (0.55, 0.55, 0.55), PALETTE[3]

@@ -1,14 +1,13 @@
 """What every metric shares, and metrics on the features of a network (B.6)."""
 
+import torch
+import torch.nn.functional as F
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-
-from ..ensemble import resolve_device
-from ..errors import BadValue
+from abc_lib.ground.devices import resolve_device
+from abc_lib.ground.errors import BadValue
 
 # Bytes of features kept at once; the rest is streamed past them.
 BUDGET = 2**30

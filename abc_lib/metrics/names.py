@@ -1,14 +1,13 @@
 """The metrics by name."""
 
+import torch
 from collections.abc import Callable
 from functools import partial
 
-import torch
-
-from ..errors import unknown
-from . import perceptual
-from .base import Metric
-from .euclid import EuclideanMetric
+from abc_lib.ground.errors import unknown
+from abc_lib.metrics.base import Metric
+from abc_lib.metrics.euclidean import EuclideanMetric
+from abc_lib.metrics import perceptual
 
 # How each is made on a device, and whether that needs no download. In the paper's order (B.6).
 _METRICS: dict[str, tuple[Callable[..., Metric], Callable[[], bool]]] = {

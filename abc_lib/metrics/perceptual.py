@@ -19,20 +19,18 @@ OpenCLIP and DINOv2 want the packages ``open_clip_torch`` and ``timm``, which co
 """
 
 import contextlib
-import importlib
 import importlib.util
 import logging
+import torch
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from ..errors import NotAvailable
-from .base import FeatureMetric, Preprocess, cosine_distance, largest_patch_distance, squared_distance
-from .weights import Weights, fetch, find, misfit, read
+from abc_lib.ground.errors import NotAvailable
+from abc_lib.metrics.base import FeatureMetric, Preprocess, cosine_distance, largest_patch_distance, squared_distance
+from abc_lib.metrics.weights import Weights, fetch, find, misfit, read
 
 VGG = Weights(
     title="the VGG16 weights of torchvision (528 MB)",

@@ -2,13 +2,12 @@
 
 import hashlib
 import os
+import torch
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from ..errors import DataCorrupt, NotAvailable
+from abc_lib.ground.errors import DataCorrupt, NotAvailable
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,5 @@
-"""The published study: the paper's ensembles one after another, as far as a machine and a time budget go.
+"""The published study: what there is to do, what it costs, what the paper claimed, and the pages that show it.
 
-``plan`` says what there is to do, most informative first; ``run_study`` does it; ``parcels``
-carries the work to a machine without network and its results back; ``pages`` executes the
-notebooks that show them.
+The command line is here as well.
+This room may use all others; none uses it.
 """
-
-from .pages import execute_pages, pages_of_the_book
-from .parcels import PARCEL, TRAVELS, Parcels, unpack, write_archive
-from .plan import ROUNDS, Piece, plan_study, seconds_per_evaluation, study_names
-from .run import Outcome, estimate_study, run_study
-
-__all__ = [
-    "PARCEL",
-    "ROUNDS",
-    "TRAVELS",
-    "Outcome",
-    "Parcels",
-    "Piece",
-    "estimate_study",
-    "execute_pages",
-    "pages_of_the_book",
-    "plan_study",
-    "run_study",
-    "seconds_per_evaluation",
-    "study_names",
-    "unpack",
-    "write_archive",
-]

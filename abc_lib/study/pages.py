@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..errors import BadValue
-from ..paths import ROOT
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.paths import ROOT
 
 
 def pages_of_the_book(root: Path = ROOT) -> dict[str, tuple[str, str | None]]:

@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..datasets import FOLDERS
-from ..errors import ArtefactError, BadValue, DataMissing
-from ..paths import ROOT, data_roots
-from ..store import Artefact, Store, _open
+from abc_lib.ground.errors import ArtefactError, BadValue, DataMissing
+from abc_lib.ground.paths import ROOT, data_roots
+from abc_lib.ground.store import Artefact, Store, _open
+from abc_lib.images.training_set import FOLDERS
 
 TRAVELS = 64 * 2**20
 """bytes that an archive may have"""
@@ -174,5 +174,3 @@ def write_archive(path: str | os.PathLike, families: Iterable[str] = (), wheels:
     finally:
         temporary.unlink(missing_ok=True)
     return path
-
-

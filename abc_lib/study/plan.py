@@ -1,28 +1,26 @@
 """What the study consists of, in pieces small enough to stop between, and what each piece should cost."""
 
 import time
+import torch
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 
-import torch
-
-from ..classes import METHODS, SAMPLES, find_class_counts
-from ..cost import cost_of
-from ..datasets import image_shape
-from ..errors import positive_int
-from ..models import build_network
-from ..publishing import (
-    publish_classes, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_unattributable,
-)
-from ..recipes import DIGITS_SIZES, Recipe, family_of, get_recipe
-from ..retraining import find_retraining_landscapes
-from ..runs import stored_jacobians, stored_landscapes
-from ..spaces import bind, state_shape
-from ..store import Artefact, Store
-from ..tasks import job_count
-from ..training import find_ensemble, get_ensemble
-from ..unattributable import stored_unattributable
+from abc_lib.ground.errors import positive_int
+from abc_lib.ground.store import Artefact, Store
+from abc_lib.ground.tasks import job_count
+from abc_lib.images.latents import bind
+from abc_lib.images.registry import DIGITS_SIZES, family_of, get_recipe
+from abc_lib.method.network import build_network
+from abc_lib.method.recipe import Recipe, image_shape
+from abc_lib.method.space import state_shape
+from abc_lib.results.class_counts import METHODS, SAMPLES, find_class_counts
+from abc_lib.results.retraining import find_retraining_landscapes
+from abc_lib.results.run import stored_jacobians, stored_landscapes
+from abc_lib.results.unattributable import stored_unattributable
+from abc_lib.study.cost import cost_of
+from abc_lib.study.publish import publish_classes, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_unattributable
+from abc_lib.training.members import find_ensemble, get_ensemble
 
 ROUNDS = (4, 20, 100)
 """samples with landscapes after each round: a few of every ensemble tell more than many of one"""

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..ensemble import resolve_device
-from ..errors import AbcError
-from ..spaces import state_shape
-from ..store import Artefact, Store
-from .parcels import Parcels
-from .plan import Piece, seconds_per_evaluation
+from abc_lib.ground.devices import resolve_device
+from abc_lib.ground.errors import AbcError
+from abc_lib.ground.store import Artefact, Store
+from abc_lib.method.space import state_shape
+from abc_lib.study.parcels import Parcels
+from abc_lib.study.plan import Piece, seconds_per_evaluation
 
 
 @dataclass(frozen=True)

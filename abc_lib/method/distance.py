@@ -1,0 +1,51 @@
+"""Euclidean distances between images, without a network (B.6).
+
+They are those of the paper's figure 7: images in [0, 1], grey ones repeated to three
+channels, scaled to 3x256x256, so that data sets compare.
+"""
+
+import torch
+import torch.nn.functional as F
+from functools import lru_cache
+
+from abc_lib.ground.errors import BadValue
+
+RESOLUTION = 256
+
+
+@lru_cache(maxsize=16)
+def resize_matrix(side: int, resolution: int = RESOLUTION) -> torch.Tensor:
+    """The linear map of a bilinear resize along one axis, (resolution, side), float64.
+
+    It is PyTorch's ``interpolate(mode="bilinear", align_corners=False, antialias=False)``,
+    read off the identity. The paper names the size but not the interpolation; bilinear
+    is what it uses elsewhere (B.1, C.1).
+    """
+    eye = torch.eye(side, dtype=torch.float64)[:, None]
+    return F.interpolate(eye, size=resolution, mode="linear", align_corners=False)[:, 0].T.contiguous()
+
+
+def euclidean(a: torch.Tensor, b: torch.Tensor, resolution: int = RESOLUTION) -> torch.Tensor:
+    """Euclidean distance between images (..., C, H, W) with values in [0, 1], scaled to 3 x resolution x resolution.
+
+    ``a`` and ``b`` broadcast over their leading dimensions; the result is float64. A
+    resize is linear, so the distance is worked out at the original size as
+    sum_c tr(D_c' G D_c G) with G = R'R, and the large images are never made. C is 1 or 3;
+    a grey image counts as three equal channels.
+    """
+    if a.shape[-3:] != b.shape[-3:]:
+        raise BadValue(f"images of shapes {tuple(a.shape[-3:])} and {tuple(b.shape[-3:])} cannot be compared; resize one first")
+    if a.ndim < 3:
+        raise BadValue(f"an image has the shape (C, H, W), not {tuple(a.shape)}")
+    if not (a.is_floating_point() and b.is_floating_point()):
+        raise BadValue("images of whole numbers have no scale; give floating-point values in [0, 1]")
+    channels, height, width = a.shape[-3:]
+    if channels not in (1, 3):
+        raise BadValue(f"images have {channels} channels; a distance is defined for 1 (grey) or 3 (colour)")
+    difference = a.double() - b.double()
+    if torch.isnan(difference).any():
+        raise BadValue("an image contains NaN; a distance to it means nothing")
+    gram_h, gram_w = (resize_matrix(s, resolution).to(difference) for s in (height, width))
+    gram_h, gram_w = gram_h.T @ gram_h, gram_w.T @ gram_w
+    squared = (difference * (gram_h @ difference @ gram_w)).sum(dim=(-3, -2, -1))
+    return (squared.clamp(min=0) * (3 / channels)).sqrt()

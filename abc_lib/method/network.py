@@ -1,0 +1,110 @@
+"""The U-Nets that the members are (B.2), through diffusers."""
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from abc_lib.ground.errors import BadValue
+from abc_lib.method.diffusion import alphas_cumprod
+from abc_lib.method.recipe import Diffusion, Network
+
+
+class NoisePredictor(nn.Module):
+    """A diffusers ``UNet2DModel``, on p x p patches when p > 1.
+
+    ``forward(x, t)`` takes noisy images (B, C, H, W) and time steps (B,) or a scalar,
+    and returns the predicted noise (B, C, H, W). With patches, pixels move into
+    channels before the U-Net and back after it, which makes the same image p * p
+    times cheaper for a U-Net of the same width.
+
+    A network that predicts the velocity v = sqrt(a) eps - sqrt(1 - a) x0 (Salimans and
+    Ho, 2022) still answers with noise here, eps = sqrt(1 - a) x + sqrt(a) v: a narrow
+    network then need not carry its own input through to its output.
+    """
+
+    def __init__(self, network: Network, shape: tuple[int, int, int], diffusion: Diffusion = Diffusion()):
+        super().__init__()
+        # diffusers takes seconds to import, and only those who build a network need it
+        from diffusers import UNet2DModel
+
+        channels, height, width = shape
+        levels = len(network.channels)
+        smallest = network.patch * 2 ** (levels - 1)
+        if height % smallest or width % smallest:
+            raise BadValue(
+                f"images of {height}x{width} cannot go through {levels} levels on patches of {network.patch}: "
+                f"their sides must be multiples of {smallest}"
+            )
+        if network.predicts not in ("noise", "velocity"):
+            raise BadValue(f"a network cannot predict '{network.predicts}'; choose noise or velocity")
+        self.patch = network.patch
+        self.velocity = network.predicts == "velocity"
+        # Part of the recipe, not of what is learned, so not of the stored parameters.
+        self.register_buffer("alphas", alphas_cumprod(diffusion), persistent=False)
+        self.unet = UNet2DModel(
+            sample_size=height // network.patch,
+            in_channels=channels * network.patch**2,
+            out_channels=channels * network.patch**2,
+            block_out_channels=network.channels,
+            layers_per_block=network.layers_per_block,
+            down_block_types=tuple(
+                "AttnDownBlock2D" if k in network.down_attention else "DownBlock2D" for k in range(levels)
+            ),
+            up_block_types=tuple("AttnUpBlock2D" if k in network.up_attention else "UpBlock2D" for k in range(levels)),
+            norm_num_groups=network.groups,
+            attention_head_dim=network.head_dim,
+            dropout=network.dropout,
+        )
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if self.patch == 1:
+            out = self.unet(x, t).sample
+        else:
+            out = F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, self.patch), t).sample, self.patch)
+        if not self.velocity:
+            return out
+        a = self.alphas[t].reshape(-1, 1, 1, 1)
+        return (1 - a).sqrt() * x + a.sqrt() * out
+
+
+def build_network(
+    network: Network, shape: tuple[int, int, int], seed: int, diffusion: Diffusion = Diffusion()
+) -> NoisePredictor:
+    """A freshly initialised network for images of ``shape`` (C, H, W).
+
+    The same seed gives the same parameters; the global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the GPUs' generators as well
+        torch.default_generator.manual_seed(seed)
+        return NoisePredictor(network, shape, diffusion)
+
+
+def num_parameters(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def activation_bytes(module: nn.Module, shape: tuple[int, int, int]) -> int:
+    """An upper bound on the memory one image takes in a forward pass without gradients, in bytes.
+
+    The outputs of all leaf modules added up, as if none were freed before the end.
+    """
+    total = 0
+
+    def count(_module, _inputs, output):
+        nonlocal total
+        if isinstance(output, torch.Tensor):
+            total += output.numel() * output.element_size()
+
+    leaves = [m for m in module.modules() if not list(m.children())]
+    hooks = [m.register_forward_hook(count) for m in leaves]
+    parameter = next(module.parameters())
+    try:
+        with torch.inference_mode():
+            module(torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype),
+                   torch.zeros(1, device=parameter.device, dtype=torch.long))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total

@@ -1,0 +1,6 @@
+"""The classifier of appendix B.5: a ResNet trained normally, then against an adversary.
+
+It says which class a sample shows (3.2), and its features are a visual metric and a stand-in for Inception's
+where those weights cannot be had. ``paper`` is the paper's own setting; ``laptop`` is a slimmer ResNet, fewer epochs
+and a shorter attack, in minutes on one core. The digits are not in the paper.
+"""

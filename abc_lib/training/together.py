@@ -1,0 +1,325 @@
+"""Training the model on everything and those that leave a source out, in lockstep."""
+
+import numbers
+import torch
+from collections.abc import Iterable
+
+from abc_lib.ground.devices import parse_bytes, resolve_device
+from abc_lib.ground.digests import digest
+from abc_lib.ground.errors import ArtefactError, BadValue, unknown
+from abc_lib.ground.seeds import derive
+from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
+from abc_lib.ground.tasks import job_count, run_tasks
+from abc_lib.images.latents import black_state, prepare, space_files, to_states, training_states
+from abc_lib.images.training_set import TrainingSet
+from abc_lib.method.diffusion import add_noise, alphas_cumprod
+from abc_lib.method.network import activation_bytes, build_network
+from abc_lib.method.recipe import Recipe
+from abc_lib.method.space import state_shape
+from abc_lib.training.members import CHECKPOINT_SECONDS, _Batches, _PRECISIONS, _checkpoint, _require_same_images, _resume, _seeded_dropout, learning_rate
+from abc_lib.training.stacked import StackedNetwork
+
+FULL = "full"
+"""the name of the model that is trained on everything"""
+REMOVED = ("black", "removed")
+"""what becomes of a left-out image: see :func:`train_retrained`"""
+KIND = "retrained"
+# Measured: more models at once gain nothing on a CPU, where the convolutions are then near its peak.
+TOGETHER = {"cpu": 8, "cuda": 64}
+
+_STREAM = "control"
+
+
+class TrainingTogether:
+    """The training of some models of a recipe in lockstep: ``step(k)`` takes them all through step k.
+
+    ``network`` is the :class:`StackedNetwork`, ``optimiser`` its one Adam. There is no
+    gradient clipping to do a model at a time, as members have none either.
+    """
+
+    def __init__(self, recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str = "black",
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
+        training, data = recipe.training, recipe.data
+        self.recipe, self.removed, self.device, self.dtype = recipe, removed, torch.device(device), dtype
+        if len(images) == 0:
+            raise BadValue(f"the retrained models of {recipe.name} have no images to train on; use a larger training set")
+        self.left_out = torch.tensor([-1 if m == FULL else m for m in models], device=self.device)
+        if removed == "removed":
+            for source in models:
+                if source != FULL and bool((images.sources == source).all()):
+                    raise BadValue(f"without source {source} of {recipe.name} no image is left to train on; use removed='black'")
+        self.shape = tuple(images.images.shape[1:])
+        net = build_network(recipe.network, self.shape, derive("initial", training.seed, _STREAM), recipe.diffusion)
+        self.network = StackedNetwork(net, len(models)).to(self.device, dtype).train()
+        self.run = torch.compile(self.network) if training.compile and self.device.type == "cuda" else self.network
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=training.learning_rate, fused=self.device.type != "mps")
+        self.alphas = alphas_cumprod(recipe.diffusion).to(self.device, dtype)
+        self.images = to_states(images, data).to(self.device, dtype)
+        self.black = black_state(images, data).to(self.device, dtype)
+        self.sources = images.sources.to(self.device)
+        self.batches = _Batches(recipe, _STREAM, len(images))
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16,
+                                       enabled=self.device.type == "cuda" and training.precision == "bfloat16")
+
+    def step(self, k: int) -> torch.Tensor:
+        """One step of every model; returns their losses (n,) before it."""
+        recipe, n = self.recipe, self.network.n
+        which = self.batches.indices(k)
+        times, noise, flips, dropout_seed = self.batches.chance(k, (len(which), *self.shape))
+        times, noise, which = times.to(self.device), noise.to(self.device, self.dtype), which.to(self.device)
+        x = self.images[which]
+        if recipe.data.flips and recipe.data.space == "pixel":
+            x = torch.where(flips.to(self.device)[:, None, None, None], x.flip(-1), x)
+        gone = self.sources[which][:, None] == self.left_out  # (B, n)
+        # Chosen, not multiplied by zero: whatever is in a left-out image, it has no way into its model.
+        seen = add_noise(x, noise, times, self.alphas)[:, None]
+        blank = add_noise(self.black.expand_as(x), noise, times, self.alphas)[:, None]
+        states = torch.where(gone[:, :, None, None, None], blank, seen).flatten(1, 2)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, k)
+        with _seeded_dropout(recipe, self.device, dropout_seed), self.autocast:
+            predicted = self.run(states, times).to(self.dtype).unflatten(1, (n, -1))
+        error = (predicted - noise[:, None]).square().mean(dim=(2, 3, 4))
+        if recipe.training.weighting == "velocity":
+            error = error / self.alphas[times][:, None]
+        if self.removed == "black":
+            losses = error.mean(dim=0)
+        else:
+            losses = torch.where(gone, 0, error).sum(dim=0) / (~gone).sum(dim=0).clamp(min=1)
+        self.optimiser.zero_grad(set_to_none=True)
+        # No model's loss depends on another's parameters, so the sum's gradient holds each model's own.
+        losses.sum().backward()
+        self.optimiser.step()
+        return losses.detach()
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Parameters by the names that an ordinary network gives them, (n, ...)."""
+        return {name: value.detach() for name, value in self.network.net.named_parameters()}
+
+
+def _seeded(recipe: Recipe, seed: int | None) -> Recipe:
+    if seed is None:
+        return recipe
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise BadValue(f"seed is {seed!r}; it must be a whole number")
+    return recipe.replace(training={"seed": int(seed)})
+
+
+def _require_removal(removed: str) -> None:
+    if removed not in REMOVED:
+        raise unknown("way to leave a source out", removed, REMOVED)
+
+
+def _chosen_sources(recipe: Recipe, sources: Iterable[int] | None) -> list[int]:
+    count = recipe.data.num_sources
+    if sources is None:
+        return list(range(count))
+    sources = list(sources)
+    for source in sources:
+        if isinstance(source, bool) or not isinstance(source, numbers.Integral) or not 0 <= source < count:
+            raise BadValue(f"{recipe.name} has no source {source!r}; its sources are 0..{count - 1}")
+    if len(set(sources)) != len(sources):
+        raise BadValue("a source was asked for twice; name each once")
+    return [int(s) for s in sources]
+
+
+def _common_spec(recipe: Recipe, removed: str) -> dict:
+    """What determines a retrained model but which one it is; the code of the ensemble is not part of it."""
+    return recipe.codeless_spec | {"removed": removed}
+
+
+def retrained_spec(recipe: Recipe, models: list[int | str], removed: str = "black") -> dict:
+    """What determines an artefact that holds some retrained models."""
+    return _common_spec(recipe, removed) | {"models": models}
+
+
+def models_together(recipe: Recipe, memory: int | str = "2GiB", jobs: int = 1, device: torch.device | str = "cpu") -> int:
+    """How many models are trained as one group: what is fastest, or less if ``memory`` for all jobs asks for it.
+
+    Raises :class:`BadValue` if the budget does not hold one model for each job.
+    """
+    budget, shape = parse_bytes(memory), state_shape(recipe.data)
+    net = build_network(recipe.network, shape, 0, recipe.diffusion)
+    # What the backward pass needs of the forward pass and about as much again in passing; value, gradient,
+    # two moments, and one to spare, of every parameter.
+    one = 2 * recipe.training.batch_size * activation_bytes(net, shape) + 5 * 4 * sum(p.numel() for p in net.parameters())
+    fits = budget // (jobs * one)
+    if fits < 1:
+        raise BadValue(f"a memory budget of {budget / 2**20:.1f} MiB does not hold one model for each of {jobs} jobs "
+                       f"({one / 2**20:.1f} MiB each); raise the budget or use n_jobs=1")
+    return int(min(TOGETHER.get(torch.device(device).type, 8), fits))
+
+
+def _groups(models: list[int | str], size: int) -> list[list[int | str]]:
+    """As few groups as hold ``size`` at most, of sizes that differ by one at most, in order."""
+    count = -(-len(models) // size)
+    bounds = [len(models) * k // count for k in range(count + 1)]
+    return [models[a:b] for a, b in zip(bounds, bounds[1:])]
+
+
+def _found(recipe: Recipe, removed: str, store: Store) -> dict[int | str, tuple[Artefact, int]]:
+    """Which artefact holds each model that is there, and where in it; published ones first."""
+    common, found = digest(_common_spec(recipe, removed)), {}
+    for artefact in store.find_all(KIND, recipe.label):
+        # Digests, because a spec that was read back has lists for tuples.
+        if digest({key: value for key, value in artefact.spec.items() if key != "models"}) == common:
+            for row, model in enumerate(artefact.spec["models"]):
+                found.setdefault(model, (artefact, row))
+    return found
+
+
+def train_group(
+    recipe: Recipe, models: list[int | str], images: TrainingSet, store: Store, removed: str = "black",
+    device: torch.device | str = "cpu", checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Artefact:
+    """Trains some models together, or finds them trained, or goes on where they were stopped.
+
+    ``models`` are :data:`FULL` or numbers of sources to leave out; ``images`` the whole
+    training set. The artefact holds ``models.safetensors``, every parameter with a leading
+    model axis (n, ...) in the recipe's stored type, and ``losses.safetensors``, (n, steps).
+    On one CPU the same group gives the same bits, however often the work was interrupted.
+    """
+    _require_removal(removed)
+    device, checksum = torch.device(device), images.checksum
+    spec, label = retrained_spec(recipe, models, removed), recipe.label
+    done = store.once(
+        KIND, label, spec, lambda workspace: _train(recipe, models, images, removed, store, workspace, device, checkpoint_seconds, checksum))
+    return _require_same_images(done, images, checksum)
+
+
+def _train(
+    recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str, store: Store, workspace: Workspace,
+    device: torch.device, checkpoint_seconds: float, checksum: str,
+) -> Artefact:
+    together, steps = TrainingTogether(recipe, models, images, removed, device), recipe.training.steps
+    losses, start = torch.zeros(len(models), steps), 0
+    # A checkpoint holds for these images only.
+    name = f"checkpoint-{checksum[:12]}"
+    piece = workspace.load(name)
+    if piece is not None:
+        start = _resume(together.network.net, together.optimiser, piece)
+        losses = piece["losses"]
+    seconds, saved, cost, told = stopwatch(), 0.0, 0.0, 0.0
+    for step in range(start, steps):
+        losses[:, step] = together.step(step).cpu()
+        if seconds() - told > 0.5:
+            told = seconds()
+            workspace.note(f"{step + 1} {float(losses[:, max(0, step - 99) : step + 1].mean()):.4f}")
+        # Saving must never take more than a twentieth of the time, however large the networks.
+        if seconds() - saved > max(checkpoint_seconds, 20 * cost) and step + 1 < steps:
+            before = seconds()
+            workspace.save(name, _checkpoint(together.network.net, together.optimiser, step + 1, losses))
+            saved = seconds()
+            cost = saved - before
+    parameters = {key: value.to("cpu", _PRECISIONS[recipe.training.stored]).contiguous()
+                  for key, value in together.parameters().items()}
+    for row, model in enumerate(models):
+        title = f"{recipe.label}, {'the model on everything' if model == FULL else f'the model without source {model}'},"
+        if not torch.isfinite(losses[row]).all():
+            raise BadValue(f"training of {title} diverged (the loss is not finite); lower the learning rate")
+        if not all(torch.isfinite(value[row]).all() for value in parameters.values()):
+            raise BadValue(f"{title} diverged: it has parameters too large for {recipe.training.stored}; lower the learning rate")
+    info = {
+        "images": len(images), "split_checksum": checksum, "origin": images.origin,
+        "loss": [round(float(row[-min(200, steps):].mean()), 6) for row in losses],
+        "seconds": round(seconds(), 1), "steps_in_these_seconds": steps - start,
+    }
+    files = {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}} | space_files(images)
+    return store.write(KIND, recipe.label, retrained_spec(recipe, models, removed), files, info, device)
+
+
+def _group_task(recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str, cache, device: str) -> None:
+    # Only the cache: whoever trains has already looked at what is published.
+    train_group(recipe, models, images, Store(cache, None), removed, device)
+
+
+def train_retrained(
+    recipe: Recipe,
+    sources: Iterable[int] | None = None,
+    seed: int | None = None,
+    removed: str = "black",
+    store: Store | None = None,
+    device: str = "auto",
+    memory: int | str = "2GiB",
+    n_jobs: int | None = None,
+    images: TrainingSet | None = None,
+    progress: bool = True,
+) -> list[Artefact]:
+    """Trains the model on everything and one without each of ``sources`` (default: all N); returns their artefacts.
+
+    All share initial parameters, order and contents of minibatches, flips, time steps,
+    noise and dropout, with the recipe's ``Training`` as it is for members; ``seed``
+    replaces its seed, so that two retrainings can be compared that differ in nothing else.
+    Finished parameters are rounded to the recipe's stored type, as members are.
+
+    What becomes of the left-out source's images (3.2, C.3):
+
+    - ``removed="black"``, the paper's way: all-black ones take their places in the
+      minibatches, and count in the loss.
+    - ``removed="removed"``: their places stay empty. A minibatch keeps its other images
+      with their own time steps and noise, and its loss is the mean over those; the
+      minibatch gets smaller, no other image moves up. One that is left empty has the
+      gradient zero (Adam still takes its step, on its running means).
+
+    Either way nothing of the pixels reaches the model that leaves them out.
+
+    Groups of models are trained as one network, side by side on cores; ``memory`` bounds
+    what all jobs together hold, and so how many models go into a group. Groups change
+    results by rounding only. Models that are in the cache are not trained again, and a
+    stopped run goes on where it was. Raises :class:`BadValue` for sources that are not
+    there, a budget too small, or training that diverged; :class:`ArtefactError` where what
+    is in the cache was trained on other images.
+    """
+    recipe = _seeded(recipe, seed)
+    _require_removal(removed)
+    models = [FULL, *_chosen_sources(recipe, sources)]
+    store, device = store or Store(), resolve_device(device)
+    recipe = prepare(recipe, store, device, progress)
+    cached = Store(store.cache, None)
+    found = _found(recipe, removed, cached)
+    # Groups are cut from the whole list, so that a run that goes on finds its own again.
+    groups = _groups(models, models_together(recipe, memory, job_count(n_jobs, device), device))
+    todo = [missing for group in groups if (missing := [m for m in group if m not in found])]
+    if todo or images is not None:
+        images = training_states(recipe, store, device, images, n_jobs, progress)
+        checksum = images.checksum
+        for model in models:
+            if model in found:
+                _require_same_images(found[model][0], images, checksum)
+    if todo:
+        _train_groups(recipe, todo, images, removed, cached, device, len(models), n_jobs, progress)
+        found = _found(recipe, removed, cached)
+    return _artefacts_of(recipe, models, found)
+
+
+def _train_groups(recipe, todo, images, removed, store, device, count, n_jobs, progress) -> None:
+    steps, label = recipe.training.steps, recipe.label
+    specs = [retrained_spec(recipe, group, removed) for group in todo]
+    spaces = [store.workspace(KIND, label, spec) for spec in specs]
+    folders = [store.cache / KIND / store.folder_name(label, spec) for spec in specs]
+    before = steps * (count - sum(map(len, todo)))
+
+    def poll() -> tuple[int, str]:
+        done, losses = before, []
+        for group, space, folder in zip(todo, spaces, folders):
+            note = space.read_note().split()
+            if note:
+                done += int(note[0]) * len(group)
+                losses.append(float(note[1]))
+            elif folder.is_dir():
+                done += steps * len(group)
+        return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
+
+    arguments = [(recipe, group, images, removed, store.cache, str(device)) for group in todo]
+    for _ in run_tasks(_group_task, arguments, len(arguments), device=device, total=steps * count,
+                       description=f"retraining {label}", unit="step", poll=poll, n_jobs=n_jobs, progress=progress):
+        pass
+
+
+def _artefacts_of(recipe: Recipe, models: list[int | str], found: dict) -> list[Artefact]:
+    artefacts = list({found[m][0].path: found[m][0] for m in models}.values())
+    origins = {a.info["origin"] for a in artefacts}
+    if len({a.info["split_checksum"] for a in artefacts}) > 1:
+        raise ArtefactError(f"the retrained models of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
+                            f"delete {artefacts[-1].path.parent} and train again")
+    return artefacts
