@@ -190,7 +190,7 @@ _HOMES = {
     "benchmark_table": "study.speed",
     "rates_table": "study.speed",
     "read_benchmarks": "study.speed",
-    "screening_table": "study.speed"
+    "screening_table": "study.speed",
 }
 __all__ = [*_HOMES, "figures"]
 

@@ -17,10 +17,21 @@ from collections.abc import Callable
 
 import torch
 import torch.autograd.forward_ad as forward
+from measuring import (
+    Options,
+    Work,
+    ensemble_of,
+    evaluation_flops,
+    in_turns,
+    main,
+    peak_memory,
+    row,
+    say,
+    with_steps,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import abc_lib as abc
-from measuring import Options, Work, ensemble_of, evaluation_flops, in_turns, main, peak_memory, row, say, with_steps
 
 ENSEMBLES = {"digits_1024": 4, "mnist_1024": 2}
 """and how many samples go side by side"""
@@ -31,19 +42,31 @@ def sample(ensemble: abc.Ensemble, noise: abc.ExogenousNoise, c: torch.Tensor) -
 
     def predict(_, x, t):
         times = torch.full((len(x),), t, device=x.device)
-        return sum(member(x, times) * c[..., i].reshape(-1, 1, 1, 1) for i, member in enumerate(ensemble.members)) / ensemble.n
+        return (
+            sum(
+                member(x, times) * c[..., i].reshape(-1, 1, 1, 1)
+                for i, member in enumerate(ensemble.members)
+            )
+            / ensemble.n
+        )
 
-    x = abc.denoise(predict, noise.to(ensemble.device), ensemble.recipe.diffusion, ensemble.recipe.sampling)
+    x = abc.denoise(
+        predict, noise.to(ensemble.device), ensemble.recipe.diffusion, ensemble.recipe.sampling
+    )
     return (x / ensemble.recipe.data.factor + ensemble.recipe.data.shift).clamp(0, 1)
 
 
-def straightforward(ensemble: abc.Ensemble, noise: abc.ExogenousNoise) -> tuple[torch.Tensor, torch.Tensor]:
+def straightforward(
+    ensemble: abc.Ensemble, noise: abc.ExogenousNoise
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Each sample n times, copy i with the tangent of weight i."""
     n, copies = ensemble.n, noise[torch.arange(len(noise)).repeat_interleave(ensemble.n)]
     # PyTorch cannot differentiate its fused attention forward
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward.dual_level():
         directions = torch.eye(n, device=ensemble.device).repeat(len(noise), 1)
-        images, tangents = forward.unpack_dual(sample(ensemble, copies, forward.make_dual(torch.ones_like(directions), directions)))
+        images, tangents = forward.unpack_dual(
+            sample(ensemble, copies, forward.make_dual(torch.ones_like(directions), directions))
+        )
         return images.unflatten(0, (-1, n))[:, 0].cpu(), tangents.unflatten(0, (-1, n)).cpu()
 
 
@@ -59,12 +82,19 @@ def vmapped(ensemble: abc.Ensemble, noise: abc.ExogenousNoise) -> tuple[torch.Te
         return images.cpu(), tangents.cpu()
 
 
-WAYS: dict[str, Callable] = {"ours": abc.Ensemble.differentiate, "straightforward": straightforward, "vmap of jvp": vmapped}
+WAYS: dict[str, Callable] = {
+    "ours": abc.Ensemble.differentiate,
+    "straightforward": straightforward,
+    "vmap of jvp": vmapped,
+}
 
 
 def apart(mine, others) -> float:
     """The largest difference of pixels or the relative difference of Jacobians, whichever is more."""
-    pixels, jacobians = (mine[0] - others[0]).abs().max(), (mine[1] - others[1]).norm() / others[1].norm()
+    pixels, jacobians = (
+        (mine[0] - others[0]).abs().max(),
+        (mine[1] - others[1]).norm() / others[1].norm(),
+    )
     return float(max(pixels, jacobians))
 
 
@@ -86,21 +116,40 @@ def compare(options: Options) -> dict:
         samples = samples if options.on_cpu else 16 * samples
         ensemble, noise = setting(name, options, samples)
         n, steps, flops = ensemble.n, ensemble.recipe.sampling.steps, evaluation_flops(ensemble)
-        say(f"  {name}, {'one thread' if options.on_cpu else options.device}: {samples} samples, {n} members")
-        for way in WAYS.values() if not options.quick else ():  # the first call of a kind sets things up
+        say(
+            f"  {name}, {'one thread' if options.on_cpu else options.device}: {samples} samples, {n} members"
+        )
+        for way in (
+            WAYS.values() if not options.quick else ()
+        ):  # the first call of a kind sets things up
             way(with_steps(ensemble, 3), noise[[0]])
-        turns = in_turns({way: lambda way=way: (samples, WAYS[way](ensemble, noise)) for way in WAYS}, apart, tolerance,
-                         options, options.how_many(3), 1 if options.on_cpu else None)
+        turns = in_turns(
+            {way: lambda way=way: (samples, WAYS[way](ensemble, noise)) for way in WAYS},
+            apart,
+            tolerance,
+            options,
+            options.how_many(3),
+            1 if options.on_cpu else None,
+        )
         # A member and state is one evaluation, and so is a member and tangent; the first step's state has no tangents yet.
         # The straightforward way carries tangents of zero there and each state n times throughout.
         least = n * (1 + (steps - 1) * (1 + n))
         evaluations = {"ours": least, "vmap of jvp": least, "straightforward": n * steps * 2 * n}
-        work = {way: Work(count, count * flops, peak_memory(options, _once, name, options, samples, way))
-                for way, count in evaluations.items()}
+        work = {
+            way: Work(
+                count, count * flops, peak_memory(options, _once, name, options, samples, way)
+            )
+            for way, count in evaluations.items()
+        }
         what = f"Jacobians of {samples} samples side by side in all members' weights, through {steps} steps: {{}} against one primal with n tangents"
-        ways = {"straightforward": "forward mode with the primal copied for each tangent", "vmap of jvp": "PyTorch's jvp under vmap"}
+        ways = {
+            "straightforward": "forward mode with the primal copied for each tangent",
+            "vmap of jvp": "PyTorch's jvp under vmap",
+        }
         for way, text in ways.items():
-            rows.append(row(f"Jacobian, {name}", what.format(text), "sample", turns, work, tolerance, way))
+            rows.append(
+                row(f"Jacobian, {name}", what.format(text), "sample", turns, work, tolerance, way)
+            )
     return {"rows": rows}
 
 

@@ -16,13 +16,24 @@ Every source costs the same, so the straightforward way is timed on few of them.
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import (
+    DEFAULT_THREADS,
+    Options,
+    Work,
+    ensemble_of,
+    evaluation_flops,
+    in_turns,
+    main,
+    peak_memory,
+    row,
+    say,
+    warm_workers,
+    with_steps,
+)
 
 import abc_lib as abc
-from abc_lib.results.budget import block_size
 from abc_lib.ground.tasks import job_count, run_tasks
-from measuring import (
-    DEFAULT_THREADS, Options, Work, ensemble_of, evaluation_flops, in_turns, main, peak_memory, row, say, warm_workers, with_steps,
-)
+from abc_lib.results.budget import block_size
 
 MEMORY = 2 * 2**30
 ENSEMBLES = ("digits_1024", "mnist_1024")
@@ -34,7 +45,9 @@ def straightforward(
     """Counterfactuals (S, K, C, H, W) and distances (S, K), one ensemble pass for each source."""
     data, noise = ensemble.recipe.data, noise.to(ensemble.device)
     images, distances = [], []
-    large = F.interpolate(factual.to(ensemble.device), size=(256, 256), mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
+    large = F.interpolate(
+        factual.to(ensemble.device), size=(256, 256), mode="bilinear", align_corners=False
+    ).expand(-1, 3, -1, -1)
     for source in sources:
         alive = np.flatnonzero(ensemble.codebook.survivors(int(source)))
 
@@ -45,18 +58,28 @@ def straightforward(
         with torch.inference_mode():
             x = abc.denoise(predict, noise, ensemble.recipe.diffusion, ensemble.recipe.sampling)
             x = (x / data.factor + data.shift).clamp(0, 1)
-            other = F.interpolate(x, size=(256, 256), mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
+            other = F.interpolate(x, size=(256, 256), mode="bilinear", align_corners=False).expand(
+                -1, 3, -1, -1
+            )
             distances.append((other - large).flatten(1).norm(dim=1).cpu())
             images.append(x.cpu())
     return torch.stack(images, dim=1), torch.stack(distances, dim=1)
 
 
 def _block(ensemble, noise, factual, owner: np.ndarray, source: np.ndarray, start: int):
-    images = ensemble.sample(noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner))
+    images = ensemble.sample(
+        noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner)
+    )
     return start, images, abc.euclidean(images, factual[owner])
 
 
-def ours(ensemble: abc.Ensemble, noise: abc.ExogenousNoise, factual: torch.Tensor, sources, jobs: int | None = None):
+def ours(
+    ensemble: abc.Ensemble,
+    noise: abc.ExogenousNoise,
+    factual: torch.Tensor,
+    sources,
+    jobs: int | None = None,
+):
     """The same as the library computes them: blocks of trajectories, and in each step each member once on those that keep it."""
     total = len(noise) * len(sources)
     size = block_size(ensemble, MEMORY, job_count(jobs, ensemble.device))
@@ -67,8 +90,17 @@ def ours(ensemble: abc.Ensemble, noise: abc.ExogenousNoise, factual: torch.Tenso
         return ensemble, noise[mine], factual[mine], local, np.asarray(sources)[column], start
 
     starts = range(0, total, size)
-    done = run_tasks(_block, (task(start) for start in starts), len(starts), device=ensemble.device, total=len(starts),
-                     description="", unit="block", n_jobs=jobs, progress=False)
+    done = run_tasks(
+        _block,
+        (task(start) for start in starts),
+        len(starts),
+        device=ensemble.device,
+        total=len(starts),
+        description="",
+        unit="block",
+        n_jobs=jobs,
+        progress=False,
+    )
     parts = [part[1:] for part in sorted(done, key=lambda part: part[0])]
     return tuple(torch.cat(each).unflatten(0, (len(noise), len(sources))) for each in zip(*parts))
 
@@ -93,7 +125,9 @@ def setting(name: str, options: Options, samples: int, steps: int | None = None)
 def _once(name: str, options: Options, samples: int, count: int, plain: bool) -> None:
     # for the memory, which three steps take as fifty do: a child reads the ensemble anew
     ensemble, noise, factual = setting(name, options, samples, 3)
-    straightforward(ensemble, noise, factual, range(count)) if plain else ours(ensemble, noise, factual, range(count), 1)
+    straightforward(ensemble, noise, factual, range(count)) if plain else ours(
+        ensemble, noise, factual, range(count), 1
+    )
 
 
 def compare(options: Options) -> dict:
@@ -111,33 +145,68 @@ def compare(options: Options) -> dict:
         few = 2
         one_block = min(N, max(1, block // samples))
         memory = {
-            plain: peak_memory(options, _once, name, options, samples, count, plain, threads=threads)
+            plain: peak_memory(
+                options, _once, name, options, samples, count, plain, threads=threads
+            )
             for plain, count, threads in ((False, one_block, 1), (True, few, DEFAULT_THREADS))
         }
-        cases = [(DEFAULT_THREADS, options.jobs, "all cores"), (1, 1, "one thread")] if options.on_cpu else [(None, None, "")]
+        cases = (
+            [(DEFAULT_THREADS, options.jobs, "all cores"), (1, 1, "one thread")]
+            if options.on_cpu
+            else [(None, None, "")]
+        )
         for threads, jobs, title in cases:
             processes = options.processes if jobs is None else 1
             # A block for every process, so that none waits.
             many = 4 if options.quick else min(N, max(1, processes * block // samples))
-            say(f"  {name}, {title or options.device}: {samples} samples, ours {many} sources, straightforward {few}")
-            turns = in_turns({
-                "ours": lambda: (samples * many, ours(ensemble, noise, factual, range(many), jobs)),
-                "straightforward": lambda: (samples * few, straightforward(ensemble, noise, factual, range(few))),
-            }, apart, tolerance, options, rounds, threads, processes)
+            say(
+                f"  {name}, {title or options.device}: {samples} samples, ours {many} sources, straightforward {few}"
+            )
+            turns = in_turns(
+                {
+                    "ours": lambda: (
+                        samples * many,
+                        ours(ensemble, noise, factual, range(many), jobs),
+                    ),
+                    "straightforward": lambda: (
+                        samples * few,
+                        straightforward(ensemble, noise, factual, range(few)),
+                    ),
+                },
+                apart,
+                tolerance,
+                options,
+                rounds,
+                threads,
+                processes,
+            )
             blocks = -(-samples * many // block)
             # The first step is taken once a sample and block, by all members.
             first = n * max(samples, blocks) / (samples * many)
             evaluations = {"ours": alive * (steps - 1) + first, "straightforward": alive * steps}
             work = {
-                way: Work(evaluations[way], evaluations[way] * flops, memory[way == "straightforward"], processes if way == "ours" else 1)
+                way: Work(
+                    evaluations[way],
+                    evaluations[way] * flops,
+                    memory[way == "straightforward"],
+                    processes if way == "ours" else 1,
+                )
                 for way in evaluations
             }
-            rows.append(row(
-                f"exact landscapes, {name}" + (f", {title}" if title else ""),
-                "every counterfactual of 16 samples, exactly: one ensemble pass for each source against blocks of trajectories"
-                + {"all cores": ", each with all cores", "one thread": ", each on one thread"}.get(title, ""),
-                "counterfactual", turns, work, tolerance,
-            ))
+            rows.append(
+                row(
+                    f"exact landscapes, {name}" + (f", {title}" if title else ""),
+                    "every counterfactual of 16 samples, exactly: one ensemble pass for each source against blocks of trajectories"
+                    + {
+                        "all cores": ", each with all cores",
+                        "one thread": ", each on one thread",
+                    }.get(title, ""),
+                    "counterfactual",
+                    turns,
+                    work,
+                    tolerance,
+                )
+            )
     return {"rows": rows}
 
 

@@ -21,10 +21,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import abc_lib as abc
-from abc_lib.study.speed import benchmark_table, rates_table
-from abc_lib.ground.store import provenance
 from abc_lib.ground.devices import available_cores
+from abc_lib.ground.store import provenance
 from abc_lib.ground.tasks import run_tasks
+from abc_lib.study.speed import benchmark_table, rates_table
 
 DEFAULT_THREADS = torch.get_num_threads()
 """what PyTorch takes when nobody says anything, read before anybody does"""
@@ -72,7 +72,12 @@ def ensemble_of(name: str, options: Options) -> abc.Ensemble:
 
 def with_steps(ensemble: abc.Ensemble, steps: int) -> abc.Ensemble:
     """The same members with a sampler of so many steps."""
-    return abc.Ensemble(ensemble.recipe.replace(sampling={"steps": steps}), ensemble.codebook, ensemble.members, ensemble.identity)
+    return abc.Ensemble(
+        ensemble.recipe.replace(sampling={"steps": steps}),
+        ensemble.codebook,
+        ensemble.members,
+        ensemble.identity,
+    )
 
 
 # --- time ---
@@ -122,8 +127,13 @@ class Turns:
 
 
 def in_turns(
-    ways: dict[str, Callable[[], tuple[int, object]]], apart: Callable[[object, object], float], tolerance: float,
-    options: Options, rounds: int, threads: int | None, processes: int = 1,
+    ways: dict[str, Callable[[], tuple[int, object]]],
+    apart: Callable[[object, object], float],
+    tolerance: float,
+    options: Options,
+    rounds: int,
+    threads: int | None,
+    processes: int = 1,
 ) -> Turns:
     """Runs each way once a round, after a matrix product; a way returns how many units it did and what came out.
 
@@ -145,10 +155,17 @@ def in_turns(
             for name in ways:
                 difference = apart(results["ours"], results[name])
                 if not difference <= tolerance:
-                    raise SystemExit(f"ours and {name} differ by {difference:.2e}, more than {tolerance:.0e}: "
-                                     "they do not compute the same")
+                    raise SystemExit(
+                        f"ours and {name} differ by {difference:.2e}, more than {tolerance:.0e}: "
+                        "they do not compute the same"
+                    )
                 turns.difference = max(turns.difference, difference)
-            say("    " + ", ".join(f"{name} {1e3 * values[-1]:.2f} ms" for name, values in turns.seconds.items()))
+            say(
+                "    "
+                + ", ".join(
+                    f"{name} {1e3 * values[-1]:.2f} ms" for name, values in turns.seconds.items()
+                )
+            )
     return turns
 
 
@@ -157,8 +174,16 @@ def warm_workers(options: Options) -> None:
     if options.processes == 1:
         return
     cores = available_cores()
-    for _ in run_tasks(_warm, [()] * (2 * cores), 2 * cores, device=torch.device("cpu"), total=2 * cores, description="", unit="",
-                       progress=False):
+    for _ in run_tasks(
+        _warm,
+        [()] * (2 * cores),
+        2 * cores,
+        device=torch.device("cpu"),
+        total=2 * cores,
+        description="",
+        unit="",
+        progress=False,
+    ):
         pass
 
 
@@ -175,10 +200,14 @@ def _memory() -> tuple[int, int]:
     """Bytes that this process holds now, and the most that it ever held."""
     try:
         # unlike ru_maxrss it starts anew with a new program
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        lines = dict(
+            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
+        )
         return tuple(int(lines[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
     except (OSError, KeyError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
         return peak, peak
 
 
@@ -195,7 +224,9 @@ def _in_child(queue, *work) -> None:
     queue.put(_added(*work))
 
 
-def peak_memory(options: Options, function: Callable, *arguments, threads: int | None = 1) -> int | None:
+def peak_memory(
+    options: Options, function: Callable, *arguments, threads: int | None = 1
+) -> int | None:
     """The most memory that ``function`` adds to a fresh process with all libraries in it; on a GPU the most that PyTorch held there.
 
     None if the child did not come back. A quick run asks this very process.
@@ -204,7 +235,11 @@ def peak_memory(options: Options, function: Callable, *arguments, threads: int |
         torch.cuda.reset_peak_memory_stats(options.device)
         function(*arguments)
         return torch.cuda.max_memory_allocated(options.device)
-    return _added(function, arguments, threads) if options.quick else _child_memory(function, *arguments, threads=threads)
+    return (
+        _added(function, arguments, threads)
+        if options.quick
+        else _child_memory(function, *arguments, threads=threads)
+    )
 
 
 def _child_memory(function: Callable, *arguments, threads: int | None = 1) -> int | None:
@@ -232,7 +267,9 @@ def step_flops(recipe: abc.Recipe, shape: tuple[int, int, int]) -> int:
     batch = recipe.training.batch_size
     network = abc.build_network(recipe.network, shape, 0, recipe.diffusion)
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(batch, *shape), torch.zeros(batch, dtype=torch.int64)).square().mean().backward()
+        network(
+            torch.zeros(batch, *shape), torch.zeros(batch, dtype=torch.int64)
+        ).square().mean().backward()
     return counter.get_total_flops()
 
 
@@ -249,7 +286,15 @@ class Work:
     processes: int = 1
 
 
-def row(name: str, what: str, unit: str, turns: Turns, work: dict[str, Work], tolerance: float, other: str = "straightforward") -> dict:
+def row(
+    name: str,
+    what: str,
+    unit: str,
+    turns: Turns,
+    work: dict[str, Work],
+    tolerance: float,
+    other: str = "straightforward",
+) -> dict:
     """One line: how many times as long as ours the ``other`` way takes, round by round, and what each of the two reaches."""
     ratios = [b / a for a, b in zip(turns.seconds["ours"], turns.seconds[other])]
     product = statistics.median(turns.products)
@@ -258,27 +303,50 @@ def row(name: str, what: str, unit: str, turns: Turns, work: dict[str, Work], to
         median = statistics.median(turns.seconds[way])
         rate = work[way].flops / median
         ways[key] = {
-            "seconds": turns.seconds[way], "median": median, "evaluations_per_second": work[way].evaluations / median,
-            "flops_per_second": rate, "share": rate / product, "memory": work[way].memory, "processes": work[way].processes,
+            "seconds": turns.seconds[way],
+            "median": median,
+            "evaluations_per_second": work[way].evaluations / median,
+            "flops_per_second": rate,
+            "share": rate / product,
+            "memory": work[way].memory,
+            "processes": work[way].processes,
         }
     return {
-        "name": name, "what": what, "unit": unit, "other": other, "cores": turns.cores, "ratios": ratios,
-        "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios), "ways": ways,
-        "matrix_product": turns.products, "difference": turns.difference, "tolerance": tolerance,
+        "name": name,
+        "what": what,
+        "unit": unit,
+        "other": other,
+        "cores": turns.cores,
+        "ratios": ratios,
+        "ratio": statistics.median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        "ways": ways,
+        "matrix_product": turns.products,
+        "difference": turns.difference,
+        "tolerance": tolerance,
     }
 
 
 def machine(options: Options) -> dict:
     """What the numbers were measured on, when, and from which commit."""
     made = provenance(options.device)
-    return {"device": options.device, "cores": available_cores(), "threads": DEFAULT_THREADS, **made,
-            "tf32_convolutions": None if options.on_cpu else torch.backends.cudnn.allow_tf32, "quick": options.quick}
+    return {
+        "device": options.device,
+        "cores": available_cores(),
+        "threads": DEFAULT_THREADS,
+        **made,
+        "tf32_convolutions": None if options.on_cpu else torch.backends.cudnn.allow_tf32,
+        "quick": options.quick,
+    }
 
 
 def show(found: dict) -> None:
     """The lines of the table, each as a paragraph: a terminal is narrower than the table."""
     part = {"comparisons": {"": found}}
-    for ratio, rates in zip(benchmark_table(part).to_dict("records"), rates_table(part).to_dict("records")):
+    for ratio, rates in zip(
+        benchmark_table(part).to_dict("records"), rates_table(part).to_dict("records")
+    ):
         say(f"\n{ratio.pop('comparison')}")
         for key, value in (ratio | rates).items():
             if key != "comparison":
@@ -287,7 +355,9 @@ def show(found: dict) -> None:
 
 def main(compare: Callable[[Options], dict], doc: str) -> None:
     """Runs one comparison by itself and prints what it found."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_options(parser)
     found = compare(options_of(parser.parse_args()))
     show(found)
@@ -299,7 +369,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that all have."""
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--rounds", type=int, default=0, help="how often the ways take turns")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: see that everything runs, measure nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes: see that everything runs, measure nothing"
+    )
 
 
 def options_of(arguments: argparse.Namespace) -> Options:

@@ -13,18 +13,36 @@ import tempfile
 import time
 from pathlib import Path
 
-from abc_lib.ground.paths import ROOT
 from measuring import Options, main, say
+
+from abc_lib.ground.paths import ROOT
 
 
 def seconds(dataset: str, options: Options, *parameters: str) -> float:
     """One run by papermill with an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         notebook, out = str(ROOT / "notebooks/03_radius.ipynb"), str(Path(folder) / "out.ipynb")
-        command = [sys.executable, "-m", "papermill", notebook, out, "-k", "python3",
-                   "-p", "dataset", dataset, "-p", "device", options.device, *parameters]
+        command = [
+            sys.executable,
+            "-m",
+            "papermill",
+            notebook,
+            out,
+            "-k",
+            "python3",
+            "-p",
+            "dataset",
+            dataset,
+            "-p",
+            "device",
+            options.device,
+            *parameters,
+        ]
         # The kernel of this Python, and not one that the user installed elsewhere.
-        surroundings = os.environ | {"ABC_CACHE": str(Path(folder) / "cache"), "JUPYTER_PREFER_ENV_PATH": "1"}
+        surroundings = os.environ | {
+            "ABC_CACHE": str(Path(folder) / "cache"),
+            "JUPYTER_PREFER_ENV_PATH": "1",
+        }
         start = time.perf_counter()
         done = subprocess.run(command, env=surroundings, cwd=folder, capture_output=True, text=True)
         if done.returncode:
@@ -34,7 +52,11 @@ def seconds(dataset: str, options: Options, *parameters: str) -> float:
 
 def compare(options: Options) -> dict:
     """The page of the book's default ensemble and the one for MNIST."""
-    cases = [("digits_64", ("-p", "num_samples", "4"))] if options.quick else [("digits_256", ()), ("mnist_1024", ())]
+    cases = (
+        [("digits_64", ("-p", "num_samples", "4"))]
+        if options.quick
+        else [("digits_256", ()), ("mnist_1024", ())]
+    )
     pages = []
     for dataset, parameters in cases:
         taken = [seconds(dataset, options, *parameters) for _ in range(options.how_many(1))]

@@ -19,13 +19,24 @@ import tempfile
 from pathlib import Path
 
 import torch
+from measuring import (
+    DEFAULT_THREADS,
+    Options,
+    Work,
+    in_turns,
+    main,
+    peak_memory,
+    row,
+    say,
+    step_flops,
+    warm_workers,
+)
+from training import TOLERANCE, OrdinaryTraining, losses_apart
 
 import abc_lib as abc
 from abc_lib.method.recipe import SHAPES
-from abc_lib.training.together import FULL, TrainingTogether, train_retrained
 from abc_lib.training.members import _Batches
-from measuring import DEFAULT_THREADS, Options, Work, in_turns, main, peak_memory, row, say, step_flops, warm_workers
-from training import TOLERANCE, OrdinaryTraining, losses_apart
+from abc_lib.training.together import FULL, TrainingTogether, train_retrained
 
 
 class Vmapped(TrainingTogether):
@@ -43,7 +54,9 @@ class Vmapped(TrainingTogether):
         self.run = lambda x, t: each(stacked, x.unflatten(1, (n, -1)), t).flatten(1, 2)
 
 
-def one_after_another(recipe, models, images: abc.TrainingSet, device: str, lean: bool = True) -> list[OrdinaryTraining]:
+def one_after_another(
+    recipe, models, images: abc.TrainingSet, device: str, lean: bool = True
+) -> list[OrdinaryTraining]:
     """Ordinary models with black images in the place of the left-out source's."""
     ordinary = []
     for model in models:
@@ -60,12 +73,25 @@ def some_models(recipe: abc.Recipe, images: abc.TrainingSet, count: int) -> list
     return [FULL, *drawn, *(s for s in range(recipe.data.num_sources) if s not in drawn)][:count]
 
 
-def whole(recipe: abc.Recipe, images: abc.TrainingSet, models, device: str, jobs: int | None) -> torch.Tensor:
+def whole(
+    recipe: abc.Recipe, images: abc.TrainingSet, models, device: str, jobs: int | None
+) -> torch.Tensor:
     """Losses (models, steps) of a whole training by the library, into an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
-        artefacts = train_retrained(recipe, models[1:], store=abc.Store(Path(folder), None), device=device, n_jobs=jobs,
-                                    images=images, progress=False)
-        rows = {m: losses for a in artefacts for m, losses in zip(a.spec["models"], a.tensors("losses.safetensors")["losses"])}
+        artefacts = train_retrained(
+            recipe,
+            models[1:],
+            store=abc.Store(Path(folder), None),
+            device=device,
+            n_jobs=jobs,
+            images=images,
+            progress=False,
+        )
+        rows = {
+            m: losses
+            for a in artefacts
+            for m, losses in zip(a.spec["models"], a.tensors("losses.safetensors")["losses"])
+        }
         return torch.stack([rows[m] for m in models])
 
 
@@ -88,12 +114,20 @@ def compare(options: Options) -> dict:
     count, device = 2 if options.quick else 8 if options.on_cpu else 64, options.device
     models = some_models(recipe, images, count)
     few = models if options.on_cpu else models[:2]
-    memory = {plain: peak_memory(options, _once, recipe, device, count, plain) for plain in (False, True)}
-    work = {way: Work(batch, flops, memory[way == "one after another"]) for way in ("ours", "one after another", "vmap")}
+    memory = {
+        plain: peak_memory(options, _once, recipe, device, count, plain) for plain in (False, True)
+    }
+    work = {
+        way: Work(batch, flops, memory[way == "one after another"])
+        for way in ("ours", "one after another", "vmap")
+    }
 
     # Every way goes on from where its last round left it.
     ordinary, ways = one_after_another(recipe, few, images, device), {}
-    together = {"ours": TrainingTogether(recipe, models, images, device=device), "vmap": Vmapped(recipe, models, images, device)}
+    together = {
+        "ours": TrainingTogether(recipe, models, images, device=device),
+        "vmap": Vmapped(recipe, models, images, device),
+    }
     taken = dict.fromkeys(["one after another", *together], 0)
 
     def next_steps(way: str) -> range:
@@ -101,41 +135,97 @@ def compare(options: Options) -> dict:
         return range(taken[way] - steps, taken[way])
 
     def lockstep(way: str):
-        return count * steps, torch.stack([together[way].step(k).cpu() for k in next_steps(way)], dim=1)
+        return count * steps, torch.stack(
+            [together[way].step(k).cpu() for k in next_steps(way)], dim=1
+        )
 
     def apart_from_each_other():
         part = next_steps("one after another")
         return len(few) * steps, torch.stack([each.run(part) for each in ordinary])
 
-    ways = {"ours": lambda: lockstep("ours"), "one after another": apart_from_each_other, "vmap": lambda: lockstep("vmap")}
+    ways = {
+        "ours": lambda: lockstep("ours"),
+        "one after another": apart_from_each_other,
+        "vmap": lambda: lockstep("vmap"),
+    }
     for way in ways.values():  # the first steps warm up
         way()
     say(f"  digits_64, {'one thread' if options.on_cpu else device}: {count} models")
-    turns = in_turns(ways, losses_apart, TOLERANCE, options, options.how_many(5), 1 if options.on_cpu else None)
-    what = "models that leave one source out, the same steps: {} against a network with a model axis"
+    turns = in_turns(
+        ways, losses_apart, TOLERANCE, options, options.how_many(5), 1 if options.on_cpu else None
+    )
+    what = (
+        "models that leave one source out, the same steps: {} against a network with a model axis"
+    )
     title = f"retraining {count} models, digits_64" + (", one thread" if options.on_cpu else "")
     rows = [
-        row(title, what.format("a lean loop, one model after another,"), "model and step", turns, work, TOLERANCE, "one after another"),
-        row(title, what.format("PyTorch's vmap over stacked parameters"), "model and step", turns,
-            work | {"vmap": Work(batch, flops)}, TOLERANCE, "vmap"),
+        row(
+            title,
+            what.format("a lean loop, one model after another,"),
+            "model and step",
+            turns,
+            work,
+            TOLERANCE,
+            "one after another",
+        ),
+        row(
+            title,
+            what.format("PyTorch's vmap over stacked parameters"),
+            "model and step",
+            turns,
+            work | {"vmap": Work(batch, flops)},
+            TOLERANCE,
+            "vmap",
+        ),
     ]
 
     # A multiple of what goes together for every process.
-    count, steps = (3, 3) if options.quick else (8 * options.processes, 40) if options.on_cpu else (128, 100)
-    models, short = some_models(recipe, images, min(count, 64)), recipe.replace(training={"steps": steps})
+    count, steps = (
+        (3, 3) if options.quick else (8 * options.processes, 40) if options.on_cpu else (128, 100)
+    )
+    models, short = (
+        some_models(recipe, images, min(count, 64)),
+        recipe.replace(training={"steps": steps}),
+    )
     warm_workers(options)
     say(f"  digits_64, whole training: {len(models)} models, {steps} steps")
-    turns = in_turns({
-        "ours": lambda: (len(models) * steps, whole(short, images, models, device, options.jobs)),
-        "straightforward": lambda: (2 * steps, torch.stack([each.run(range(steps))
-                                                           for each in one_after_another(short, models[:2], images, device, lean=False)])),
-    }, losses_apart, TOLERANCE, options, options.how_many(3), DEFAULT_THREADS if options.on_cpu else None, options.processes)
-    work = {"ours": Work(batch, flops, memory[False], options.processes), "straightforward": Work(batch, flops, memory[True])}
-    rows.append(row(
-        f"retraining {len(models)} models, digits_64, start to end",
-        "models that leave one source out: one after another with a DataLoader against a whole training by the library",
-        "model and step", turns, work, TOLERANCE,
-    ))
+    turns = in_turns(
+        {
+            "ours": lambda: (
+                len(models) * steps,
+                whole(short, images, models, device, options.jobs),
+            ),
+            "straightforward": lambda: (
+                2 * steps,
+                torch.stack(
+                    [
+                        each.run(range(steps))
+                        for each in one_after_another(short, models[:2], images, device, lean=False)
+                    ]
+                ),
+            ),
+        },
+        losses_apart,
+        TOLERANCE,
+        options,
+        options.how_many(3),
+        DEFAULT_THREADS if options.on_cpu else None,
+        options.processes,
+    )
+    work = {
+        "ours": Work(batch, flops, memory[False], options.processes),
+        "straightforward": Work(batch, flops, memory[True]),
+    }
+    rows.append(
+        row(
+            f"retraining {len(models)} models, digits_64, start to end",
+            "models that leave one source out: one after another with a DataLoader against a whole training by the library",
+            "model and step",
+            turns,
+            work,
+            TOLERANCE,
+        )
+    )
     return {"rows": rows}
 
 

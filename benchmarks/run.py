@@ -14,14 +14,22 @@ import os
 from pathlib import Path
 
 import torch
+from measuring import Options, add_options, machine, options_of, say, show
 
-from abc_lib.study.speed import FOLDER, screening_table
 from abc_lib.ground.errors import unknown
 from abc_lib.ground.paths import cache_root
 from abc_lib.ground.store import stopwatch
-from measuring import Options, add_options, machine, options_of, say, show
+from abc_lib.study.speed import FOLDER, screening_table
 
-COMPARISONS = ("landscapes", "jacobians", "training", "retraining", "radius_page", "screening", "scaling")
+COMPARISONS = (
+    "landscapes",
+    "jacobians",
+    "training",
+    "retraining",
+    "radius_page",
+    "screening",
+    "scaling",
+)
 
 
 def write(path: Path, content: dict) -> None:
@@ -52,16 +60,25 @@ def run(options: Options, names: tuple[str, ...], path: Path) -> dict:
         found = importlib.import_module(name).compare(options)
         # Each part says when and from which commit: they need not be of one run.
         parts[name] = found | {"made": machine(options) | {"seconds": round(seconds(), 1)}}
-        content = {"machine": here, "comparisons": {key: parts[key] for key in COMPARISONS if key in parts}}
+        content = {
+            "machine": here,
+            "comparisons": {key: parts[key] for key in COMPARISONS if key in parts},
+        }
         write(path, content)
     return content
 
 
 def main() -> None:
     """Runs what was asked for, prints it and says where it lies."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_options(parser)
-    parser.add_argument("--only", default=",".join(COMPARISONS), help="names of comparisons, with commas between them")
+    parser.add_argument(
+        "--only",
+        default=",".join(COMPARISONS),
+        help="names of comparisons, with commas between them",
+    )
     parser.add_argument("--output", type=Path, help="another file")
     arguments = parser.parse_args()
     options, names = options_of(arguments), tuple(arguments.only.split(","))
@@ -69,16 +86,27 @@ def main() -> None:
         if name not in COMPARISONS:
             raise SystemExit(unknown("comparison", name, COMPARISONS))
     kind = torch.device(options.device).type
-    path = arguments.output or (cache_root() / "benchmarks" if options.quick else FOLDER) / f"{kind}.json"
+    path = (
+        arguments.output
+        or (cache_root() / "benchmarks" if options.quick else FOLDER) / f"{kind}.json"
+    )
     content = run(options, names, path)
-    say(f"\n{content['machine']['hardware']}, {content['machine']['cores']} cores, torch {content['machine']['packages']['torch']}, "
-        f"commit {content['machine']['commit']}. Of two values the first is ours.")
+    say(
+        f"\n{content['machine']['hardware']}, {content['machine']['cores']} cores, torch {content['machine']['packages']['torch']}, "
+        f"commit {content['machine']['commit']}. Of two values the first is ours."
+    )
     for part in content["comparisons"].values():
         show(part)
         for page in part.get("pages", []):
-            say(f"\n{page['notebook']} on {page['dataset']} from an empty cache: " + ", ".join(f"{each:.0f} s" for each in page["seconds"]))
+            say(
+                f"\n{page['notebook']} on {page['dataset']} from an empty cache: "
+                + ", ".join(f"{each:.0f} s" for each in page["seconds"])
+            )
         if "fit" in part:
-            say("\na landscape's time grows with " + ", ".join(f"{key}^{value:.2f}" for key, value in part["fit"]["exponents"].items()))
+            say(
+                "\na landscape's time grows with "
+                + ", ".join(f"{key}^{value:.2f}" for key, value in part["fit"]["exponents"].items())
+            )
     lines = screening_table(content)
     if len(lines):
         say("\n" + lines.to_string(index=False))

@@ -12,12 +12,12 @@ exponents by least squares on logarithms.
 from math import comb
 
 import numpy as np
-
-import abc_lib as abc
-from abc_lib.results.budget import block_size
-from abc_lib.method.recipe import Network
 from landscapes import MEMORY, ours
 from measuring import Options, clock, main, say, threads_set
+
+import abc_lib as abc
+from abc_lib.method.recipe import Network
+from abc_lib.results.budget import block_size
 
 NETWORK = Network((16, 16), layers_per_block=1, groups=8)
 FACTORS = ("N", "n", "pixels")
@@ -31,32 +31,53 @@ def grid(options: Options) -> list[tuple[int, int, int]]:
         Ns, ns, sides, most = (32, 64, 128, 256), (8, 12, 20), (8, 16, 32), 2**16
     else:
         Ns, ns, sides, most = (512, 1024, 2048, 4096), (12, 14, 16, 20), (8, 16, 32), 2**62
-    return [(N, n, side) for side in sides for n in ns for N in Ns if comb(n, n // 2) >= N and N * side**2 <= most]
+    return [
+        (N, n, side)
+        for side in sides
+        for n in ns
+        for N in Ns
+        if comb(n, n // 2) >= N and N * side**2 <= most
+    ]
 
 
 def fit(points: list[dict]) -> dict:
     """seconds = constant * N^a * n^b * pixels^c: the exponents, their standard errors and R^2."""
     logs = np.log([[p[key] for key in FACTORS] for p in points])
-    design, target = np.column_stack([np.ones(len(points)), logs]), np.log([p["seconds"] for p in points])
+    design, target = (
+        np.column_stack([np.ones(len(points)), logs]),
+        np.log([p["seconds"] for p in points]),
+    )
     found, *_ = np.linalg.lstsq(design, target, rcond=None)
     left = target - design @ found
     variance = left @ left / max(1, len(points) - len(found))
     errors = np.sqrt(np.diag(variance * np.linalg.inv(design.T @ design)))
     return {
-        "constant": float(np.exp(found[0])), "exponents": dict(zip(FACTORS, found[1:].tolist())),
-        "errors": dict(zip(FACTORS, errors[1:].tolist())), "r2": float(1 - left.var() / target.var()),
+        "constant": float(np.exp(found[0])),
+        "exponents": dict(zip(FACTORS, found[1:].tolist())),
+        "errors": dict(zip(FACTORS, errors[1:].tolist())),
+        "r2": float(1 - left.var() / target.var()),
     }
 
 
 def compare(options: Options) -> dict:
     """Every point of the grid in each round; its time is the least, which other programs lengthen least."""
-    steps, recipe = 2 if options.quick else 3, abc.get_recipe("digits_64").replace(network=vars(NETWORK))
+    steps, recipe = (
+        2 if options.quick else 3,
+        abc.get_recipe("digits_64").replace(network=vars(NETWORK)),
+    )
     cases, ensembles = grid(options), {}
-    members = {side: [abc.build_network(NETWORK, (1, side, side), i, recipe.diffusion) for i in range(max(n for _, n, _ in cases))]
-               for side in sorted({side for *_, side in cases})}
+    members = {
+        side: [
+            abc.build_network(NETWORK, (1, side, side), i, recipe.diffusion)
+            for i in range(max(n for _, n, _ in cases))
+        ]
+        for side in sorted({side for *_, side in cases})
+    }
     for N, n, side in cases:
         small = recipe.replace(sampling={"steps": steps})
-        ensembles[N, n, side] = abc.Ensemble(small, abc.Codebook.draw(n, n // 2, N, 0), members[side][:n]).to(options.device)
+        ensembles[N, n, side] = abc.Ensemble(
+            small, abc.Codebook.draw(n, n // 2, N, 0), members[side][:n]
+        ).to(options.device)
     threads, best = 1 if options.on_cpu else None, dict.fromkeys(cases, float("inf"))
     with threads_set(threads):
         for turn in range(options.how_many(1) + 1):
@@ -70,9 +91,16 @@ def compare(options: Options) -> dict:
                 ours(ensemble, noise, factual, range(N), 1)
                 taken = (clock(options.device, threads) - start) / samples
                 best[case] = min(best[case], taken) if turn else best[case]
-    points = [{"N": N, "n": n, "side": side, "pixels": side**2, "seconds": seconds} for (N, n, side), seconds in best.items()]
+    points = [
+        {"N": N, "n": n, "side": side, "pixels": side**2, "seconds": seconds}
+        for (N, n, side), seconds in best.items()
+    ]
     found = fit(points)
-    say("  exponents: " + ", ".join(f"{key} {value:.2f}" for key, value in found["exponents"].items()) + f", R2 {found['r2']:.3f}")
+    say(
+        "  exponents: "
+        + ", ".join(f"{key} {value:.2f}" for key, value in found["exponents"].items())
+        + f", R2 {found['r2']:.3f}"
+    )
     return {"points": points, "fit": found, "steps": steps, "threads": threads}
 
 

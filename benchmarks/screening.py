@@ -7,9 +7,9 @@ network evaluations as a share of those of the exact landscapes, a tangent count
 """
 
 import numpy as np
+from measuring import Options, main, say
 
 import abc_lib as abc
-from measuring import Options, main, say
 
 ENSEMBLES = ("digits_1024", "mnist_1024")
 
@@ -30,11 +30,19 @@ def screened(name: str, found: abc.Predictions) -> list[dict]:
     result = []
     for k in [twentieth] + [k for k in [int((0.05 - jacobian) * N)] if k > 0]:
         share = bounds[rows, k - 1] / bounds[rows, -1]
-        result.append({
-            "ensemble": name, "num_sources": N, "samples": int(rows.sum()), "k": k, "cost": k / N + jacobian,
-            "median": float(np.median(share)), "mean": float(share.mean()), "lowest": float(share.min()),
-            "at_least_99": float((share >= 0.99).mean()),
-        })
+        result.append(
+            {
+                "ensemble": name,
+                "num_sources": N,
+                "samples": int(rows.sum()),
+                "k": k,
+                "cost": k / N + jacobian,
+                "median": float(np.median(share)),
+                "mean": float(share.mean()),
+                "lowest": float(share.min()),
+                "at_least_99": float((share >= 0.99).mean()),
+            }
+        )
     return result
 
 
@@ -44,11 +52,19 @@ def hybrids(name: str, found: abc.Comparison) -> list[dict]:
     for row, switch in enumerate(found.switches.tolist()):
         errors = (found.errors[row] / found.exact)[found.exact > 0]
         radius = np.abs(found.hybrid[row].max(axis=1) / found.exact.max(axis=1) - 1)
-        result.append({
-            "ensemble": name, "num_sources": len(found.sources), "samples": len(found), "switch": switch,
-            "steps": abc.get_recipe(name).sampling.steps, "cost": float(found.costs[row]), "median": float(np.median(errors)),
-            "largest": float(errors.max()), "radius": float(radius.max()),
-        })
+        result.append(
+            {
+                "ensemble": name,
+                "num_sources": len(found.sources),
+                "samples": len(found),
+                "switch": switch,
+                "steps": abc.get_recipe(name).sampling.steps,
+                "cost": float(found.costs[row]),
+                "median": float(np.median(errors)),
+                "largest": float(errors.max()),
+                "radius": float(radius.max()),
+            }
+        )
     return result
 
 
@@ -60,8 +76,13 @@ def compare(options: Options) -> dict:
         say(f"  no landscapes with Jacobians of {name} are at hand: it is left out")
     return {
         "screened": [line for name in names for line in screened(name, predicted[name])],
-        "hybrids": [line for name in ENSEMBLES for found in abc.stored_comparisons(name) if len(found.switches)
-                    for line in hybrids(name, found)],
+        "hybrids": [
+            line
+            for name in ENSEMBLES
+            for found in abc.stored_comparisons(name)
+            if len(found.switches)
+            for line in hybrids(name, found)
+        ],
     }
 
 

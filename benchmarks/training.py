@@ -13,16 +13,27 @@ import tempfile
 from pathlib import Path
 
 import torch
+from measuring import (
+    DEFAULT_THREADS,
+    Options,
+    Work,
+    in_turns,
+    main,
+    peak_memory,
+    row,
+    say,
+    step_flops,
+    warm_workers,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
 import abc_lib as abc
+from abc_lib.ground.seeds import derive
 from abc_lib.images.training_set import available
+from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.recipe import SHAPES
 from abc_lib.method.space import to_model
-from abc_lib.method.diffusion import add_noise, alphas_cumprod
-from abc_lib.ground.seeds import derive
 from abc_lib.training.members import _Batches, learning_rate
-from measuring import DEFAULT_THREADS, Options, Work, in_turns, main, peak_memory, row, say, step_flops, warm_workers
 
 TOLERANCE = 0.02
 """of the losses, relative: rounding grows from step to step"""
@@ -31,13 +42,27 @@ TOLERANCE = 0.02
 class OrdinaryTraining:
     """The ordinary loop of one network; ``lean`` leaves the ``DataLoader`` out and takes the fused Adam."""
 
-    def __init__(self, recipe: abc.Recipe, stream: int | str, images: torch.Tensor, device: str = "cpu", lean: bool = False):
+    def __init__(
+        self,
+        recipe: abc.Recipe,
+        stream: int | str,
+        images: torch.Tensor,
+        device: str = "cpu",
+        lean: bool = False,
+    ):
         self.recipe, self.device, self.lean = recipe, torch.device(device), lean
         self.shape = tuple(images.shape[1:])
         self.images = to_model(images, recipe.data).to(self.device if lean else "cpu")
-        self.net = abc.build_network(recipe.network, self.shape, derive("initial", recipe.training.seed, stream), recipe.diffusion)
+        self.net = abc.build_network(
+            recipe.network,
+            self.shape,
+            derive("initial", recipe.training.seed, stream),
+            recipe.diffusion,
+        )
         self.net.to(self.device).train()
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=recipe.training.learning_rate, fused=lean or None)
+        self.optimiser = torch.optim.Adam(
+            self.net.parameters(), lr=recipe.training.learning_rate, fused=lean or None
+        )
         self.alphas = alphas_cumprod(recipe.diffusion).to(self.device)
         self.batches = _Batches(recipe, stream, len(images))
 
@@ -47,7 +72,12 @@ class OrdinaryTraining:
         if self.lean:
             batches = (self.images[each] for each in which)
         else:
-            batches = (x for x, in DataLoader(TensorDataset(self.images), batch_sampler=[each.tolist() for each in which]))
+            batches = (
+                x
+                for (x,) in DataLoader(
+                    TensorDataset(self.images), batch_sampler=[each.tolist() for each in which]
+                )
+            )
         return torch.tensor([self._step(k, x) for k, x in zip(steps, batches)])
 
     def _step(self, k: int, x: torch.Tensor) -> float:
@@ -57,8 +87,14 @@ class OrdinaryTraining:
             x = torch.where(flips[:, None, None, None], x.flip(-1), x)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, k)
-        error = (self.net(add_noise(x, noise, times, self.alphas), times) - noise).square().mean(dim=(1, 2, 3))
-        loss = (error / self.alphas[times] if self.recipe.training.weighting == "velocity" else error).mean()
+        error = (
+            (self.net(add_noise(x, noise, times, self.alphas), times) - noise)
+            .square()
+            .mean(dim=(1, 2, 3))
+        )
+        loss = (
+            error / self.alphas[times] if self.recipe.training.weighting == "velocity" else error
+        ).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -73,24 +109,45 @@ def images_of(recipe: abc.Recipe) -> tuple[abc.TrainingSet, str]:
     data = recipe.data
     if available(data.family, data.split):
         return abc.training_set(data), ""
-    say(f"  the images of {recipe.name} are not at hand (see ABC_DATA): random ones of the same shape stand in for them")
+    say(
+        f"  the images of {recipe.name} are not at hand (see ABC_DATA): random ones of the same shape stand in for them"
+    )
     pixels = torch.rand(data.size, *SHAPES[data.family], generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(data.size)
-    return abc.TrainingSet(pixels, torch.zeros_like(numbers), numbers % data.num_sources, numbers, "random"), " (random images)"
+    return abc.TrainingSet(
+        pixels, torch.zeros_like(numbers), numbers % data.num_sources, numbers, "random"
+    ), " (random images)"
 
 
-def straightforward(recipe: abc.Recipe, images: abc.TrainingSet, device: str, members) -> torch.Tensor:
+def straightforward(
+    recipe: abc.Recipe, images: abc.TrainingSet, device: str, members
+) -> torch.Tensor:
     """Losses (members, steps), one member after another."""
     book = abc.draw_codebook(recipe)
     splits = {member: images.of_sources(book.split(member)).images for member in members}
     steps = range(recipe.training.steps)
-    return torch.stack([OrdinaryTraining(recipe, member, split, device).run(steps) for member, split in splits.items()])
+    return torch.stack(
+        [
+            OrdinaryTraining(recipe, member, split, device).run(steps)
+            for member, split in splits.items()
+        ]
+    )
 
 
-def ours(recipe: abc.Recipe, images: abc.TrainingSet, device: str, members, jobs: int | None = None) -> torch.Tensor:
+def ours(
+    recipe: abc.Recipe, images: abc.TrainingSet, device: str, members, jobs: int | None = None
+) -> torch.Tensor:
     """The same by the library, into an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
-        artefacts = abc.train_ensemble(recipe, abc.Store(Path(folder), None), device, jobs, images, progress=False, members=list(members))
+        artefacts = abc.train_ensemble(
+            recipe,
+            abc.Store(Path(folder), None),
+            device,
+            jobs,
+            images,
+            progress=False,
+            members=list(members),
+        )
         return torch.stack([each.tensors("losses.safetensors")["losses"] for each in artefacts])
 
 
@@ -102,7 +159,9 @@ def losses_apart(mine: torch.Tensor, others: torch.Tensor) -> float:
 
 def _once(recipe: abc.Recipe, device: str, members: int, plain: bool) -> None:
     images, _ = images_of(recipe)
-    straightforward(recipe, images, device, range(members)) if plain else ours(recipe, images, device, range(members), 1)
+    straightforward(recipe, images, device, range(members)) if plain else ours(
+        recipe, images, device, range(members), 1
+    )
 
 
 def compare(options: Options) -> dict:
@@ -112,7 +171,9 @@ def compare(options: Options) -> dict:
     if options.quick:
         cases = [("digits_64", 3)]
     else:
-        cases = [("digits_256", 30), ("mnist_1024", 15)] if options.on_cpu else [("mnist_1024", 100)]
+        cases = (
+            [("digits_256", 30), ("mnist_1024", 15)] if options.on_cpu else [("mnist_1024", 100)]
+        )
     for name, steps in cases:
         recipe = abc.get_recipe(name).replace(training={"steps": steps})
         if not options.on_cpu:
@@ -120,27 +181,62 @@ def compare(options: Options) -> dict:
         images, note = images_of(recipe)
         n = recipe.code.n
         # One after another costs the same for every member, so few of them tell; all of ours, for they may share work.
-        members, few = range(2 if options.quick else n), range(min(n, 2 if options.quick or not options.on_cpu else 4))
+        members, few = (
+            range(2 if options.quick else n),
+            range(min(n, 2 if options.quick or not options.on_cpu else 4)),
+        )
         say(f"  {name}, {options.device}: {len(members)} members, {steps} steps")
         if not options.quick:  # the first call of a kind sets things up
             ours(recipe, images, options.device, members, options.jobs)
             straightforward(recipe, images, options.device, range(1))
-        turns = in_turns({
-            "ours": lambda: (len(members) * steps, ours(recipe, images, options.device, members, options.jobs)),
-            "straightforward": lambda: (len(few) * steps, straightforward(recipe, images, options.device, few)),
-        }, losses_apart, TOLERANCE, options, options.how_many(3), DEFAULT_THREADS if options.on_cpu else None, options.processes)
+        turns = in_turns(
+            {
+                "ours": lambda: (
+                    len(members) * steps,
+                    ours(recipe, images, options.device, members, options.jobs),
+                ),
+                "straightforward": lambda: (
+                    len(few) * steps,
+                    straightforward(recipe, images, options.device, few),
+                ),
+            },
+            losses_apart,
+            TOLERANCE,
+            options,
+            options.how_many(3),
+            DEFAULT_THREADS if options.on_cpu else None,
+            options.processes,
+        )
         flops, batch = step_flops(recipe, SHAPES[recipe.data.family]), recipe.training.batch_size
         work = {
-            way: Work(batch, flops, peak_memory(options, _once, recipe.replace(training={"steps": 3}), options.device,
-                                                1 if options.on_cpu or plain else n, plain, threads=DEFAULT_THREADS if plain else 1),
-                      1 if plain else options.processes)
+            way: Work(
+                batch,
+                flops,
+                peak_memory(
+                    options,
+                    _once,
+                    recipe.replace(training={"steps": 3}),
+                    options.device,
+                    1 if options.on_cpu or plain else n,
+                    plain,
+                    threads=DEFAULT_THREADS if plain else 1,
+                ),
+                1 if plain else options.processes,
+            )
             for way, plain in (("ours", False), ("straightforward", True))
         }
-        rows.append(row(
-            f"training {n} members, {name}{note}", "all members: one after another with a DataLoader against one on each core"
-            if options.on_cpu else "all members: one after another with a DataLoader against the library's way",
-            "member and step", turns, work, TOLERANCE,
-        ))
+        rows.append(
+            row(
+                f"training {n} members, {name}{note}",
+                "all members: one after another with a DataLoader against one on each core"
+                if options.on_cpu
+                else "all members: one after another with a DataLoader against the library's way",
+                "member and step",
+                turns,
+                work,
+                TOLERANCE,
+            )
+        )
     return {"rows": rows}
 
 

@@ -14,8 +14,18 @@ import pytest
 from PIL import Image
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Escape": (27, ""), "Tab": (9, ""), "End": (35, ""), "Home": (36, ""),
-        "ArrowLeft": (37, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, "")}
+KEYS = {
+    "Enter": (13, "\r"),
+    " ": (32, " "),
+    "Escape": (27, ""),
+    "Tab": (9, ""),
+    "End": (35, ""),
+    "Home": (36, ""),
+    "ArrowLeft": (37, ""),
+    "ArrowUp": (38, ""),
+    "ArrowRight": (39, ""),
+    "ArrowDown": (40, ""),
+}
 
 
 def program() -> str:
@@ -32,12 +42,26 @@ class Chromium:
     def __init__(self, timeout: float = 60.0):
         self.timeout, self.count, self.buffer, self.session, self.events = timeout, 0, b"", None, []
         self.profile = tempfile.mkdtemp(prefix="chromium-")
-        flags = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                 "--disable-extensions", "--disable-background-networking", "--force-color-profile=srgb", "--hide-scrollbars",
-                 f"--user-data-dir={self.profile}"]
+        flags = [
+            "--headless=new",
+            "--remote-debugging-pipe",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-extensions",
+            "--disable-background-networking",
+            "--force-color-profile=srgb",
+            "--hide-scrollbars",
+            f"--user-data-dir={self.profile}",
+        ]
         # The browser reads commands from descriptor 3 and answers on 4: here its standard input and output, passed on.
         shell = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
-        self.process = subprocess.Popen(["sh", "-c", shell, program(), *flags, "about:blank"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            ["sh", "-c", shell, program(), *flags, "about:blank"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def close(self) -> None:
         """Ends the browser and removes its profile."""
@@ -54,7 +78,9 @@ class Chromium:
 
     def _receive(self, until: float) -> dict:
         while b"\0" not in self.buffer:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, until - time.monotonic()))
+            ready, _, _ = select.select(
+                [self.process.stdout], [], [], max(0.0, until - time.monotonic())
+            )
             assert ready, f"the browser did not answer within {self.timeout} s"
             data = os.read(self.process.stdout.fileno(), 1 << 20)
             assert data, "the browser ended"
@@ -79,7 +105,14 @@ class Chromium:
             if "method" in answer:
                 self.events.append(answer)
 
-    def page(self, url: str, width: int = 1200, height: int = 900, touch: bool = False, dark: bool = False) -> "Chromium":
+    def page(
+        self,
+        url: str,
+        width: int = 1200,
+        height: int = 900,
+        touch: bool = False,
+        dark: bool = False,
+    ) -> "Chromium":
         """Opens an address in a fresh page of a given size."""
         old, self.session, self.events = self.session, None, []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -89,15 +122,26 @@ class Chromium:
         self.session, self.target = session, target
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=touch,
+        )
         self.call("Emulation.setTouchEmulationEnabled", enabled=touch, maxTouchPoints=1)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.call("Page.navigate", url=url)
         return self
 
     def run(self, expression: str):
         """The value of a JavaScript expression, promises awaited."""
-        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -112,8 +156,16 @@ class Chromium:
     def errors(self) -> list[str]:
         """Exceptions of the page, and what it could not load."""
         self.run("0")
-        thrown = [e["params"]["exceptionDetails"]["text"] for e in self.events if e["method"] == "Runtime.exceptionThrown"]
-        logged = [e["params"]["entry"]["text"] for e in self.events if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error"]
+        thrown = [
+            e["params"]["exceptionDetails"]["text"]
+            for e in self.events
+            if e["method"] == "Runtime.exceptionThrown"
+        ]
+        logged = [
+            e["params"]["entry"]["text"]
+            for e in self.events
+            if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error"
+        ]
         return thrown + logged
 
     # --- what a user does ---
@@ -121,8 +173,10 @@ class Chromium:
     def centre(self, selector: str) -> tuple[float, float]:
         """Where an element is in the window, scrolled into view first."""
         quoted = json.dumps(selector)
-        return tuple(self.run(f"""(() => {{ const e = document.querySelector({quoted}); e.scrollIntoView({{block: "center", behavior: "instant"}});
-            const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"""))
+        return tuple(
+            self.run(f"""(() => {{ const e = document.querySelector({quoted}); e.scrollIntoView({{block: "center", behavior: "instant"}});
+            const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()""")
+        )
 
     def hover(self, selector: str) -> None:
         """Moves the mouse there."""
@@ -159,8 +213,10 @@ class Chromium:
         clip = {}
         if selector:
             # not scrolled to: that would move other elements under the mouse
-            x, y, width, height = self.run(f"""(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();
+            x, y, width, height = (
+                self.run(f"""(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();
                 return [r.x + scrollX, r.y + scrollY, r.width, r.height]; }})()""")
+            )
             clip = {"clip": {"x": x, "y": y, "width": width, "height": height, "scale": 1}}
         data = self.call("Page.captureScreenshot", format="png", **clip)["data"]
         return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")

@@ -3,14 +3,14 @@
 import sys
 from types import SimpleNamespace
 
+import forks
 import pytest
 import torch
-
-import forks
-from abc_lib.images.training_set import training_set
-from abc_lib.ground.store import Store
-from abc_lib.training.members import find_ensemble, train_ensemble
 from small import tiny_recipe
+
+from abc_lib.ground.store import Store
+from abc_lib.images.training_set import training_set
+from abc_lib.training.members import find_ensemble, train_ensemble
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,8 +45,13 @@ def trained(tiny, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("trained"), None)
     artefacts = train_ensemble(tiny, store, "cpu", n_jobs=1, progress=False)
     before = set(store.cache.glob("*/digits*"))
-    yield SimpleNamespace(recipe=tiny, store=store, images=training_set(tiny.data), artefacts=artefacts,
-                          ensemble=find_ensemble(tiny, store))
+    yield SimpleNamespace(
+        recipe=tiny,
+        store=store,
+        images=training_set(tiny.data),
+        artefacts=artefacts,
+        ensemble=find_ensemble(tiny, store),
+    )
     # What one test leaves here, another finds: then whether it passes hangs on the order of the tests.
     added = set(store.cache.glob("*/digits*")) - before
     assert not added, "a test computed in the trained store; own_store is for that"

@@ -24,7 +24,10 @@ class Zygote:
     def __enter__(self):
         path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=os.environ | {"PYTHONPATH": path},
         )
         return self
@@ -61,9 +64,10 @@ class Zygote:
 
 
 def _serve():
-    import abc_lib  # noqa: F401  the slow imports, before anything is forked
     import sklearn.datasets  # noqa: F401
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel  # noqa: F401
+
+    import abc_lib  # noqa: F401  the slow imports, before anything is forked
 
     ended = {}
     for line in sys.stdin:
@@ -112,9 +116,9 @@ def hold(cache, sign):
 
 def train(cache, steps):
     """Every member of the tiny ensemble, with a checkpoint as often as can be."""
-    from abc_lib.images.training_set import training_set
-    from abc_lib.ground.store import Store
     from abc_lib.ground.devices import one_thread
+    from abc_lib.ground.store import Store
+    from abc_lib.images.training_set import training_set
     from abc_lib.method.code import draw_codebook
     from abc_lib.training.members import train_member
 
@@ -122,18 +126,32 @@ def train(cache, steps):
     images, code = training_set(recipe.data), draw_codebook(recipe)
     with one_thread():
         for member in range(code.n):
-            train_member(recipe, member, images.of_sources(code.split(member)), store, "cpu", checkpoint_seconds=0)
+            train_member(
+                recipe,
+                member,
+                images.of_sources(code.split(member)),
+                store,
+                "cpu",
+                checkpoint_seconds=0,
+            )
 
 
 def landscapes(members, cache, samples, memory):
     """Landscapes of the ensemble in one cache, into another one."""
-    from abc_lib.results.landscapes import compute_landscapes
     from abc_lib.ground.store import Store
+    from abc_lib.results.landscapes import compute_landscapes
     from abc_lib.training.members import find_ensemble
 
     ensemble = find_ensemble(tiny_recipe(), Store(Path(members), None))
-    compute_landscapes(ensemble, range(int(samples)), store=Store(Path(cache), None), all_images=True,
-                       memory=int(memory), n_jobs=1, progress=False)
+    compute_landscapes(
+        ensemble,
+        range(int(samples)),
+        store=Store(Path(cache), None),
+        all_images=True,
+        memory=int(memory),
+        n_jobs=1,
+        progress=False,
+    )
 
 
 if __name__ == "__main__":

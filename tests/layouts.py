@@ -26,8 +26,12 @@ def celeba(root: Path, counts: tuple[int, ...] = (3, 2, 4, 3, 2, 3), test: int =
     names = [f"{k + 1:06d}.jpg" for k in range(len(rows))]
     for k, name in enumerate(names):
         picture(k, (178, 218)).save(folder / "img_align_celeba" / name)
-    (folder / "identity_CelebA.txt").write_text("".join(f"{n} {person}\n" for n, (person, _) in zip(names, rows)))
-    (folder / "list_eval_partition.txt").write_text("".join(f"{n} {part}\n" for n, (_, part) in zip(names, rows)))
+    (folder / "identity_CelebA.txt").write_text(
+        "".join(f"{n} {person}\n" for n, (person, _) in zip(names, rows))
+    )
+    (folder / "list_eval_partition.txt").write_text(
+        "".join(f"{n} {part}\n" for n, (_, part) in zip(names, rows))
+    )
     return folder
 
 
@@ -42,7 +46,15 @@ def metfaces(root: Path) -> Path:
     for k, artist in enumerate(ARTISTS):
         path = f"images/{100 + k}-00.png"
         picture(k, (1024, 1024)).save(folder / path, compress_level=1)
-        entries.append({"obj_id": str(100 + k), "image_path": path, "title": "Portrait", "artist_display_name": artist, "face_idx": 0})
+        entries.append(
+            {
+                "obj_id": str(100 + k),
+                "image_path": path,
+                "title": "Portrait",
+                "artist_display_name": artist,
+                "face_idx": 0,
+            }
+        )
     (folder / "metfaces.json").write_text(json.dumps(entries))
     return folder
 
@@ -57,14 +69,32 @@ def artbench(root: Path, layout: str = "split", table: bool = False) -> Path:
     """Six paintings of four artists in the training split and one in the test split, in either layout."""
     folder = root / "artbench"
     rows, seed = [], 0
-    for split, styles in (("train", PAINTINGS), ("test", {"baroque": ("peter-paul-rubens_hunt.jpg",)})):
+    for split, styles in (
+        ("train", PAINTINGS),
+        ("test", {"baroque": ("peter-paul-rubens_hunt.jpg",)}),
+    ):
         for style, names in styles.items():
-            where = folder / ("artbench-10-imagefolder-split/" + split if layout == "split" else "artbench-10-imagefolder") / style
+            where = (
+                folder
+                / (
+                    "artbench-10-imagefolder-split/" + split
+                    if layout == "split"
+                    else "artbench-10-imagefolder"
+                )
+                / style
+            )
             where.mkdir(parents=True, exist_ok=True)
             for name in names:
                 picture(seed, (256, 256)).save(where / name)
                 seed += 1
-                rows.append({"name": name, "artist": name.split("_")[0].title(), "label": style, "split": split})
+                rows.append(
+                    {
+                        "name": name,
+                        "artist": name.split("_")[0].title(),
+                        "label": style,
+                        "split": split,
+                    }
+                )
     if table or layout == "whole":
         with open(folder / "ArtBench-10.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -79,10 +109,17 @@ def idx(root: Path, family: str) -> dict[str, bytes]:
     folder = root / family
     folder.mkdir(parents=True)
     for prefix in ("train", "t10k"):
-        for kind, array in (("images", rng.integers(0, 256, (30, 28, 28))), ("labels", np.arange(30) % 10)):
-            head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+        for kind, array in (
+            ("images", rng.integers(0, 256, (30, 28, 28))),
+            ("labels", np.arange(30) % 10),
+        ):
+            head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(
+                f">{array.ndim}I", *array.shape
+            )
             found[f"{prefix}-{kind}"] = head + array.astype(np.uint8).tobytes()
-            (folder / f"{prefix}-{kind}-idx{array.ndim}-ubyte").write_bytes(found[f"{prefix}-{kind}"])
+            (folder / f"{prefix}-{kind}-idx{array.ndim}-ubyte").write_bytes(
+                found[f"{prefix}-{kind}"]
+            )
     return found
 
 

@@ -3,28 +3,33 @@
 import shutil
 from functools import lru_cache
 
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.store import Store
+from abc_lib.images.registry import get_recipe
 from abc_lib.method.code import Codebook
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.ground.errors import BadValue
-from abc_lib.results.budget import block_size
 from abc_lib.method.network import build_network
-from abc_lib.images.registry import get_recipe
 from abc_lib.method.recipe import Code
-from abc_lib.ground.store import Store
+from abc_lib.results.budget import block_size
 
 
 def tiny_recipe(steps=12):
     """12 real digits, 6 members of weight 3, 6 sampling steps."""
     return get_recipe("digits_64").replace(
-        data={"size": 12, "num_sources": 12}, code=Code(6, 3), network={"channels": (8, 8), "groups": 4},
-        training={"steps": steps, "batch_size": 8, "warmup": 3}, sampling={"steps": 6},
+        data={"size": 12, "num_sources": 12},
+        code=Code(6, 3),
+        network={"channels": (8, 8), "groups": 4},
+        training={"steps": steps, "batch_size": 8, "warmup": 3},
+        sampling={"steps": 6},
     )
 
 
 def tiny_classes(steps=30):
     """128 real digits whose ten classes are the data sources, 6 members of weight 3, 6 sampling steps."""
     return get_recipe("digits_classes").replace(
-        data={"size": 128}, network={"channels": (8, 8), "groups": 4}, training={"steps": steps, "batch_size": 16, "warmup": 3},
+        data={"size": 128},
+        network={"channels": (8, 8), "groups": 4},
+        training={"steps": steps, "batch_size": 16, "warmup": 3},
         sampling={"steps": 6},
     )
 

@@ -8,16 +8,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from small import own_store
 
-from abc_lib.ground.paper import paper_intersections
-from abc_lib.results.agreement import Predicted, agreement, agreement_table, in_common, meeting_matrix, predicted_landscapes, same_noise, top_sources
-from abc_lib.method.attribution import intersection_chance
-from abc_lib.results.jacobians import get_jacobians
 from abc_lib.ground.errors import BadValue
+from abc_lib.ground.paper import paper_intersections
+from abc_lib.method.attribution import intersection_chance
+from abc_lib.results.agreement import (
+    Predicted,
+    agreement,
+    agreement_table,
+    in_common,
+    meeting_matrix,
+    predicted_landscapes,
+    same_noise,
+    top_sources,
+)
+from abc_lib.results.jacobians import get_jacobians
 from abc_lib.results.landscapes import get_landscapes
 from abc_lib.results.retraining import find_retraining_landscapes, retraining_landscapes
 from abc_lib.training.retrained import get_retrained
-from small import own_store
 
 QUIET = {"n_jobs": 1, "progress": False}
 
@@ -44,7 +53,10 @@ def test_what_two_landscapes_share(ablation, retraining):
     for row, sample in enumerate(samples):
         for column, source in enumerate(sources):
             assert a[row, column] == ablation.distances[sample, source]
-            assert b[row, column] == retraining.distances[[4, 0, 3].index(sample), [7, 2, 9, 4].index(source)]
+            assert (
+                b[row, column]
+                == retraining.distances[[4, 0, 3].index(sample), [7, 2, 9, 4].index(source)]
+            )
 
 
 def test_predicted_landscapes_take_part(trained, here, ablation, retraining):
@@ -52,15 +64,23 @@ def test_predicted_landscapes_take_part(trained, here, ablation, retraining):
     predicted = predicted_landscapes(jacobians, trained.ensemble.codebook)
     samples, sources, (p, a, r) = in_common([predicted, ablation, retraining])
     assert samples.tolist() == [0, 3] and p.shape == a.shape == r.shape == (2, 4)
-    np.testing.assert_array_equal(p, jacobians.only([0, 3]).landscape(trained.ensemble.codebook)[:, sources])
+    np.testing.assert_array_equal(
+        p, jacobians.only([0, 3]).landscape(trained.ensemble.codebook)[:, sources]
+    )
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda a, r: [], "nothing to compare"),
-    (lambda a, r: [a, dataclasses.replace(r, seed=1)], "seeds differ"),
-    (lambda a, r: [dataclasses.replace(a, indices=a.indices + 100), r], "0 samples and 4 sources in common"),
-    (lambda a, r: [a, r.only(sources=[2])], "3 samples and 1 sources in common"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda a, r: [], "nothing to compare"),
+        (lambda a, r: [a, dataclasses.replace(r, seed=1)], "seeds differ"),
+        (
+            lambda a, r: [dataclasses.replace(a, indices=a.indices + 100), r],
+            "0 samples and 4 sources in common",
+        ),
+        (lambda a, r: [a, r.only(sources=[2])], "3 samples and 1 sources in common"),
+    ],
+)
 def test_landscapes_that_cannot_be_compared(ablation, retraining, change, words, one_line):
     with pytest.raises(BadValue, match=words) as error:
         in_common(change(ablation, retraining))
@@ -69,10 +89,16 @@ def test_landscapes_that_cannot_be_compared(ablation, retraining, change, words,
 
 def test_a_part_of_retrained_landscapes(retraining, one_line):
     part = retraining.only([3, 4], [9, 2])
-    assert part.indices.tolist() == [3, 4] and part.sources.tolist() == [9, 2] and part.kept_images.shape[1] == 0
+    assert (
+        part.indices.tolist() == [3, 4]
+        and part.sources.tolist() == [9, 2]
+        and part.kept_images.shape[1] == 0
+    )
     np.testing.assert_array_equal(part.distances, retraining.distances[[2, 0]][:, [2, 1]])
     rows = retraining.only([0])
-    assert torch.equal(rows.kept_images, retraining.kept_images[[1]]) and torch.equal(rows.factual, retraining.factual[[1]])
+    assert torch.equal(rows.kept_images, retraining.kept_images[[1]]) and torch.equal(
+        rows.factual, retraining.factual[[1]]
+    )
     for wanted in (([1], None), (None, [3])):
         with pytest.raises(BadValue, match="compute it with retraining_landscapes") as error:
             retraining.only(*wanted)
@@ -85,7 +111,10 @@ def test_retrained_landscapes_are_found_without_their_models(trained, here, retr
     assert find_retraining_landscapes(trained.recipe, training_seed=1, store=here) is None
     assert find_retraining_landscapes(trained.recipe, removed="removed", store=here) is None
     assert find_retraining_landscapes(trained.recipe, seed=3, store=here) is None
-    assert find_retraining_landscapes(trained.recipe.replace(network={"groups": 8}), store=here) is None
+    assert (
+        find_retraining_landscapes(trained.recipe.replace(network={"groups": 8}), store=here)
+        is None
+    )
 
 
 @given(st.integers(0, 2**31), st.integers(2, 12), st.integers(20, 40))
@@ -94,7 +123,9 @@ def test_agreement_against_scipy_and_by_hand(seed, S, K):
     rng = np.random.default_rng(seed)
     a, b = rng.random((2, S, K))
     found = agreement(a, b)
-    np.testing.assert_allclose(found.correlations, [stats.spearmanr(x, y).statistic for x, y in zip(a, b)])
+    np.testing.assert_allclose(
+        found.correlations, [stats.spearmanr(x, y).statistic for x, y in zip(a, b)]
+    )
     for k, met in found.tops.items():
         count = sum(bool(set(np.argsort(-x)[:k]) & set(np.argsort(-y)[:k])) for x, y in zip(a, b))
         assert met.count == count and met.chance == intersection_chance(K, k)
@@ -112,7 +143,10 @@ def test_a_landscape_agrees_with_itself_and_not_with_its_reverse():
     np.testing.assert_allclose(turned.correlations, -1)
     assert same.interval() == (1, 1, 1) and same.tops[1].count == 30 and turned.tops[1].count == 0
     table = agreement_table({"itself": same, "its reverse": turned})
-    assert table["rank correlation (mean, 95%)"].tolist() == ["1.00 (1.00 to 1.00)", "-1.00 (-1.00 to -1.00)"]
+    assert table["rank correlation (mean, 95%)"].tolist() == [
+        "1.00 (1.00 to 1.00)",
+        "-1.00 (-1.00 to -1.00)",
+    ]
     assert table["top 1 meet"].tolist() == ["100% (chance 5%)", "0% (chance 5%)"]
 
 
@@ -126,9 +160,13 @@ def test_an_interval_covers_the_mean_it_is_for():
     covered = 0
     for _ in range(200):
         latent = rng.normal(size=(60, 40))
-        found = agreement(latent + rng.normal(size=latent.shape), latent + rng.normal(size=latent.shape))
+        found = agreement(
+            latent + rng.normal(size=latent.shape), latent + rng.normal(size=latent.shape)
+        )
         _, low, high = found.interval()
-        covered += low <= 0.4827 <= high  # 6 / pi * asin(0.5 / 2), Spearman's for two normals that correlate with 1/2
+        covered += (
+            low <= 0.4827 <= high
+        )  # 6 / pi * asin(0.5 / 2), Spearman's for two normals that correlate with 1/2
     assert 175 <= covered <= 200
 
 
@@ -136,7 +174,9 @@ def test_each_pair_of_lists_meets_as_often_as_counted_by_hand():
     rng = np.random.default_rng(1)
     look, moved = rng.random((15, 12)), rng.random((15, 12))
     tops = top_sources({"look": look}, {"moved": moved}, 3)
-    assert (tops["look"] == np.argsort(look, axis=1)[:, :3]).all() and (tops["moved"] == np.argsort(-moved, axis=1)[:, :3]).all()
+    assert (tops["look"] == np.argsort(look, axis=1)[:, :3]).all() and (
+        tops["moved"] == np.argsort(-moved, axis=1)[:, :3]
+    ).all()
     matrix = meeting_matrix(tops, 12)
     share = np.mean([bool(set(a) & set(b)) for a, b in zip(tops["look"], tops["moved"])])
     assert matrix.loc["look", "moved"] == matrix.loc["moved", "look"] == share
@@ -156,8 +196,14 @@ def test_the_same_noise_gives_nearer_samples_than_other_noise(ablation, retraini
 
 def test_the_papers_table_4():
     found = paper_intersections("mnist_384")
-    assert set(found) == {"ablation", "retraining", "differential"} and found["ablation"]["euclidean"] == 272
-    assert found["differential"]["dino_patch"] == 747 and paper_intersections("fashion_384")["retraining"]["lpips"] == 303
+    assert (
+        set(found) == {"ablation", "retraining", "differential"}
+        and found["ablation"]["euclidean"] == 272
+    )
+    assert (
+        found["differential"]["dino_patch"] == 747
+        and paper_intersections("fashion_384")["retraining"]["lpips"] == 303
+    )
     assert paper_intersections("digits_64") == {}
 
 

@@ -11,19 +11,30 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from small import budget
 
+from abc_lib.ground.errors import BadValue
+from abc_lib.images.training_set import TrainingSet
 from abc_lib.method import attribution
-from abc_lib.method.attribution import FalseAttribution, counterfactual_distance_ranks, false_attribution, intersection_chance, intersections, other_sources, top_counterfactual, top_k_intersections, top_visual, visual_similarity_ranks
+from abc_lib.method.attribution import (
+    FalseAttribution,
+    counterfactual_distance_ranks,
+    false_attribution,
+    intersection_chance,
+    intersections,
+    other_sources,
+    top_counterfactual,
+    top_k_intersections,
+    top_visual,
+    visual_similarity_ranks,
+)
+from abc_lib.method.code import Codebook
+from abc_lib.method.distance import euclidean
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.landscape import Landscapes
+from abc_lib.metrics.names import get_metric
 from abc_lib.metrics.visual import visual_distances
 from abc_lib.results.attributions import false_attribution_rate, false_attribution_rates
-from abc_lib.method.code import Codebook
-from abc_lib.images.training_set import TrainingSet
-from abc_lib.method.ensemble import Ensemble
-from abc_lib.ground.errors import BadValue
-from abc_lib.method.landscape import Landscapes
-from abc_lib.method.distance import euclidean
-from abc_lib.metrics.names import get_metric
-from small import budget
 
 
 class Euclidean:
@@ -53,7 +64,9 @@ class Always:
 
 def gallery(images, sources):
     sources = torch.tensor(sources)
-    return TrainingSet(images, torch.zeros_like(sources), sources, torch.arange(len(sources)), "made")
+    return TrainingSet(
+        images, torch.zeros_like(sources), sources, torch.arange(len(sources)), "made"
+    )
 
 
 def pictures(count, seed, shape=(1, 4, 6)):
@@ -64,9 +77,9 @@ def matrices(min_sources=2, ties=True):
     """Distances (S, N), often with ties, no row all equal."""
     values = st.integers(0, 4) if ties else st.integers(0, 10**6)
     shapes = st.tuples(st.integers(1, 4), st.integers(min_sources, 9))
-    return shapes.flatmap(lambda shape: hnp.arrays(np.float64, shape, elements=values.map(float))).filter(
-        lambda d: (d.min(axis=1) < d.max(axis=1)).all()
-    )
+    return shapes.flatmap(
+        lambda shape: hnp.arrays(np.float64, shape, elements=values.map(float))
+    ).filter(lambda d: (d.min(axis=1) < d.max(axis=1)).all())
 
 
 def every_rank(rank, distances):
@@ -98,7 +111,9 @@ def test_a_sources_distance_is_the_least_over_its_images(metric, flips, entries,
                 if owner == source:
                     each.append(metric.pairwise(sample[None], image[None]).item())
                     if flips:
-                        each.append(metric.pairwise(torch.flip(sample, [2])[None], image[None]).item())
+                        each.append(
+                            metric.pairwise(torch.flip(sample, [2])[None], image[None]).item()
+                        )
             assert found[row, source] == pytest.approx(min(each), rel=1e-12)
 
 
@@ -113,7 +128,9 @@ def test_a_mirrored_sample_is_its_image_only_where_flips_count():
 
 def test_flips_never_make_a_distance_larger():
     samples, images = pictures(5, 2), gallery(pictures(6, 3), [0, 1, 2, 0, 1, 2])
-    plain, agnostic = (visual_distances(samples, images, Euclidean(), flips) for flips in (False, True))
+    plain, agnostic = (
+        visual_distances(samples, images, Euclidean(), flips) for flips in (False, True)
+    )
     assert (agnostic <= plain).all() and (agnostic < plain).any()
 
 
@@ -177,7 +194,9 @@ def test_ranks_of_a_row_worked_out_by_hand(rank):
 def test_the_nearest_image_has_visual_rank_0_and_the_farthest_counterfactual_distance_rank_1():
     distances = np.random.default_rng(0).random((6, 30))
     assert (visual_similarity_ranks(distances, top_visual(distances)[:, 0]) == 0).all()
-    assert (counterfactual_distance_ranks(distances, top_counterfactual(distances)[:, 0]) == 1).all()
+    assert (
+        counterfactual_distance_ranks(distances, top_counterfactual(distances)[:, 0]) == 1
+    ).all()
     assert (visual_similarity_ranks(distances, top_visual(distances, 30)[:, -1]) == 1).all()
 
 
@@ -238,22 +257,40 @@ def test_tops_are_best_first_and_ties_go_to_the_lowest_number(top, sign, data):
 def test_long_rows_of_ties_keep_their_order():
     distances = np.random.default_rng(3).integers(0, 3, (2, 500)).astype(float)
     for row in range(2):
-        assert top_visual(distances, 500)[row].tolist() == sorted(range(500), key=lambda s: (distances[row, s], s))
+        assert top_visual(distances, 500)[row].tolist() == sorted(
+            range(500), key=lambda s: (distances[row, s], s)
+        )
 
 
 def test_the_top_counterfactually_attributed_source_is_that_of_the_landscapes():
     distances = np.random.default_rng(4).integers(0, 3, (20, 6)).astype(float)
     image = torch.zeros(20, 1, 2, 2)
-    landscapes = Landscapes("made", "made", 0, np.arange(20), image, distances, np.zeros((20, 1)), image[:, None], None, None)
+    landscapes = Landscapes(
+        "made",
+        "made",
+        0,
+        np.arange(20),
+        image,
+        distances,
+        np.zeros((20, 1)),
+        image[:, None],
+        None,
+        None,
+    )
     assert (top_counterfactual(landscapes.distances)[:, 0] == landscapes.attributed_sources).all()
 
 
-@pytest.mark.parametrize("call", [
-    top_visual, top_counterfactual, lambda d: visual_similarity_ranks(d, [0] * len(d)),
-    lambda d: counterfactual_distance_ranks(d, [0] * len(d)),
-    lambda d: top_k_intersections(d, np.tile([1.0, 2.0, 3.0], (len(d), 1)), 1),
-    lambda d: top_k_intersections(np.tile([1.0, 2.0, 3.0], (len(d), 1)), d, 1),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        top_visual,
+        top_counterfactual,
+        lambda d: visual_similarity_ranks(d, [0] * len(d)),
+        lambda d: counterfactual_distance_ranks(d, [0] * len(d)),
+        lambda d: top_k_intersections(d, np.tile([1.0, 2.0, 3.0], (len(d), 1)), 1),
+        lambda d: top_k_intersections(np.tile([1.0, 2.0, 3.0], (len(d), 1)), d, 1),
+    ],
+)
 def test_distances_that_cannot_be_ranked_are_refused(call, one_line):
     cases = [
         (np.zeros((0, 3)), "0 samples to 3 sources"),
@@ -272,7 +309,9 @@ def test_distances_that_cannot_be_ranked_are_refused(call, one_line):
 
 
 @BOTH
-@pytest.mark.parametrize("sources", [[0], [0, 1, 2], [[0, 1]], [0, 3], [-1, 0], [0.0, 1.0], [True, False], 0])
+@pytest.mark.parametrize(
+    "sources", [[0], [0, 1, 2], [[0, 1]], [0, 3], [-1, 0], [0.0, 1.0], [True, False], 0]
+)
 def test_sources_that_do_not_fit_are_refused(rank, sources, one_line):
     with pytest.raises(BadValue, match="sources, one a sample") as error:
         rank([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], sources)
@@ -294,7 +333,10 @@ def test_a_k_that_does_not_fit_is_refused(k, one_line):
 def test_the_papers_chance_level():
     """It is that of eight draws with replacement; eight different sources meet a little more often."""
     chance = intersection_chance(384, 8, replacement=True)
-    assert round(1024 * chance, 2) == 158.73 and round(math.sqrt(1024 * chance * (1 - chance)), 2) == 11.58
+    assert (
+        round(1024 * chance, 2) == 158.73
+        and round(math.sqrt(1024 * chance * (1 - chance)), 2) == 11.58
+    )
     same = np.tile(np.arange(8), (1024, 1))
     found = intersections(same, same, 384)
     assert (found.count, found.samples, found.k, found.num_sources) == (1024, 1024, 8, 384)
@@ -306,7 +348,9 @@ def test_the_papers_chance_level():
 def test_chance_with_replacement_is_the_share_of_all_draws_that_meet_a_set(N, k):
     draws = list(itertools.product(range(N), repeat=k))
     meeting = sum(bool(set(draw) & set(range(k))) for draw in draws)
-    assert intersection_chance(N, k, replacement=True) == pytest.approx(meeting / len(draws), rel=1e-12)
+    assert intersection_chance(N, k, replacement=True) == pytest.approx(
+        meeting / len(draws), rel=1e-12
+    )
     assert intersection_chance(N, k) >= intersection_chance(N, k, replacement=True)
 
 
@@ -326,7 +370,9 @@ def test_chance_is_the_share_of_all_pairs_of_sets_that_meet(N, k):
     meeting = sum(bool(set(one) & set(other)) for one, other in pairs)
     assert found.count == meeting
     chance = meeting / len(pairs)
-    assert found.chance == pytest.approx(chance, rel=1e-14) and found.expected == pytest.approx(meeting, rel=1e-14)
+    assert found.chance == pytest.approx(chance, rel=1e-14) and found.expected == pytest.approx(
+        meeting, rel=1e-14
+    )
     assert found.sd == pytest.approx(math.sqrt(len(pairs) * chance * (1 - chance)), rel=1e-9)
     if 2 * k > N:
         assert found.chance == 1 and found.sd == 0 and found.p == 1
@@ -342,7 +388,10 @@ def test_counts_of_random_sets_spread_as_chance_says():
     assert abs(np.mean(counts) - found.expected) < 4 * found.sd / math.sqrt(300)
     assert np.std(counts) == pytest.approx(found.sd, rel=0.2)
     # A p value is at most as often below a level as the level says.
-    assert np.mean(np.array(p) < 0.1) < 0.1 + 4 * math.sqrt(0.1 * 0.9 / 300) and np.mean(np.array(p) < 0.5) > 0.2
+    assert (
+        np.mean(np.array(p) < 0.1) < 0.1 + 4 * math.sqrt(0.1 * 0.9 / 300)
+        and np.mean(np.array(p) < 0.5) > 0.2
+    )
 
 
 @pytest.mark.parametrize("count", range(6))
@@ -361,8 +410,12 @@ def test_sets_meet_whatever_the_order_within_them():
 
 
 def test_intersections_of_distances_worked_out_by_hand():
-    visual = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 2.0]])
-    distances = np.array([[9.0, 1.0, 1.0, 2.0], [1.0, 2.0, 9.0, 8.0], [1.0, 2.0, 9.0, 8.0], [1.0, 2.0, 3.0, 3.0]])
+    visual = np.array(
+        [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 2.0]]
+    )
+    distances = np.array(
+        [[9.0, 1.0, 1.0, 2.0], [1.0, 2.0, 9.0, 8.0], [1.0, 2.0, 9.0, 8.0], [1.0, 2.0, 3.0, 3.0]]
+    )
     # Top 1: 0 with 0, 0 with 2, 3 with 2, 0 with 2. Top 2: {0,1} {0,3}, {0,1} {2,3}, {3,2} {2,3}, {0,1} {2,3}.
     assert top_k_intersections(visual, distances, 1).count == 1
     assert top_k_intersections(visual, distances, 2).count == 2
@@ -371,7 +424,9 @@ def test_intersections_of_distances_worked_out_by_hand():
 
 def test_chance_stays_exact_where_binomials_are_huge():
     row = np.arange(2000)[None]
-    assert intersections(row[:, :1], row[:, :1], 50_000).chance == pytest.approx(1 / 50_000, rel=1e-14)
+    assert intersections(row[:, :1], row[:, :1], 50_000).chance == pytest.approx(
+        1 / 50_000, rel=1e-14
+    )
     assert intersections(row, row, 50_000).chance == 1
 
 
@@ -410,7 +465,12 @@ def outcomes(both, only_again, only_instead, neither):
 
 def test_shares_and_their_ratio():
     found = false_attribution(*outcomes(20, 4, 36, 40))
-    assert (found.samples, found.again, found.instead, found.ratio) == (100, 0.24, 0.56, pytest.approx(24 / 56))
+    assert (found.samples, found.again, found.instead, found.ratio) == (
+        100,
+        0.24,
+        0.56,
+        pytest.approx(24 / 56),
+    )
     assert 0 < found.low < found.ratio < found.high < 1
     mixed = false_attribution([0, 1, 2, 3], [0, 1, 0, 3], [0, 0, 2, 1])
     assert (mixed.again, mixed.instead, mixed.ratio) == (0.75, 0.5, 1.5)
@@ -421,7 +481,9 @@ def test_the_interval_is_that_of_samples_drawn_again():
     rng, ratios = np.random.default_rng(0), []
     for _ in range(4000):
         rows = rng.integers(0, 100, 100)
-        ratios.append((without[rows] == attributed[rows]).mean() / (instead[rows] == attributed[rows]).mean())
+        ratios.append(
+            (without[rows] == attributed[rows]).mean() / (instead[rows] == attributed[rows]).mean()
+        )
     found = false_attribution(attributed, without, instead)
     assert found.low == pytest.approx(np.quantile(ratios, 0.025), abs=0.015)
     assert found.high == pytest.approx(np.quantile(ratios, 0.975), abs=0.015)
@@ -433,7 +495,11 @@ def test_the_interval_is_that_of_samples_drawn_again():
 def test_the_interval_depends_on_nothing_but_the_outcomes_and_the_seed():
     arguments, order = outcomes(5, 3, 9, 10), np.random.default_rng(0).permutation(27)
     found = false_attribution(*arguments, seed=1)
-    assert found == false_attribution(*arguments, seed=1) == false_attribution(*(each[order] for each in arguments), seed=1)
+    assert (
+        found
+        == false_attribution(*arguments, seed=1)
+        == false_attribution(*(each[order] for each in arguments), seed=1)
+    )
     other = false_attribution(*arguments, seed=2)
     assert other.ratio == found.ratio and (other.low, other.high) != (found.low, found.high)
 
@@ -450,7 +516,10 @@ def test_the_interval_covers_the_true_ratio_about_as_often_as_it_says():
 def test_a_denominator_of_zero_is_said_plainly():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        infinite, none = false_attribution(*outcomes(0, 3, 0, 7)), false_attribution(*outcomes(0, 0, 0, 10))
+        infinite, none = (
+            false_attribution(*outcomes(0, 3, 0, 7)),
+            false_attribution(*outcomes(0, 0, 0, 10)),
+        )
     assert (infinite.again, infinite.instead, infinite.ratio) == (0.3, 0, math.inf)
     assert (none.again, none.instead) == (0, 0) and math.isnan(none.ratio)
     assert all(math.isnan(end) for found in (infinite, none) for end in (found.low, found.high))
@@ -459,7 +528,10 @@ def test_a_denominator_of_zero_is_said_plainly():
 def test_resamples_without_a_ratio_widen_the_interval():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        rare, undecided = false_attribution(*outcomes(0, 5, 1, 4)), false_attribution(*outcomes(1, 0, 0, 9))
+        rare, undecided = (
+            false_attribution(*outcomes(0, 5, 1, 4)),
+            false_attribution(*outcomes(1, 0, 0, 9)),
+        )
         none = false_attribution(*outcomes(0, 0, 9, 1))
     # A third of the resamples lack the one sample in the denominator.
     assert rare.ratio == 5 and rare.high == math.inf and 0 < rare.low < 5
@@ -504,11 +576,18 @@ def test_another_source_depends_on_the_sample_and_the_seed_alone():
     # Another metric's attributions: the same other source but where that is now the attributed one.
     second = (attributed + 1) % 50
     moved = other_sources(second, range(200), 50)
-    assert ((moved == found) | (found == second) | (moved == attributed)).all() and (moved == found).mean() > 0.9
+    assert ((moved == found) | (found == second) | (moved == attributed)).all() and (
+        moved == found
+    ).mean() > 0.9
 
 
 def test_another_source_needs_two(one_line):
-    cases = [(([0], [0], 1), "no other source"), (([0, 1], [0], 3), "shape"), (([3], [0], 3), "0..2"), (([0], [0], 0), "num_sources")]
+    cases = [
+        (([0], [0], 1), "no other source"),
+        (([0, 1], [0], 3), "shape"),
+        (([3], [0], 3), "0..2"),
+        (([0], [0], 0), "num_sources"),
+    ]
     for arguments, message in cases:
         with pytest.raises(BadValue, match=message) as error:
             other_sources(*arguments)
@@ -525,7 +604,9 @@ def rate_by_hand(ensemble, indices, images, metric, flips, seed):
 
     def nearest(sample):
         best, source = math.inf, None
-        for image, owner in sorted(zip(images.images, images.sources.tolist()), key=lambda pair: pair[1]):
+        for image, owner in sorted(
+            zip(images.images, images.sources.tolist()), key=lambda pair: pair[1]
+        ):
             for each in [sample, sample.flip(-1)] if flips else [sample]:
                 distance = metric.pairwise(each[None], image[None]).item()
                 if distance < best:
@@ -537,15 +618,21 @@ def rate_by_hand(ensemble, indices, images, metric, flips, seed):
         noise = ensemble.draw_noise(seed, [index])
         attributed = nearest(ensemble.sample(noise)[0])
         other = int(other_sources([attributed], [index], ensemble.codebook.num_sources, seed)[0])
-        again += nearest(ensemble.sample(noise, ensemble.codebook.ablation(attributed))[0]) == attributed
-        instead += nearest(ensemble.sample(noise, ensemble.codebook.ablation(other))[0]) == attributed
+        again += (
+            nearest(ensemble.sample(noise, ensemble.codebook.ablation(attributed))[0]) == attributed
+        )
+        instead += (
+            nearest(ensemble.sample(noise, ensemble.codebook.ablation(other))[0]) == attributed
+        )
     return again / len(indices), instead / len(indices)
 
 
 @pytest.mark.parametrize("metric, flips, seed", [(Euclidean(), False, 0), (Ink(), True, 3)])
 def test_the_rate_is_that_worked_out_by_hand(trained, metric, flips, seed):
     indices = [4, 0, 17, 9, 30, 2, 11, 25]
-    found = false_attribution_rate(trained.ensemble, indices, trained.images, metric, flips, seed, **QUIET)
+    found = false_attribution_rate(
+        trained.ensemble, indices, trained.images, metric, flips, seed, **QUIET
+    )
     again, instead = rate_by_hand(trained.ensemble, indices, trained.images, metric, flips, seed)
     assert (found.samples, found.again, found.instead) == (8, again, instead)
     # Else a function that never removes anything would pass.
@@ -557,12 +644,22 @@ def test_several_images_a_source_and_blocks_that_end_anywhere(trained, monkeypat
     real = attribution.run_tasks
     monkeypatch.setattr(attribution, "run_tasks", lambda *a, **k: reversed(list(real(*a, **k))))
     twice = dataclasses.replace(
-        trained.images, images=trained.images.images.repeat(2, 1, 1, 1).roll(5, dims=0), sources=trained.images.sources.repeat(2),
-        labels=trained.images.labels.repeat(2), where=trained.images.where.repeat(2),
+        trained.images,
+        images=trained.images.images.repeat(2, 1, 1, 1).roll(5, dims=0),
+        sources=trained.images.sources.repeat(2),
+        labels=trained.images.labels.repeat(2),
+        where=trained.images.where.repeat(2),
     )
     again, instead = rate_by_hand(trained.ensemble, range(5), twice, Euclidean(), False, 0)
     for size in (1, 4):
-        found = false_attribution_rate(trained.ensemble, range(5), twice, Euclidean(), memory=budget(trained.ensemble, size), **QUIET)
+        found = false_attribution_rate(
+            trained.ensemble,
+            range(5),
+            twice,
+            Euclidean(),
+            memory=budget(trained.ensemble, size),
+            **QUIET,
+        )
         assert (found.again, found.instead) == (again, instead)
 
 
@@ -571,18 +668,32 @@ def test_what_metrics_share_is_sampled_once_in_blocks_within_the_budget(trained,
 
     def sample(self, noise, c=None, owner=None):
         for position, row in enumerate(owner.tolist()):
-            asked.append((len(owner), int(noise.indices[row]), None if c is None else tuple(np.asarray(c)[position])))
+            asked.append(
+                (
+                    len(owner),
+                    int(noise.indices[row]),
+                    None if c is None else tuple(np.asarray(c)[position]),
+                )
+            )
         return real(self, noise, c, owner)
 
-    alone = [false_attribution_rate(trained.ensemble, range(6), trained.images, m, **QUIET) for m in (Euclidean(), Ink())]
+    alone = [
+        false_attribution_rate(trained.ensemble, range(6), trained.images, m, **QUIET)
+        for m in (Euclidean(), Ink())
+    ]
     monkeypatch.setattr(Ensemble, "sample", sample)
     options = QUIET | {"memory": budget(trained.ensemble, 4)}
-    together = false_attribution_rates(trained.ensemble, range(6), trained.images, [Euclidean(), Ink(), Euclidean()], **options)
+    together = false_attribution_rates(
+        trained.ensemble, range(6), trained.images, [Euclidean(), Ink(), Euclidean()], **options
+    )
     assert together == [*alone, alone[0]]
     assert max(size for size, _, _ in asked) == 4
     trajectories = [(index, c) for _, index, c in asked]
     assert len(set(trajectories)) == len(trajectories)
-    assert sum(c is None for _, c in trajectories) == 6 and 12 <= sum(c is not None for _, c in trajectories) < 24
+    assert (
+        sum(c is None for _, c in trajectories) == 6
+        and 12 <= sum(c is not None for _, c in trajectories) < 24
+    )
 
 
 def test_arguments_that_give_no_rate_are_refused(trained, one_line):

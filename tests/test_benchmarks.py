@@ -16,13 +16,34 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from abc_lib import figures  # noqa: E402
-from abc_lib.study import speed as benchmarks  # noqa: E402
 from abc_lib.ground.errors import ArtefactError  # noqa: E402
+from abc_lib.study import speed as benchmarks  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-ROW = {"name", "what", "unit", "other", "cores", "ratios", "ratio", "lowest", "highest", "ways", "matrix_product", "difference",
-       "tolerance"}
-WAY = {"seconds", "median", "evaluations_per_second", "flops_per_second", "share", "memory", "processes"}
+ROW = {
+    "name",
+    "what",
+    "unit",
+    "other",
+    "cores",
+    "ratios",
+    "ratio",
+    "lowest",
+    "highest",
+    "ways",
+    "matrix_product",
+    "difference",
+    "tolerance",
+}
+WAY = {
+    "seconds",
+    "median",
+    "evaluations_per_second",
+    "flops_per_second",
+    "share",
+    "memory",
+    "processes",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +65,19 @@ def check_rows(found: dict, rounds: int = 1) -> None:
         assert 0 <= row["difference"] <= row["tolerance"] < 0.1
         for way in row["ways"].values():
             assert set(way) == WAY and len(way["seconds"]) == rounds
-            assert all(isinstance(way[key], (int, float)) and np.isfinite(way[key]) and way[key] > 0 for key in WAY - {"seconds", "memory"})
+            assert all(
+                isinstance(way[key], (int, float)) and np.isfinite(way[key]) and way[key] > 0
+                for key in WAY - {"seconds", "memory"}
+            )
         ours = row["ways"]["ours"]
         assert isinstance(ours["memory"], int) and ours["memory"] >= 0
         # what is derived fits what was measured
-        assert ours["share"] == pytest.approx(ours["flops_per_second"] / np.median(row["matrix_product"]))
-        assert row["ratios"][0] == pytest.approx(row["ways"]["other"]["seconds"][0] / ours["seconds"][0])
+        assert ours["share"] == pytest.approx(
+            ours["flops_per_second"] / np.median(row["matrix_product"])
+        )
+        assert row["ratios"][0] == pytest.approx(
+            row["ways"]["other"]["seconds"][0] / ours["seconds"][0]
+        )
 
 
 @pytest.mark.parametrize("name", ["landscapes", "jacobians", "training", "retraining"])
@@ -60,19 +88,34 @@ def test_each_comparison_runs_and_both_ways_agree(name, quick):
 
 
 def test_landscapes_are_compared_in_more_rounds(quick):
-    check_rows(importlib.import_module("landscapes").compare(dataclasses.replace(quick, rounds=2)), rounds=2)
+    check_rows(
+        importlib.import_module("landscapes").compare(dataclasses.replace(quick, rounds=2)),
+        rounds=2,
+    )
 
 
 def test_scaling_covers_its_grid_and_fits_it(quick):
     found = importlib.import_module("scaling").compare(quick)
-    assert {(p["N"], p["n"], p["side"]) for p in found["points"]} == set(importlib.import_module("scaling").grid(quick))
+    assert {(p["N"], p["n"], p["side"]) for p in found["points"]} == set(
+        importlib.import_module("scaling").grid(quick)
+    )
     assert set(found["fit"]["exponents"]) == {"N", "n", "pixels"}
     json.dumps(found, allow_nan=False)
 
 
 def law(N: float, n: float, pixels: float) -> dict:
-    points = [{"N": a, "n": b, "side": s, "pixels": s * s, "seconds": 0.01 * a**N * b**n * (s * s) ** pixels}
-              for a in (32, 64, 128) for b in (8, 12) for s in (8, 16)]
+    points = [
+        {
+            "N": a,
+            "n": b,
+            "side": s,
+            "pixels": s * s,
+            "seconds": 0.01 * a**N * b**n * (s * s) ** pixels,
+        }
+        for a in (32, 64, 128)
+        for b in (8, 12)
+        for s in (8, 16)
+    ]
     return {"points": points, "fit": importlib.import_module("scaling").fit(points)}
 
 
@@ -84,7 +127,10 @@ def test_a_known_law_is_found_again():
 
 
 def test_grids_have_enough_codewords_and_all_factors():
-    module, options = importlib.import_module("scaling"), importlib.import_module("measuring").Options
+    module, options = (
+        importlib.import_module("scaling"),
+        importlib.import_module("measuring").Options,
+    )
     for device in ("cpu", "cuda"):
         points = np.array(module.grid(options(device=device)))
         assert all(len(set(column)) >= 3 for column in points.T)
@@ -110,7 +156,10 @@ def test_screening_reads_what_is_stored(quick):
     found = importlib.import_module("screening").compare(quick)
     assert found["screened"]
     for line in found["screened"]:
-        assert 0 < line["lowest"] <= line["median"] <= 1 and line["cost"] > line["k"] / line["num_sources"]
+        assert (
+            0 < line["lowest"] <= line["median"] <= 1
+            and line["cost"] > line["k"] / line["num_sources"]
+        )
     for line in found["hybrids"]:
         assert line["cost"] > 0 and line["largest"] >= line["median"] >= 0
 
@@ -118,12 +167,17 @@ def test_screening_reads_what_is_stored(quick):
 def test_the_price_of_a_jacobian_is_what_hybrids_pay_for_all_steps(tiny, trained):
     from abc_lib.results.comparisons import hybrid_cost
 
-    cost = importlib.import_module("screening").jacobian_cost(tiny, trained.ensemble.codebook.num_sources)
+    cost = importlib.import_module("screening").jacobian_cost(
+        tiny, trained.ensemble.codebook.num_sources
+    )
     assert cost == pytest.approx(hybrid_cost(trained.ensemble, tiny.sampling.steps))
 
 
 def test_operations_are_counted():
-    measuring, recipes = importlib.import_module("measuring"), importlib.import_module("abc_lib.recipes")
+    measuring, recipes = (
+        importlib.import_module("measuring"),
+        importlib.import_module("abc_lib.recipes"),
+    )
     recipe = recipes.get_recipe("digits_64")
     batch = recipe.training.batch_size
     ensemble = importlib.import_module("abc_lib").get_ensemble(recipe, device="cpu", progress=False)
@@ -131,7 +185,9 @@ def test_operations_are_counted():
     # the largest convolutions alone: 16 to 16 and 32 to 16 channels, 3x3 taps, 8x8 pixels
     assert forward > 2 * 64 * 9 * (16 * 16 * 4 + 32 * 16 * 3)
     # backward is twice forward, but for the first layer
-    assert 2.5 * batch * forward < measuring.step_flops(recipe, ensemble.shape) < 3.1 * batch * forward
+    assert (
+        2.5 * batch * forward < measuring.step_flops(recipe, ensemble.shape) < 3.1 * batch * forward
+    )
 
 
 def _allocate(megabytes: int) -> None:
@@ -152,7 +208,10 @@ def test_ways_that_disagree_are_not_compared(quick):
     for tolerance in (0.1, float("nan")):
         with pytest.raises(SystemExit, match="they do not compute the same"):
             measuring.in_turns(ways, lambda a, b: abs(a - b), tolerance, quick, 1, 1)
-    assert len(measuring.in_turns(ways, lambda a, b: abs(a - b), 0.6, quick, 3, 1).seconds["ours"]) == 3
+    assert (
+        len(measuring.in_turns(ways, lambda a, b: abs(a - b), 0.6, quick, 3, 1).seconds["ours"])
+        == 3
+    )
 
 
 def test_work_of_other_processes_is_timed_on_the_wall(quick, monkeypatch):
@@ -160,7 +219,10 @@ def test_work_of_other_processes_is_timed_on_the_wall(quick, monkeypatch):
     measuring = importlib.import_module("measuring")
     monkeypatch.setattr(measuring.time, "process_time", lambda: 0.0)
     ways = {"ours": lambda: (1, None)}
-    alone, beside, threaded = (measuring.in_turns(ways, lambda a, b: 0.0, 1.0, quick, 1, *how) for how in ((1,), (1, 2), (2,)))
+    alone, beside, threaded = (
+        measuring.in_turns(ways, lambda a, b: 0.0, 1.0, quick, 1, *how)
+        for how in ((1,), (1, 2), (2,))
+    )
     assert alone.seconds["ours"] == [0.0] and alone.cores == 1
     assert beside.seconds["ours"][0] > 0 and beside.cores == threaded.cores == 2
 
@@ -179,7 +241,10 @@ def test_a_second_run_keeps_the_other_parts_only_of_this_machine(finished, quick
     run.run(quick, ("landscapes",), path)
     content = json.loads(path.read_text())
     assert set(content["comparisons"]) == {"landscapes", "screening"}
-    assert all({"time", "commit", "hardware", "seconds"} <= set(part["made"]) for part in content["comparisons"].values())
+    assert all(
+        {"time", "commit", "hardware", "seconds"} <= set(part["made"])
+        for part in content["comparisons"].values()
+    )
     assert {"cores", "threads", "hardware", "packages", "commit", "time"} <= set(content["machine"])
     path.write_text(json.dumps(content | {"machine": content["machine"] | {"hardware": "another"}}))
     run.run(quick, ("screening",), path)
@@ -218,7 +283,9 @@ def test_what_is_published_was_really_measured(device):
         pytest.skip("not measured yet")
     assert set(found["comparisons"]) == set(importlib.import_module("run").COMPARISONS)
     for part in found["comparisons"].values():
-        assert not part["made"]["quick"] and part["made"]["hardware"] == found["machine"]["hardware"]
+        assert (
+            not part["made"]["quick"] and part["made"]["hardware"] == found["machine"]["hardware"]
+        )
     for row in benchmarks.benchmark_table(found).to_dict("records"):
         assert row["times faster"]
     seconds = sum(part["made"]["seconds"] for part in found["comparisons"].values())
@@ -227,15 +294,28 @@ def test_what_is_published_was_really_measured(device):
 
 def test_an_unknown_comparison_is_one_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["run.py", "--only", "landscape", "--device", "cpu"])
-    with pytest.raises(SystemExit, match="^unknown comparison 'landscape'; did you mean 'landscapes'"):
+    with pytest.raises(
+        SystemExit, match="^unknown comparison 'landscape'; did you mean 'landscapes'"
+    ):
         importlib.import_module("run").main()
 
 
 @pytest.mark.slow
 def test_the_one_command_runs_everything(tmp_path):
     path = tmp_path / "cpu.json"
-    done = subprocess.run([sys.executable, str(FOLDER / "run.py"), "--quick", "--device", "cpu", "--output", str(path)],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(FOLDER / "run.py"),
+            "--quick",
+            "--device",
+            "cpu",
+            "--output",
+            str(path),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     content = json.loads(path.read_text())
     assert list(content["comparisons"]) == list(importlib.import_module("run").COMPARISONS)
@@ -247,9 +327,11 @@ def test_the_one_command_runs_everything(tmp_path):
 @pytest.mark.slow
 def test_blocks_go_to_worker_processes():
     """As in a real run: what a worker needs must reach it."""
-    code = ("import abc_lib as abc, landscapes as l; from measuring import Options; o = Options(quick=True); "
-            "e, noise, factual = l.setting('digits_64', o, 2); l.MEMORY = 2**25; "
-            "a, b = (l.ours(e, noise, factual, range(4), jobs) for jobs in (1, 2)); print(l.apart(a, b))")
+    code = (
+        "import abc_lib as abc, landscapes as l; from measuring import Options; o = Options(quick=True); "
+        "e, noise, factual = l.setting('digits_64', o, 2); l.MEMORY = 2**25; "
+        "a, b = (l.ours(e, noise, factual, range(4), jobs) for jobs in (1, 2)); print(l.apart(a, b))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout) < 1e-5

@@ -11,28 +11,26 @@ import sys
 import numpy as np
 import pytest
 import torch
+from forks import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from abc_lib.study import command as command
-from abc_lib.exchange.certificates.file import Certificate, read_certificate, write_certificate
-from abc_lib.exchange.certificates.make import make_certificate
-from abc_lib.exchange.certificates.verify import verify_certificate
 from abc_lib.exchange.certificates.content import FIELDS, sealed, statement_of
-from abc_lib.exchange.certificates.verify import _chosen
+from abc_lib.exchange.certificates.file import Certificate, read_certificate, write_certificate
 from abc_lib.exchange.certificates.hashes import decode_image, encode_image, member_sha256
+from abc_lib.exchange.certificates.make import make_certificate
+from abc_lib.exchange.certificates.verify import _chosen, verify_certificate
+from abc_lib.ground.digests import digest, identity_of
+from abc_lib.ground.errors import ArtefactError, BadValue, CertificateRefused, NotAvailable
+from abc_lib.ground.paths import PUBLISHED
+from abc_lib.ground.store import Store
+from abc_lib.images.registry import get_recipe
 from abc_lib.method.code import Codebook
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.ground.errors import ArtefactError, BadValue, CertificateRefused, NotAvailable
 from abc_lib.results.landscapes import compute_landscapes, read_landscapes
-from abc_lib.ground.paths import PUBLISHED
-from abc_lib.ground.digests import digest
-from abc_lib.images.registry import get_recipe
 from abc_lib.results.run import stored_landscapes
-from abc_lib.ground.store import Store
-from abc_lib.ground.digests import identity_of
-from forks import ROOT
+from abc_lib.study import command as command
 
 QUIET = {"n_jobs": 1, "progress": False}
 OURS = sorted((PUBLISHED / "certificate").glob("*.json"))
@@ -41,7 +39,9 @@ OURS = sorted((PUBLISHED / "certificate").glob("*.json"))
 @pytest.fixture(scope="module")
 def landscapes(trained, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("landscapes"), None)
-    return read_landscapes(compute_landscapes(trained.ensemble, [0, 3], seed=2, store=store, **QUIET))
+    return read_landscapes(
+        compute_landscapes(trained.ensemble, [0, 3], seed=2, store=store, **QUIET)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def certificate(trained, landscapes, tau):
 
 @pytest.fixture
 def verify(trained):
-    return lambda certificate, sources="all", **options: verify_certificate(certificate, sources, trained.ensemble, **{**QUIET, **options})
+    return lambda certificate, sources="all", **options: verify_certificate(
+        certificate, sources, trained.ensemble, **{**QUIET, **options}
+    )
 
 
 def forged(certificate, change):
@@ -71,11 +73,16 @@ def forged(certificate, change):
 
 
 def test_a_certificate_says_what_the_landscape_says(trained, landscapes, certificate, tau):
-    assert np.array_equal(certificate.distances, landscapes.distances[1]) and certificate.radius == landscapes.radii[1]
+    assert (
+        np.array_equal(certificate.distances, landscapes.distances[1])
+        and certificate.radius == landscapes.radii[1]
+    )
     assert torch.equal(certificate.factual, landscapes.factual[1])
     content = certificate.content
     assert (content["noise"]["seed"], content["noise"]["index"], certificate.tau) == (2, 3, tau)
-    assert content["ensemble"]["codebook"] == ["".join(map(str, word)) for word in trained.ensemble.codebook.words]
+    assert content["ensemble"]["codebook"] == [
+        "".join(map(str, word)) for word in trained.ensemble.codebook.words
+    ]
     assert len(set(content["ensemble"]["members"])) == 6
     assert list(content)[-1] == "sha256"
     assert "nearly unattributable" in certificate.statement and repr(tau) in certificate.statement
@@ -85,8 +92,16 @@ def test_all_of_it_is_confirmed(certificate, verify, landscapes, tau):
     report = verify(certificate)
     assert report.complete and report.sources == tuple(range(12)) and report.seed is None
     assert report.deviation < 1e-3 and report.image_deviation < 1e-5 and report.same_noise
-    assert (report.radius, report.tau, report.index, report.members) == (landscapes.radii[1], tau, 3, 6)
-    assert report.lines[-1].startswith("confirmed: radius") and certificate.statement in report.lines[-1]
+    assert (report.radius, report.tau, report.index, report.members) == (
+        landscapes.radii[1],
+        tau,
+        3,
+        6,
+    )
+    assert (
+        report.lines[-1].startswith("confirmed: radius")
+        and certificate.statement in report.lines[-1]
+    )
     assert "tolerance 0.01" in str(report)
 
 
@@ -94,7 +109,9 @@ def test_some_of_it_is_confirmed_and_no_more_is_said(certificate, verify):
     report = verify(certificate, 4, seed=5)
     assert len(report.sources) == 4 and report.seed == 5 and not report.complete
     assert report == verify(certificate, 4, seed=5)
-    assert "4 of 12 distances (drawn with seed 5)" in str(report) and report.lines[-1].startswith("stated, and not contradicted by the 4")
+    assert "4 of 12 distances (drawn with seed 5)" in str(report) and report.lines[-1].startswith(
+        "stated, and not contradicted by the 4"
+    )
     assert verify(certificate, [7, 1, 7]).sources == (1, 7)
     assert verify(certificate, np.array([3])).sources == (3,)
 
@@ -128,8 +145,15 @@ def test_a_sample_that_no_ablation_changes_is_unattributable(trained, store):
     """Two equal members: with either gone, the other says the same."""
     recipe = trained.recipe.replace(data={"size": 2, "num_sources": 2}, code={"n": 2, "weight": 1})
     member = trained.ensemble.members[0]
-    ensemble = Ensemble(recipe, Codebook(np.eye(2, dtype=np.uint8)), [member, member], identity_of([member.state_dict()] * 2))
-    found = read_landscapes(compute_landscapes(ensemble, [0], store=store, images=trained.images, **QUIET))
+    ensemble = Ensemble(
+        recipe,
+        Codebook(np.eye(2, dtype=np.uint8)),
+        [member, member],
+        identity_of([member.state_dict()] * 2),
+    )
+    found = read_landscapes(
+        compute_landscapes(ensemble, [0], store=store, images=trained.images, **QUIET)
+    )
     made = make_certificate(ensemble, found, 0, tau=0.5)
     assert made.radius == 0 and "is unattributable" in made.statement
     assert verify_certificate(made, ensemble=ensemble, **QUIET).deviation == 0
@@ -150,7 +174,9 @@ def test_the_hash_of_a_member_is_that_of_its_parameters(trained):
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.float32, (1, 2, 3), elements=st.floats(0, 1, width=32)), st.booleans())
 def test_images_come_back_equal(array, grey_levels):
-    image = torch.from_numpy((np.rint(array * 255) / np.float32(255)).astype(np.float32) if grey_levels else array)
+    image = torch.from_numpy(
+        (np.rint(array * 255) / np.float32(255)).astype(np.float32) if grey_levels else array
+    )
     encoded = encode_image(image)
     assert torch.equal(decode_image(encoded), image)
     assert encoded["dtype"] == "uint8" or not grey_levels
@@ -165,7 +191,11 @@ def test_what_is_not_so_is_not_certified(trained, landscapes, one_line):
         with pytest.raises(BadValue, match="not below it") as error:
             make_certificate(trained.ensemble, landscapes, 3, tau)
         assert one_line(error)
-    for change, hint in (({"tangent_steps": 2}, "hybrid"), ({"artefacts": []}, "not known to be"), ({"seed": 1}, "not known to be")):
+    for change, hint in (
+        ({"tangent_steps": 2}, "hybrid"),
+        ({"artefacts": []}, "not known to be"),
+        ({"seed": 1}, "not known to be"),
+    ):
         with pytest.raises(BadValue, match=hint):
             make_certificate(trained.ensemble, dataclasses.replace(landscapes, **change), 3)
     with pytest.raises(BadValue, match="not known to be"):
@@ -191,29 +221,46 @@ def test_tolerances_that_are_none_are_refused(certificate, verify, tolerance):
 
 def edits():
     """One change in each field, without the checksums."""
+
     def put(path, value):
         def change(content):
             *outer, last = path
             for key in outer:
                 content = content[key]
             content[last] = value(content[last]) if callable(value) else value
+
         return change
 
     hexed = lambda text: ("1" if text[0] != "1" else "2") + text[1:]  # noqa: E731
     return {
-        "recipe.name": put(["recipe", "name"], "digits_65"), "recipe.scale": put(["recipe", "scale"], "paper"),
+        "recipe.name": put(["recipe", "name"], "digits_65"),
+        "recipe.scale": put(["recipe", "scale"], "paper"),
         "recipe.digest": put(["recipe", "digest"], hexed),
         "recipe.spec.training.steps": put(["recipe", "spec", "training", "steps"], lambda n: n + 1),
         "recipe.spec.code": put(["recipe", "spec", "code", "seed"], 3),
         "ensemble.artefact": put(["ensemble", "artefact"], "digits_64-laptop-0000000000000000"),
-        "ensemble.identity": put(["ensemble", "identity"], hexed), "ensemble.members": put(["ensemble", "members", 4], hexed),
-        "ensemble.codebook": put(["ensemble", "codebook", 2], lambda word: word[::-1] if word != word[::-1] else word[1:] + word[0]),
-        "sampling.steps": put(["sampling", "steps"], 7), "sampling.sampler": put(["sampling", "sampler"], "ddim"),
-        "sampling.clip": put(["sampling", "clip"], 0.9), "noise.seed": put(["noise", "seed"], 3), "noise.index": put(["noise", "index"], 2),
-        "noise.sha256": put(["noise", "sha256"], hexed), "noise.stream_sha256": put(["noise", "stream_sha256"], hexed),
-        "factual.sha256": put(["factual", "sha256"], hexed), "factual.base64": put(["factual", "base64"], lambda text: ("AAAA" if text[:4] != "AAAA" else "AAAB") + text[4:]),
-        "landscape.distances": put(["landscape", "distances", 5], lambda d: d / 2), "radius": put(["radius"], lambda r: r / 2),
-        "tau": put(["tau"], lambda t: t + 1), "statement": put(["statement"], lambda s: s.replace("nearly ", "")),
+        "ensemble.identity": put(["ensemble", "identity"], hexed),
+        "ensemble.members": put(["ensemble", "members", 4], hexed),
+        "ensemble.codebook": put(
+            ["ensemble", "codebook", 2],
+            lambda word: word[::-1] if word != word[::-1] else word[1:] + word[0],
+        ),
+        "sampling.steps": put(["sampling", "steps"], 7),
+        "sampling.sampler": put(["sampling", "sampler"], "ddim"),
+        "sampling.clip": put(["sampling", "clip"], 0.9),
+        "noise.seed": put(["noise", "seed"], 3),
+        "noise.index": put(["noise", "index"], 2),
+        "noise.sha256": put(["noise", "sha256"], hexed),
+        "noise.stream_sha256": put(["noise", "stream_sha256"], hexed),
+        "factual.sha256": put(["factual", "sha256"], hexed),
+        "factual.base64": put(
+            ["factual", "base64"],
+            lambda text: ("AAAA" if text[:4] != "AAAA" else "AAAB") + text[4:],
+        ),
+        "landscape.distances": put(["landscape", "distances", 5], lambda d: d / 2),
+        "radius": put(["radius"], lambda r: r / 2),
+        "tau": put(["tau"], lambda t: t + 1),
+        "statement": put(["statement"], lambda s: s.replace("nearly ", "")),
     }
 
 
@@ -222,7 +269,9 @@ def test_an_edit_by_accident_is_named_by_its_field(certificate, tmp_path, field,
     content = copy.deepcopy(certificate.content)
     edits()[field](content)
     (tmp_path / "it.json").write_text(json.dumps(content))
-    with pytest.raises(CertificateRefused, match=f"'{field.split('.')[0]}' does not fit its checksum") as error:
+    with pytest.raises(
+        CertificateRefused, match=f"'{field.split('.')[0]}' does not fit its checksum"
+    ) as error:
         read_certificate(tmp_path / "it.json")
     assert one_line(error) and "it.json" in str(error.value)
 
@@ -257,37 +306,78 @@ def other_recipe(content):
 
 
 FORGERIES = {
-    **{field: (edits()[field], where) for field, where in {
-        "recipe.name": "recipe.name", "recipe.scale": "recipe.scale", "recipe.digest": "recipe.digest", "recipe.spec.training.steps": "recipe.digest",
-        "ensemble.artefact": "ensemble.artefact", "ensemble.identity": "ensemble.identity", "ensemble.members": r"ensemble.members\[4\]",
-        "sampling.steps": "sampling.steps", "sampling.sampler": "sampling.sampler", "sampling.clip": "sampling.clip",
-        "noise.seed": "noise.stream_sha256", "noise.index": "noise.stream_sha256", "noise.sha256": "noise.sha256",
-        "noise.stream_sha256": "noise.stream_sha256", "factual.sha256": "factual.sha256", "factual.base64": "factual.sha256",
-        "radius": "radius", "tau": "statement", "statement": "statement",
-    }.items()},
+    **{
+        field: (edits()[field], where)
+        for field, where in {
+            "recipe.name": "recipe.name",
+            "recipe.scale": "recipe.scale",
+            "recipe.digest": "recipe.digest",
+            "recipe.spec.training.steps": "recipe.digest",
+            "ensemble.artefact": "ensemble.artefact",
+            "ensemble.identity": "ensemble.identity",
+            "ensemble.members": r"ensemble.members\[4\]",
+            "sampling.steps": "sampling.steps",
+            "sampling.sampler": "sampling.sampler",
+            "sampling.clip": "sampling.clip",
+            "noise.seed": "noise.stream_sha256",
+            "noise.index": "noise.stream_sha256",
+            "noise.sha256": "noise.sha256",
+            "noise.stream_sha256": "noise.stream_sha256",
+            "factual.sha256": "factual.sha256",
+            "factual.base64": "factual.sha256",
+            "radius": "radius",
+            "tau": "statement",
+            "statement": "statement",
+        }.items()
+    },
     "one distance": (edits()["landscape.distances"], r"landscape.distances\[5\]|radius"),
     "all distances, radius, tau and statement": (lower_all, r"landscape.distances\[\d+\]"),
-    "image of another size": (resize, "factual.shape"), "pixel": (repaint, "factual.base64"),
-    "codewords exchanged": (other_code, r"ensemble.codebook\[0\]"), "recipe": (other_recipe, "recipe.spec.training.steps"),
+    "image of another size": (resize, "factual.shape"),
+    "pixel": (repaint, "factual.base64"),
+    "codewords exchanged": (other_code, r"ensemble.codebook\[0\]"),
+    "recipe": (other_recipe, "recipe.spec.training.steps"),
     "member left out": (lambda c: c["ensemble"]["members"].pop(), "ensemble.members"),
     "source left out": (lambda c: c["landscape"]["distances"].pop(0), "landscape.distances|radius"),
     "codeword left out": (lambda c: c["ensemble"]["codebook"].pop(), "ensemble.codebook"),
-    "codeword twice": (lambda c: c["ensemble"]["codebook"].__setitem__(1, c["ensemble"]["codebook"][0]), "ensemble.codebook"),
+    "codeword twice": (
+        lambda c: c["ensemble"]["codebook"].__setitem__(1, c["ensemble"]["codebook"][0]),
+        "ensemble.codebook",
+    ),
     "codeword cut": (lambda c: c["ensemble"]["codebook"].__setitem__(1, "01"), "ensemble.codebook"),
-    "steps beyond the trained": (lambda c: c["sampling"].__setitem__("steps", 5000), "sampling.steps"),
+    "steps beyond the trained": (
+        lambda c: c["sampling"].__setitem__("steps", 5000),
+        "sampling.steps",
+    ),
     "tau below": (lambda c: c.__setitem__("tau", c["radius"]), "tau"),
     "statement without tau": (lambda c: c.__setitem__("tau", None), "statement"),
-    "default spelled out": (lambda c: c["recipe"]["spec"]["data"].__setitem__("sources", "image"), "recipe.spec"),
+    "default spelled out": (
+        lambda c: c["recipe"]["spec"]["data"].__setitem__("sources", "image"),
+        "recipe.spec",
+    ),
     "spec with more": (lambda c: c["recipe"]["spec"].__setitem__("more", 1), "recipe.spec"),
-    "data with more": (lambda c: c["recipe"]["spec"]["data"].__setitem__("more", 1), "recipe.spec.data"),
-    "size a text": (lambda c: c["recipe"]["spec"]["data"].__setitem__("size", "12"), "recipe.spec.data.size"),
-    "family left out": (lambda c: c["recipe"]["spec"]["data"].pop("family"), "recipe.spec.data.family"),
-    "channels of text": (lambda c: c["recipe"]["spec"]["network"].__setitem__("channels", ["8", "8"]), "recipe.spec.network.channels"),
+    "data with more": (
+        lambda c: c["recipe"]["spec"]["data"].__setitem__("more", 1),
+        "recipe.spec.data",
+    ),
+    "size a text": (
+        lambda c: c["recipe"]["spec"]["data"].__setitem__("size", "12"),
+        "recipe.spec.data.size",
+    ),
+    "family left out": (
+        lambda c: c["recipe"]["spec"]["data"].pop("family"),
+        "recipe.spec.data.family",
+    ),
+    "channels of text": (
+        lambda c: c["recipe"]["spec"]["network"].__setitem__("channels", ["8", "8"]),
+        "recipe.spec.network.channels",
+    ),
 }
 
 
 @pytest.mark.parametrize("change, field", FORGERIES.values(), ids=FORGERIES)
-def test_a_forgery_whose_checksums_fit_is_named_by_its_field(certificate, verify, change, field, one_line):
+def test_a_forgery_whose_checksums_fit_is_named_by_its_field(
+    certificate, verify, change, field, one_line
+):
     with pytest.raises(CertificateRefused, match=f"field '({field})' ") as error:
         verify(Certificate(forged(certificate, change)))
     assert one_line(error)
@@ -295,7 +385,14 @@ def test_a_forgery_whose_checksums_fit_is_named_by_its_field(certificate, verify
 
 def test_a_forged_distance_is_found_where_one_looks(certificate, verify):
     source = int(certificate.distances.argmin())
-    lie = Certificate(forged(certificate, lambda c: c["landscape"]["distances"].__setitem__(source, c["landscape"]["distances"][source] * 0.99)))
+    lie = Certificate(
+        forged(
+            certificate,
+            lambda c: c["landscape"]["distances"].__setitem__(
+                source, c["landscape"]["distances"][source] * 0.99
+            ),
+        )
+    )
     others = [s for s in range(12) if s != source]
     assert verify(lie, others).sources == tuple(others)
     with pytest.raises(CertificateRefused, match=rf"landscape.distances\[{source}\]"):
@@ -320,13 +417,18 @@ def test_a_forged_member_is_found_by_the_members_at_hand(certificate, trained):
 
 
 def test_another_recipe_is_named_to_the_field(certificate, trained):
-    other = dataclasses.replace(trained.ensemble, recipe=trained.recipe.replace(training={"steps": 13}))
-    with pytest.raises(CertificateRefused, match="'recipe.spec.training.steps' is not that of the ensemble"):
+    other = dataclasses.replace(
+        trained.ensemble, recipe=trained.recipe.replace(training={"steps": 13})
+    )
+    with pytest.raises(
+        CertificateRefused, match="'recipe.spec.training.steps' is not that of the ensemble"
+    ):
         verify_certificate(certificate, [0], other, **QUIET)
 
 
 def test_noise_that_this_cpu_rounds_otherwise_is_known_by_its_stream(certificate, verify):
     """As if it came from another kind of CPU: other last bits, the same stream."""
+
     def elsewhere(content):
         content["noise"] |= {"rounding": "0" * 16, "sha256": "0" * 64}
 
@@ -353,7 +455,10 @@ def raw(change):
 
 
 MALFORMED = {
-    **{f"without {field}": (raw(lambda c, f=field: c.pop(f)), f"'{field}' is missing") for field in (*FIELDS, "checksums", "sha256")},
+    **{
+        f"without {field}": (raw(lambda c, f=field: c.pop(f)), f"'{field}' is missing")
+        for field in (*FIELDS, "checksums", "sha256")
+    },
     "without a part": (raw(lambda c: c["noise"].pop("index")), "'noise.index' is missing"),
     "with more": (raw(lambda c: c.update(more=1)), "'more' is not known"),
     "with a part more": (raw(lambda c: c["noise"].update(more=1)), "'noise.more' is not known"),
@@ -363,19 +468,42 @@ MALFORMED = {
     "radius a text": (raw(lambda c: c.update(radius="1")), "'radius'"),
     "radius whole": (raw(lambda c: c.update(radius=1)), "'radius'"),
     "radius none": (raw(lambda c: c.update(radius=None)), "'radius'"),
-    "negative distance": (raw(lambda c: c["landscape"]["distances"].__setitem__(2, -1.0)), r"'landscape.distances\[2\]'"),
+    "negative distance": (
+        raw(lambda c: c["landscape"]["distances"].__setitem__(2, -1.0)),
+        r"'landscape.distances\[2\]'",
+    ),
     "no distances": (raw(lambda c: c["landscape"].update(distances=[])), "'landscape.distances'"),
-    "distances an object": (raw(lambda c: c["landscape"].update(distances={})), "'landscape.distances'"),
-    "many members": (raw(lambda c: c["ensemble"].update(members=["0" * 64] * 5000)), "'ensemble.members'"),
-    "short hash": (raw(lambda c: c["ensemble"]["members"].__setitem__(1, "abc")), r"'ensemble.members\[1\]'"),
+    "distances an object": (
+        raw(lambda c: c["landscape"].update(distances={})),
+        "'landscape.distances'",
+    ),
+    "many members": (
+        raw(lambda c: c["ensemble"].update(members=["0" * 64] * 5000)),
+        "'ensemble.members'",
+    ),
+    "short hash": (
+        raw(lambda c: c["ensemble"]["members"].__setitem__(1, "abc")),
+        r"'ensemble.members\[1\]'",
+    ),
     "path for a name": (raw(lambda c: c["recipe"].update(name="../../x")), "'recipe.name'"),
-    "image too large": (raw(lambda c: c["factual"].update(shape=[1, 9999, 8])), r"'factual.shape\[1\]'"),
+    "image too large": (
+        raw(lambda c: c["factual"].update(shape=[1, 9999, 8])),
+        r"'factual.shape\[1\]'",
+    ),
     "checksum of a field left out": (raw(lambda c: c["checksums"].pop("tau")), "'checksums'"),
     "changed checksum": (raw(lambda c: c.update(sha256="0" * 64)), "'sha256'"),
     "a list": (lambda c: "[]", "must be an object"),
     "NaN": (lambda c: json.dumps(c | {"radius": float("nan")}), "no sound JSON"),
-    "infinite": (lambda c: json.dumps(c | {"radius": 0.12345678}).replace("0.12345678", "1e999"), "'radius' is inf"),
-    "infinite in the spec": (lambda c: json.dumps(c | {"recipe": c["recipe"] | {"spec": {"x": 0.12345678}}}).replace("0.12345678", "1e999"), "'recipe'"),
+    "infinite": (
+        lambda c: json.dumps(c | {"radius": 0.12345678}).replace("0.12345678", "1e999"),
+        "'radius' is inf",
+    ),
+    "infinite in the spec": (
+        lambda c: json.dumps(c | {"recipe": c["recipe"] | {"spec": {"x": 0.12345678}}}).replace(
+            "0.12345678", "1e999"
+        ),
+        "'recipe'",
+    ),
     "key twice": (lambda c: json.dumps(c).replace("{", '{"radius": 1.0, ', 1), "no sound JSON"),
     "cut short": (lambda c: json.dumps(c)[:-20], "no sound JSON"),
     "deep": (lambda c: "[" * 100_000, "no sound JSON"),
@@ -429,7 +557,13 @@ def here(store, trained, landscapes, monkeypatch, tmp_path):
     artefact = landscapes.artefacts[0].path
     shutil.copytree(artefact, store.cache / "landscape" / artefact.name)
     monkeypatch.setattr(command, "Store", lambda: store)
-    monkeypatch.setattr(command, "get_recipe", lambda name, scale="laptop": trained.recipe if name == "digits_64" else get_recipe(name, scale))
+    monkeypatch.setattr(
+        command,
+        "get_recipe",
+        lambda name, scale="laptop": (
+            trained.recipe if name == "digits_64" else get_recipe(name, scale)
+        ),
+    )
     monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path / "folder")
@@ -444,11 +578,43 @@ def said(argv, capsys, *words):
 
 
 def test_certify_and_verify_on_the_command_line(here, argv, capsys, tau):
-    status, out, _ = said(argv, capsys, "certify", "digits_64", "--sample", "3", "--seed", "2", "--tau", str(tau), "-o", "it.json", "--device", "cpu")
+    status, out, _ = said(
+        argv,
+        capsys,
+        "certify",
+        "digits_64",
+        "--sample",
+        "3",
+        "--seed",
+        "2",
+        "--tau",
+        str(tau),
+        "-o",
+        "it.json",
+        "--device",
+        "cpu",
+    )
     assert status == 0 and out.startswith("it.json: The sample is nearly unattributable")
     status, out, _ = said(argv, capsys, "verify", "it.json", "--device", "cpu")
-    assert status == 0 and out.splitlines()[0] == "sample 3 of digits_64-laptop" and "all 12 distances" in out
-    status, out, _ = said(argv, capsys, "verify", "it.json", "--sources", "2", "--seed", "9", "--tolerance", "0.5", "--device", "cpu")
+    assert (
+        status == 0
+        and out.splitlines()[0] == "sample 3 of digits_64-laptop"
+        and "all 12 distances" in out
+    )
+    status, out, _ = said(
+        argv,
+        capsys,
+        "verify",
+        "it.json",
+        "--sources",
+        "2",
+        "--seed",
+        "9",
+        "--tolerance",
+        "0.5",
+        "--device",
+        "cpu",
+    )
     assert status == 0 and "2 of 12 distances (drawn with seed 9)" in out and "tolerance 0.5" in out
 
 
@@ -465,27 +631,69 @@ def test_a_refused_certificate_has_a_status_of_its_own(here, argv, capsys, certi
         file.write(text)
     status, out, err = said(argv, capsys, "verify", "forged.json", "--device", "cpu")
     # The progress bar writes there too.
-    assert (status, out) == (1, "") and err.splitlines()[-1].startswith("error: the certificate is refused: its field 'landscape.distances[")
+    assert (status, out) == (1, "") and err.splitlines()[-1].startswith(
+        "error: the certificate is refused: its field 'landscape.distances["
+    )
     with open("edited.json", "w") as file:
         file.write(text.replace('"tau": ', '"tau": 1', 1))
     status, out, err = said(argv, capsys, "verify", "edited.json")
     assert (status, out, err.count("\n")) == (1, "", 1) and "'tau' does not fit its checksum" in err
 
 
-@pytest.mark.parametrize("words, hint", [
-    (("verify", "absent.json"), "cannot be read"), (("certify", "digits_65", "--sample", "0"), "unknown ensemble"),
-    (("certify", "digits_64", "--sample", "3", "--seed", "2", "--tau", "0.001", "--device", "cpu"), "not below it"),
-    (("certify", "digits_64", "--sample", "-1", "--device", "cpu"), "whole numbers from 0 on"),
-    (("certify", "fashion_1024", "--sample", "0", "--device", "cpu"), "neither published nor trained"),
-    (("certify", "digits_64", "--sample", "3", "--seed", "2", "-o", "no/such/folder", "--device", "cpu"), "cannot be written"),
-])
+@pytest.mark.parametrize(
+    "words, hint",
+    [
+        (("verify", "absent.json"), "cannot be read"),
+        (("certify", "digits_65", "--sample", "0"), "unknown ensemble"),
+        (
+            (
+                "certify",
+                "digits_64",
+                "--sample",
+                "3",
+                "--seed",
+                "2",
+                "--tau",
+                "0.001",
+                "--device",
+                "cpu",
+            ),
+            "not below it",
+        ),
+        (("certify", "digits_64", "--sample", "-1", "--device", "cpu"), "whole numbers from 0 on"),
+        (
+            ("certify", "fashion_1024", "--sample", "0", "--device", "cpu"),
+            "neither published nor trained",
+        ),
+        (
+            (
+                "certify",
+                "digits_64",
+                "--sample",
+                "3",
+                "--seed",
+                "2",
+                "-o",
+                "no/such/folder",
+                "--device",
+                "cpu",
+            ),
+            "cannot be written",
+        ),
+    ],
+)
 def test_slips_end_with_status_2_and_a_line(here, argv, capsys, words, hint):
     status, out, err = said(argv, capsys, *words)
-    assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith("error: ") and hint in err
+    assert (
+        (status, out, err.count("\n")) == (2, "", 1) and err.startswith("error: ") and hint in err
+    )
     assert not os.listdir()
 
 
-@pytest.mark.parametrize("words", [("certify",), ("certify", "digits_64"), ("verify",), ("verify", "x", "--sources", "some")])
+@pytest.mark.parametrize(
+    "words",
+    [("certify",), ("certify", "digits_64"), ("verify",), ("verify", "x", "--sources", "some")],
+)
 def test_a_wrong_command_shows_how_to_call_it(here, argv, capsys, words):
     argv(*words)
     with pytest.raises(SystemExit) as end:
@@ -508,15 +716,36 @@ def test_published_certificates_are_confirmed(path, tmp_path):
     row = stored.indices.tolist().index(certificate.content["noise"]["index"])
     assert np.array_equal(stored.distances[row], certificate.distances.astype(np.float32))
     # The farthest, which the radius hangs on, and one that was not chosen for it.
-    report = verify_certificate(certificate, {int(certificate.distances.argmax()), 7}, store=Store(tmp_path), device="cpu", **QUIET)
+    report = verify_certificate(
+        certificate,
+        {int(certificate.distances.argmax()), 7},
+        store=Store(tmp_path),
+        device="cpu",
+        **QUIET,
+    )
     assert len(report.sources) == 2 and report.deviation < 0.01
 
 
 @pytest.mark.slow
 def test_published_certificates_are_confirmed_by_a_cpu_without_vector_instructions():
     asked = subprocess.run(
-        [sys.executable, "-m", "abc_lib", "verify", str(OURS[0]), "--sources", "3", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": "default", "DNNL_MAX_CPU_ISA": "SSE41"},
+        [
+            sys.executable,
+            "-m",
+            "abc_lib",
+            "verify",
+            str(OURS[0]),
+            "--sources",
+            "3",
+            "--device",
+            "cpu",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": "default", "DNNL_MAX_CPU_ISA": "SSE41"},
     )
     assert asked.returncode == 0, asked.stderr
     assert "3 of 64 distances" in asked.stdout

@@ -5,13 +5,12 @@ import sys
 import numpy as np
 import pytest
 
-from abc_lib.results.class_counts import find_class_counts
-from abc_lib.study.claims import NO, OPEN, PARTLY, YES, claims, claims_table
 from abc_lib.ground.paths import ROOT
-from abc_lib.method.radius import fit_law
-from abc_lib.results.radii import paper_summaries
 from abc_lib.images.registry import get_recipe
-from abc_lib.results.radii import family_radii, summarise_all
+from abc_lib.method.radius import fit_law
+from abc_lib.results.class_counts import find_class_counts
+from abc_lib.results.radii import family_radii, paper_summaries, summarise_all
+from abc_lib.study.claims import NO, OPEN, PARTLY, YES, claims, claims_table
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,20 @@ def found():
 
 def test_every_section_that_makes_claims_has_a_row(found):
     sections = " ".join(claim.section for claim in found)
-    for section in ("3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "C.1", "C.2", "C.3", "C.4", "C.5", "C.6"):
+    for section in (
+        "3.1",
+        "3.2",
+        "3.3",
+        "3.4",
+        "3.5",
+        "3.6",
+        "C.1",
+        "C.2",
+        "C.3",
+        "C.4",
+        "C.5",
+        "C.6",
+    ):
         assert section in sections
     assert len({claim.claim for claim in found}) == len(found) >= 20
 
@@ -43,7 +55,9 @@ def test_without_results_claims_are_not_run(store):
 
 def test_images_that_are_not_here_are_not_fetched_for_it(found, monkeypatch):
     # the package's name for the module is its function
-    monkeypatch.setattr(sys.modules["abc_lib.claims"], "available", lambda family, split: family == "digits")
+    monkeypatch.setattr(
+        sys.modules["abc_lib.claims"], "available", lambda family, split: family == "digits"
+    )
     again = claims()
     assert [claim.claim for claim in again] == [claim.claim for claim in found]
     (row,) = [claim for claim in again if claim.section == "3.4, C.5"]
@@ -60,17 +74,34 @@ def test_the_slope_is_that_of_the_stored_radii(found):
 
 def test_the_pullovers_are_those_that_were_counted(found):
     row = next(claim for claim in found if claim.claim.startswith("Pullovers"))
-    ablation, retraining = (find_class_counts(get_recipe("fashion_classes"), method) for method in ("ablation", "retraining"))
+    ablation, retraining = (
+        find_class_counts(get_recipe("fashion_classes"), method)
+        for method in ("ablation", "retraining")
+    )
     with_them, without = retraining.counts[0, 2], retraining.counts[1 + 2, 2]
-    assert f"{with_them / retraining.samples:.1%} with them and {without / retraining.samples:.1%} without" in row.ours
-    assert f"by ablation {ablation.counts[0, 2] / ablation.samples:.1%} and {ablation.counts[3, 2] / ablation.samples:.1%}" in row.ours
+    assert (
+        f"{with_them / retraining.samples:.1%} with them and {without / retraining.samples:.1%} without"
+        in row.ours
+    )
+    assert (
+        f"by ablation {ablation.counts[0, 2] / ablation.samples:.1%} and {ablation.counts[3, 2] / ablation.samples:.1%}"
+        in row.ours
+    )
     # two shares of so many samples each: the usual test of their difference, pooled
     pooled = (with_them + without) / (2 * retraining.samples)
-    z = (without - with_them) / retraining.samples / np.sqrt(2 * pooled * (1 - pooled) / retraining.samples)
+    z = (
+        (without - with_them)
+        / retraining.samples
+        / np.sqrt(2 * pooled * (1 - pooled) / retraining.samples)
+    )
     assert row.verdict == (YES if z > 2 else NO if z < -2 else PARTLY) or abs(abs(z) - 2) < 0.05
 
 
 def test_the_table_links_to_pages(found):
     table = claims_table(found)
-    assert table.columns.tolist() == ["section", "verdict", "claim", "paper", "here"] and len(table) == len(found)
-    assert table["section"].tolist() == [f'<a href="{claim.page}.html">{claim.section}</a>' for claim in found]
+    assert table.columns.tolist() == ["section", "verdict", "claim", "paper", "here"] and len(
+        table
+    ) == len(found)
+    assert table["section"].tolist() == [
+        f'<a href="{claim.page}.html">{claim.section}</a>' for claim in found
+    ]

@@ -5,15 +5,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from abc_lib.results import class_counts as classes
-from abc_lib.results.class_counts import class_names, class_table, compute_class_counts, find_class_counts, read_class_counts, standard_errors
-from abc_lib.training.classifier.values import find_classifier
-from abc_lib.ground.errors import AbcError
-from abc_lib.training.retrained import get_retrained
-from abc_lib.ground.store import Store, Workspace
-from abc_lib.training.members import find_ensemble, train_ensemble
 from small import tiny_classes
+
+from abc_lib.ground.errors import AbcError
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.results import class_counts as classes
+from abc_lib.results.class_counts import (
+    class_names,
+    class_table,
+    compute_class_counts,
+    find_class_counts,
+    read_class_counts,
+    standard_errors,
+)
+from abc_lib.training.classifier.values import find_classifier
+from abc_lib.training.members import find_ensemble, train_ensemble
+from abc_lib.training.retrained import get_retrained
 
 QUIET = {"n_jobs": 1, "progress": False}
 
@@ -24,20 +31,32 @@ def small(tmp_path_factory):
     recipe = tiny_classes()
     store = Store(tmp_path_factory.mktemp("classes"), None)
     train_ensemble(recipe, store, "cpu", **QUIET)
-    return SimpleNamespace(recipe=recipe, store=store, ensemble=find_ensemble(recipe, store), classifier=find_classifier("digits"),
-                           retrained=get_retrained(recipe, removed="removed", store=store, device="cpu", **QUIET))
+    return SimpleNamespace(
+        recipe=recipe,
+        store=store,
+        ensemble=find_ensemble(recipe, store),
+        classifier=find_classifier("digits"),
+        retrained=get_retrained(recipe, removed="removed", store=store, device="cpu", **QUIET),
+    )
 
 
 @pytest.mark.parametrize("method", ["ablation", "retraining"])
 def test_counts_are_those_of_sampling_and_counting_by_hand(small, store, method):
     model = small.ensemble if method == "ablation" else small.retrained
     found = read_class_counts(compute_class_counts(model, small.classifier, 23, 5, store, **QUIET))
-    assert (found.name, found.scale, found.method, found.samples) == ("digits_classes", "laptop", method, 23)
+    assert (found.name, found.scale, found.method, found.samples) == (
+        "digits_classes",
+        "laptop",
+        method,
+        23,
+    )
     noise, book = small.ensemble.draw_noise(5, range(23)), small.ensemble.codebook
     for row, source in enumerate([None, *range(10)]):
         if method == "ablation":
             # the members that never saw the class, by the codewords themselves
-            alive = range(6) if source is None else [i for i in range(6) if book.words[source][i] == 0]
+            alive = (
+                range(6) if source is None else [i for i in range(6) if book.words[source][i] == 0]
+            )
             weights = np.array([float(i in alive) for i in range(6)]) * 6 / len(alive)
             images = small.ensemble.sample(noise, np.tile(weights, (23, 1)))
         else:
@@ -50,7 +69,9 @@ def test_counts_are_those_of_sampling_and_counting_by_hand(small, store, method)
 
 
 def test_frequencies_before_and_after(small, store):
-    found = read_class_counts(compute_class_counts(small.ensemble, small.classifier, 12, 0, store, **QUIET))
+    found = read_class_counts(
+        compute_class_counts(small.ensemble, small.classifier, 12, 0, store, **QUIET)
+    )
     np.testing.assert_allclose(found.before, found.counts[0] / 12)
     np.testing.assert_allclose(found.after, [found.counts[1 + k, k] / 12 for k in range(10)])
     np.testing.assert_allclose(found.change(), (found.counts[1:] - found.counts[0]) / 12)
@@ -63,7 +84,11 @@ def test_frequencies_before_and_after(small, store):
 
 def test_a_stopped_run_goes_on_and_gives_the_same(small, store, monkeypatch):
     monkeypatch.setattr(classes, "_BLOCK", 8)
-    whole = read_class_counts(compute_class_counts(small.retrained, small.classifier, 20, 1, Store(store.cache / "other", None), **QUIET))
+    whole = read_class_counts(
+        compute_class_counts(
+            small.retrained, small.classifier, 20, 1, Store(store.cache / "other", None), **QUIET
+        )
+    )
     real, saved = Workspace.save, []
 
     def save(self, name, tensors):
@@ -76,8 +101,14 @@ def test_a_stopped_run_goes_on_and_gives_the_same(small, store, monkeypatch):
         patch.setattr(Workspace, "save", save)
         with pytest.raises(KeyboardInterrupt):
             compute_class_counts(small.retrained, small.classifier, 20, 1, store, **QUIET)
-    monkeypatch.setattr(Workspace, "save", lambda self, name, tensors: (saved.append(name), real(self, name, tensors))[1])
-    found = read_class_counts(compute_class_counts(small.retrained, small.classifier, 20, 1, store, **QUIET))
+    monkeypatch.setattr(
+        Workspace,
+        "save",
+        lambda self, name, tensors: (saved.append(name), real(self, name, tensors))[1],
+    )
+    found = read_class_counts(
+        compute_class_counts(small.retrained, small.classifier, 20, 1, store, **QUIET)
+    )
     assert len(saved) == len(set(saved)) == 3
     np.testing.assert_array_equal(found.counts, whole.counts)
     assert torch.equal(found.images, whole.images) and found.images.shape[:2] == (11, 10)
@@ -94,15 +125,27 @@ def test_counts_are_found_without_their_models(small, store):
     assert find_class_counts(small.recipe, "retraining", 0, store) is None
     compute_class_counts(small.retrained, small.classifier, 2, 0, store, **QUIET)
     assert find_class_counts(small.recipe, "retraining", 0, store).samples == 2
-    assert find_class_counts(small.recipe.replace(training={"steps": 31}), "ablation", 0, store) is None
+    assert (
+        find_class_counts(small.recipe.replace(training={"steps": 31}), "ablation", 0, store)
+        is None
+    )
 
 
 def test_bad_requests_are_one_line(small, trained, store, one_line):
     other = SimpleNamespace(recipe=SimpleNamespace(family="mnist"))
     for words, call in (
-        ("sources of digits_64 are not classes", lambda: compute_class_counts(trained.ensemble, small.classifier, 4, store=store)),
-        ("samples is 0", lambda: compute_class_counts(small.ensemble, small.classifier, 0, store=store)),
-        ("classifier is of mnist", lambda: compute_class_counts(small.ensemble, other, 4, store=store)),
+        (
+            "sources of digits_64 are not classes",
+            lambda: compute_class_counts(trained.ensemble, small.classifier, 4, store=store),
+        ),
+        (
+            "samples is 0",
+            lambda: compute_class_counts(small.ensemble, small.classifier, 0, store=store),
+        ),
+        (
+            "classifier is of mnist",
+            lambda: compute_class_counts(small.ensemble, other, 4, store=store),
+        ),
         ("unknown method 'ablate'", lambda: find_class_counts(small.recipe, "ablate", store=store)),
     ):
         with pytest.raises(AbcError, match=words) as error:

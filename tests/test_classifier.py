@@ -8,19 +8,37 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import resnet18
 
-from abc_lib.training.classifier.recipe import Attack, CLASSIFIER_FAMILIES, classifier_recipe
-from abc_lib.training.classifier.train import attacked, classifier_data, get_classifier, train_classifier
-from abc_lib.training.classifier.values import classifier_metric, classifier_table, family_metrics, find_classifier
-from abc_lib.images.training_set import training_set
 from abc_lib.ground.errors import ArtefactError, BadValue, UnknownName
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.images.registry import get_recipe
+from abc_lib.images.training_set import training_set
 from abc_lib.method.network import num_parameters
 from abc_lib.training.classifier.network import ResNetShape, build_classifier
-from abc_lib.images.registry import get_recipe
-from abc_lib.ground.store import Store, Workspace
+from abc_lib.training.classifier.recipe import CLASSIFIER_FAMILIES, Attack, classifier_recipe
+from abc_lib.training.classifier.train import (
+    attacked,
+    classifier_data,
+    get_classifier,
+    train_classifier,
+)
+from abc_lib.training.classifier.values import (
+    classifier_metric,
+    classifier_table,
+    family_metrics,
+    find_classifier,
+)
 
 SMALL = ResNetShape((4, 8), (1, 1), stride=2)
-TINY = dataclasses.replace(classifier_recipe("digits"), network=SMALL, epochs=3, adversarial_epochs=2, batch_size=24, attacked=50,
-                           attack=Attack(0.75, 0.4, 2), judge=Attack(0.75, 0.3, 3))
+TINY = dataclasses.replace(
+    classifier_recipe("digits"),
+    network=SMALL,
+    epochs=3,
+    adversarial_epochs=2,
+    batch_size=24,
+    attacked=50,
+    attack=Attack(0.75, 0.4, 2),
+    judge=Attack(0.75, 0.3, 3),
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +61,33 @@ def test_resnet_18_is_torchvisions_with_a_first_layer_for_one_channel():
     reference.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
     ours = build_classifier(ResNetShape(), 1, 10, 0)
     state = reference.state_dict()
-    ours.load_state_dict({("head." + name[3:] if name.startswith("fc.") else "body." + name): x for name, x in state.items()})
+    ours.load_state_dict(
+        {
+            ("head." + name[3:] if name.startswith("fc.") else "body." + name): x
+            for name, x in state.items()
+        }
+    )
     x = rand(2, 1, 32, 32)
     with torch.no_grad():
         assert torch.equal(ours.eval()(x), reference.eval()(x))
     assert num_parameters(ours) == sum(p.numel() for p in reference.parameters())
 
 
-@pytest.mark.parametrize("shape, side", [(SMALL, 8), (ResNetShape((4,), (2,), stride=1), 8), (ResNetShape((4, 4, 8), (1, 1, 1), stride=4), 32)])
+@pytest.mark.parametrize(
+    "shape, side",
+    [
+        (SMALL, 8),
+        (ResNetShape((4,), (2,), stride=1), 8),
+        (ResNetShape((4, 4, 8), (1, 1, 1), stride=4), 32),
+    ],
+)
 def test_a_slim_network_looks_at_every_pixel(shape, side):
     net = build_classifier(shape, 1, 10, 0).eval()
     x = rand(1, 1, side, side).requires_grad_()
-    assert net(x).shape == (1, 10) and net.features(x).shape == (1, shape.widths[-1]) == (1, net.num_features)
+    assert net(x).shape == (1, 10) and net.features(x).shape == (1, shape.widths[-1]) == (
+        1,
+        net.num_features,
+    )
     (gradient,) = torch.autograd.grad(net.body.conv1(x).square().sum(), x)
     assert (gradient != 0).all()
 
@@ -91,7 +124,10 @@ def test_the_paper_scale_is_appendix_b5():
 @pytest.mark.parametrize("family", CLASSIFIER_FAMILIES)
 def test_a_laptop_classifier_stays_under_a_mebibyte(family):
     recipe = classifier_recipe(family)
-    assert recipe.stored == "float16" and 2 * num_parameters(build_classifier(recipe.network, 1, 10, 0)) < 2**20
+    assert (
+        recipe.stored == "float16"
+        and 2 * num_parameters(build_classifier(recipe.network, 1, 10, 0)) < 2**20
+    )
 
 
 def test_unknown_names_are_refused_with_the_closest():
@@ -102,10 +138,24 @@ def test_unknown_names_are_refused_with_the_closest():
 
 
 def test_every_field_changes_the_name_of_the_artefact():
-    changes = {"scale": "paper", "attack": Attack(1, 1, 1), "judge": Attack(1, 1, 1), "network": ResNetShape(), "epochs": 9,
-               "adversarial_epochs": 9, "batch_size": 9, "attacked": 9, "seed": 9, "stored": "float32", "family": "mnist"}
+    changes = {
+        "scale": "paper",
+        "attack": Attack(1, 1, 1),
+        "judge": Attack(1, 1, 1),
+        "network": ResNetShape(),
+        "epochs": 9,
+        "adversarial_epochs": 9,
+        "batch_size": 9,
+        "attacked": 9,
+        "seed": 9,
+        "stored": "float32",
+        "family": "mnist",
+    }
     assert set(changes) == {field.name for field in dataclasses.fields(TINY)}
-    names = {Store.folder_name("x", dataclasses.replace(TINY, **{key: value}).spec) for key, value in changes.items()}
+    names = {
+        Store.folder_name("x", dataclasses.replace(TINY, **{key: value}).spec)
+        for key, value in changes.items()
+    }
     assert len(names | {Store.folder_name("x", TINY.spec)}) == len(changes) + 1
 
 
@@ -150,16 +200,37 @@ def test_an_attack_stays_in_its_ball_and_does_more_harm_than_chance():
 def test_it_learns_and_reports_what_it_does(whole):
     found = find_classifier(TINY, store=whole)
     _, _, others, their, _ = classifier_data("digits")
-    assert found.info["accuracy"] == round(float((found.classify(others) == their).float().mean()), 4) > 0.3
-    assert (found.info["validation_images"], found.info["attacked_images"], found.info["training_images"]) == (200, 50, 573)
-    assert len(found.info["accuracy_by_epoch"]) == 5 and 0 <= found.info["adversarial_accuracy"] <= found.info["accuracy"]
-    assert {x.dtype for x in found.artefact.tensors("classifier.safetensors").values()} == {torch.float16, torch.int64}
+    assert (
+        found.info["accuracy"]
+        == round(float((found.classify(others) == their).float().mean()), 4)
+        > 0.3
+    )
+    assert (
+        found.info["validation_images"],
+        found.info["attacked_images"],
+        found.info["training_images"],
+    ) == (200, 50, 573)
+    assert (
+        len(found.info["accuracy_by_epoch"]) == 5
+        and 0 <= found.info["adversarial_accuracy"] <= found.info["accuracy"]
+    )
+    assert {x.dtype for x in found.artefact.tensors("classifier.safetensors").values()} == {
+        torch.float16,
+        torch.int64,
+    }
 
 
 def test_the_best_normal_epoch_is_where_adversarial_training_starts(whole, tmp_path, monkeypatch):
     """Epoch by epoch, from what checkpoints hold."""
     saved, save = [], Workspace.save
-    monkeypatch.setattr(Workspace, "save", lambda self, name, tensors: (saved.append({key: x.clone() for key, x in tensors.items()}), save(self, name, tensors)))
+    monkeypatch.setattr(
+        Workspace,
+        "save",
+        lambda self, name, tensors: (
+            saved.append({key: x.clone() for key, x in tensors.items()}),
+            save(self, name, tensors),
+        ),
+    )
     train_classifier(TINY, store=Store(tmp_path, None), device="cpu", progress=False)
     assert len(saved) == 5
     accuracies = saved[-1]["accuracies"]
@@ -168,7 +239,9 @@ def test_the_best_normal_epoch_is_where_adversarial_training_starts(whole, tmp_p
     assert torch.equal(saved[2][f"best.{name}"], saved[first][f"now.{name}"])
     assert torch.equal(saved[-1][f"best.{name}"], saved[second][f"now.{name}"])
     # A new optimiser: the fourth epoch's Adam has taken one epoch's steps, and those few lead away from the best epoch.
-    assert int(saved[3]["adam.0.step"]) == int(saved[0]["adam.0.step"]) < int(saved[2]["adam.0.step"])
+    assert (
+        int(saved[3]["adam.0.step"]) == int(saved[0]["adam.0.step"]) < int(saved[2]["adam.0.step"])
+    )
     near, far = ((saved[3][f"now.{name}"] - saved[k][f"now.{name}"]).norm() for k in (first, 0))
     assert near < far
     stored = find_classifier(TINY, store=whole).artefact.tensors("classifier.safetensors")[name]
@@ -176,7 +249,9 @@ def test_the_best_normal_epoch_is_where_adversarial_training_starts(whole, tmp_p
 
 
 @pytest.mark.parametrize("finished", [1, 3, 5])
-def test_training_that_was_stopped_goes_on_to_the_same_bytes(finished, whole, tmp_path, monkeypatch):
+def test_training_that_was_stopped_goes_on_to_the_same_bytes(
+    finished, whole, tmp_path, monkeypatch
+):
     store, save, count = Store(tmp_path, None), Workspace.save, []
 
     def stop(self, name, tensors):
@@ -204,11 +279,15 @@ def test_published_comes_before_cached_before_trained(whole, store, monkeypatch)
     cached = find_classifier(TINY, store=whole)
     assert not cached.artefact.published and find_classifier(TINY, store=store) is None
     store.copy(cached.artefact, "classifier")
-    monkeypatch.setattr("abc_lib.classifier.training._train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "abc_lib.classifier.training._train", lambda *_: pytest.fail("trained again")
+    )
     found = get_classifier(TINY, store=store, device="cpu", progress=False)
     assert found.artefact.published and found.identity == cached.identity
     assert find_classifier(TINY, store=store, recompute=True) is None
-    assert get_classifier(TINY, store=whole, device="cpu", recompute=True).identity == cached.identity
+    assert (
+        get_classifier(TINY, store=whole, device="cpu", recompute=True).identity == cached.identity
+    )
 
 
 def test_a_damaged_classifier_is_refused(whole, tmp_path, one_line):
@@ -227,7 +306,9 @@ def test_a_damaged_classifier_is_refused(whole, tmp_path, one_line):
 def test_probabilities_classes_and_features_belong_together(whole):
     found, x = find_classifier(TINY, store=whole), rand(9, 1, 8, 8)
     p, features = found.probabilities(x), found.features(x)
-    assert p.shape == (9, 10) and features.shape == (9, 8) and torch.allclose(p.sum(1), torch.ones(9))
+    assert (
+        p.shape == (9, 10) and features.shape == (9, 8) and torch.allclose(p.sum(1), torch.ones(9))
+    )
     with torch.no_grad():
         assert torch.allclose(found.network.head(features).softmax(1), p, atol=1e-6)
     assert torch.equal(found.classify(x), p.argmax(1))
@@ -235,11 +316,18 @@ def test_probabilities_classes_and_features_belong_together(whole):
     assert not found.network.training
 
 
-@pytest.mark.parametrize("images, words", [
-    (rand(2, 1, 32, 32), "do not fit"), (rand(1, 8, 8), "do not fit"), (rand(2, 3, 8, 8), "do not fit"), (rand(0, 1, 8, 8), "no images"),
-    (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "whole numbers"), (rand(1, 1, 8, 8) * 255, "values from"),
-    (torch.full((1, 1, 8, 8), torch.nan), "values from nan"),
-])
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (rand(2, 1, 32, 32), "do not fit"),
+        (rand(1, 8, 8), "do not fit"),
+        (rand(2, 3, 8, 8), "do not fit"),
+        (rand(0, 1, 8, 8), "no images"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "whole numbers"),
+        (rand(1, 1, 8, 8) * 255, "values from"),
+        (torch.full((1, 1, 8, 8), torch.nan), "values from nan"),
+    ],
+)
 def test_images_of_another_kind_are_refused(images, words, whole, one_line):
     with pytest.raises(BadValue, match=words) as error:
         find_classifier(TINY, store=whole).classify(images)
@@ -250,8 +338,13 @@ def test_its_metric_is_the_distance_between_features(whole):
     found, a, b = find_classifier(TINY, store=whole), rand(4, 1, 8, 8), rand(3, 1, 8, 8, seed=1)
     metric = classifier_metric(found)
     expected = (found.features(a)[:, None].double() - found.features(b)[None].double()).norm(dim=2)
-    assert torch.allclose(metric.pairwise(a, b), expected, rtol=1e-4) and float(metric.distance(a, a).max()) == 0
-    assert metric.name == "classifier" and "digits" in metric.label and "trained here" in metric.label
+    assert (
+        torch.allclose(metric.pairwise(a, b), expected, rtol=1e-4)
+        and float(metric.distance(a, a).max()) == 0
+    )
+    assert (
+        metric.name == "classifier" and "digits" in metric.label and "trained here" in metric.label
+    )
     with pytest.raises(BadValue, match="do not fit"):
         metric.pairwise(rand(1, 3, 8, 8), rand(1, 3, 8, 8))
 
@@ -262,7 +355,10 @@ def test_a_family_with_a_classifier_has_one_metric_more(store):
     assert [m.name for m in family_metrics("cifar10", store=store)] == without
     published = find_classifier("digits")
     store.copy(published.artefact, "classifier")
-    assert [metric.name for metric in family_metrics("digits", store=store)] == [*without, "classifier"]
+    assert [metric.name for metric in family_metrics("digits", store=store)] == [
+        *without,
+        "classifier",
+    ]
 
 
 # --- what ships ---
@@ -273,7 +369,9 @@ def test_the_published_digits_classifier_does_what_its_manifest_says():
     assert found.artefact.published and found.artefact.provenance["commit"].isalnum()
     _, _, others, their, _ = classifier_data("digits")
     # Another processor rounds otherwise, and may turn an image over.
-    assert float((found.classify(others) == their).float().mean()) == pytest.approx(found.info["accuracy"], abs=0.011)
+    assert float((found.classify(others) == their).float().mean()) == pytest.approx(
+        found.info["accuracy"], abs=0.011
+    )
     assert found.info["accuracy"] > 0.95
     images = training_set(get_recipe("digits_1024").data)
     assert float((found.classify(images.images) == images.labels).float().mean()) > 0.9
@@ -282,6 +380,12 @@ def test_the_published_digits_classifier_does_what_its_manifest_says():
 def test_the_table_has_the_classifiers_at_hand_beside_the_papers(store):
     table = classifier_table().set_index(["family", "scale"])
     digits, mnist = table.loc["digits", "laptop"], table.loc["mnist", "laptop"]
-    assert digits["accuracy"] == find_classifier("digits").info["accuracy"] and np.isnan(digits["paper_accuracy"])
-    assert (mnist["paper_accuracy"], mnist["paper_adversarial_accuracy"], mnist["radius"]) == (0.9788, 0.9370, 3.0)
+    assert digits["accuracy"] == find_classifier("digits").info["accuracy"] and np.isnan(
+        digits["paper_accuracy"]
+    )
+    assert (mnist["paper_accuracy"], mnist["paper_adversarial_accuracy"], mnist["radius"]) == (
+        0.9788,
+        0.9370,
+        3.0,
+    )
     assert classifier_table(store).empty

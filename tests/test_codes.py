@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abc_lib.method.code import Codebook, codeword_at, smallest_sufficient_n
 from abc_lib.ground.errors import AbcError, BadValue, NoSurvivors
+from abc_lib.method.code import Codebook, codeword_at, smallest_sufficient_n
 
 
 @st.composite
@@ -62,7 +62,13 @@ def test_other_seeds_give_other_codes():
 def test_a_code_of_today_is_the_code_of_tomorrow():
     # Published ensembles were trained on it: drawing must not change with a version.
     words = Codebook.draw(6, 3, 5, 0).words
-    assert ["".join(map(str, word)) for word in words.tolist()] == ["111000", "001011", "110100", "110010", "001101"]
+    assert ["".join(map(str, word)) for word in words.tolist()] == [
+        "111000",
+        "001011",
+        "110100",
+        "110010",
+        "001101",
+    ]
 
 
 def test_codewords_are_drawn_evenly():
@@ -77,7 +83,9 @@ def test_codewords_are_drawn_evenly():
 @pytest.mark.parametrize("n", range(1, 9))
 def test_codeword_at_lists_every_support_once_in_order(n):
     for weight in range(n + 1):
-        listed = [tuple(np.flatnonzero(codeword_at(rank, n, weight))) for rank in range(comb(n, weight))]
+        listed = [
+            tuple(np.flatnonzero(codeword_at(rank, n, weight))) for rank in range(comb(n, weight))
+        ]
         assert listed == list(combinations(range(n), weight))
 
 
@@ -148,7 +156,9 @@ def test_removing_nothing_leaves_the_whole_ensemble():
 
 def test_no_survivors_says_how_many_members_and_what_to_do():
     book = Codebook.draw(4, 2, 6, 0)
-    with pytest.raises(NoSurvivors, match="without these 6 sources: each of the 4 members.*remove fewer"):
+    with pytest.raises(
+        NoSurvivors, match="without these 6 sources: each of the 4 members.*remove fewer"
+    ):
         book.survivors(range(6))
 
 
@@ -163,7 +173,9 @@ def test_leave_one_out_rows_are_the_ablations_of_each_source(code):
 
 def test_leave_one_out_of_some_sources_keeps_their_order():
     book = Codebook.draw(8, 4, 20, 0)
-    assert np.array_equal(book.leave_one_out(np.array([5, 2, 5])), np.stack([book.ablation(s) for s in (5, 2, 5)]))
+    assert np.array_equal(
+        book.leave_one_out(np.array([5, 2, 5])), np.stack([book.ablation(s) for s in (5, 2, 5)])
+    )
 
 
 @quick
@@ -171,7 +183,9 @@ def test_leave_one_out_of_some_sources_keeps_their_order():
 def test_splits_are_the_columns(code):
     book = Codebook.draw(*code)
     for member in range(book.n):
-        assert book.split(member).tolist() == [s for s in range(book.num_sources) if member in saw(book, s)]
+        assert book.split(member).tolist() == [
+            s for s in range(book.num_sources) if member in saw(book, s)
+        ]
     assert sum(len(book.split(i)) for i in range(book.n)) == book.num_sources * book.weight
 
 
@@ -204,14 +218,17 @@ def test_survivors_does_not_take_fractions_or_masks_for_source_numbers(sources):
     assert isinstance(sources, np.ndarray) and np.array_equal(survivors, book.survivors(3))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ((0, 1, 1, 0), "n is 0"),
-    ((4, 0, 1, 0), "weight is 0"),
-    ((4, 2, 0, 0), "num_sources is 0"),
-    ((4.0, 2, 1, 0), "n is 4.0"),
-    ((4, 4, 1, 0), "leaves none"),
-    ((4, 2, 7, 0), "4 members of weight 2 give 6 codewords, too few for 7 sources; 5 members"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((0, 1, 1, 0), "n is 0"),
+        ((4, 0, 1, 0), "weight is 0"),
+        ((4, 2, 0, 0), "num_sources is 0"),
+        ((4.0, 2, 1, 0), "n is 4.0"),
+        ((4, 4, 1, 0), "leaves none"),
+        ((4, 2, 7, 0), "4 members of weight 2 give 6 codewords, too few for 7 sources; 5 members"),
+    ],
+)
 def test_draw_refuses_what_cannot_be_a_code(arguments, message):
     with pytest.raises(BadValue, match=message):
         Codebook.draw(*arguments)
@@ -224,13 +241,16 @@ def test_what_the_refusal_recommends_holds_for_a_light_code_too():
     assert "10 members of weight 5" in str(error.value)
 
 
-@pytest.mark.parametrize("words, message", [
-    (np.zeros((0, 4), np.uint8), "matrix"),
-    (np.array([1, 0], np.uint8), "matrix"),
-    (np.array([[2, 0], [0, 2]], np.uint8), "zeros and ones"),
-    (np.array([[1, 1, 0], [1, 0, 0]], np.uint8), "weight"),
-    (np.array([[1, 0], [1, 0]], np.uint8), "share"),
-])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (np.zeros((0, 4), np.uint8), "matrix"),
+        (np.array([1, 0], np.uint8), "matrix"),
+        (np.array([[2, 0], [0, 2]], np.uint8), "zeros and ones"),
+        (np.array([[1, 1, 0], [1, 0, 0]], np.uint8), "weight"),
+        (np.array([[1, 0], [1, 0]], np.uint8), "share"),
+    ],
+)
 def test_a_codebook_checks_its_words(words, message):
     with pytest.raises(BadValue, match=message):
         Codebook(words)

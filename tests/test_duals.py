@@ -6,8 +6,8 @@ import torch.autograd.forward_ad as forward
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from abc_lib.method import duals
-from abc_lib.method.duals import Dual
+from abc_lib.ground import duals
+from abc_lib.ground.duals import Dual
 from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Network
 
@@ -16,7 +16,9 @@ SHAPE = (2, 4, 6, 6)
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def dual(*shape, seed=0, n=N):
@@ -27,7 +29,10 @@ def by_torch(function, *inputs):
     """Value and tangents by ``jvp``, one direction after another, on plain attention."""
     primals = tuple(each.primal for each in inputs)
     with sdpa_kernel(SDPBackend.MATH):
-        moved = [torch.func.jvp(function, primals, tuple(each.tangents[i] for each in inputs))[1] for i in range(len(inputs[0].tangents))]
+        moved = [
+            torch.func.jvp(function, primals, tuple(each.tangents[i] for each in inputs))[1]
+            for i in range(len(inputs[0].tangents))
+        ]
         return function(*primals), torch.stack(moved)
 
 
@@ -37,7 +42,10 @@ def agree(function, *inputs):
     expected = by_torch(function, *inputs)
     found = function(*inputs)
     assert isinstance(found, Dual)
-    assert found.primal.shape == expected[0].shape and found.primal.dtype == expected[0].dtype == found.tangents.dtype
+    assert (
+        found.primal.shape == expected[0].shape
+        and found.primal.dtype == expected[0].dtype == found.tangents.dtype
+    )
     torch.testing.assert_close(found.primal, expected[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found.tangents, expected[1], rtol=1e-11, atol=1e-11)
     for each, (primal, tangents) in zip(inputs, before):
@@ -51,7 +59,9 @@ def rules_only(monkeypatch):
 
     def no_rule(function, arguments, options):
         found = real(function, arguments, options)
-        assert not isinstance(found, (Dual, tuple, list)) or isinstance(found, torch.Size), f"{function} went through the fallback"
+        assert not isinstance(found, (Dual, tuple, list)) or isinstance(found, torch.Size), (
+            f"{function} went through the fallback"
+        )
         return found
 
     monkeypatch.setattr(duals, "_by_jvp", no_rule)
@@ -72,7 +82,9 @@ ONE = {
     "group_norm of sequences": lambda x: F.group_norm(x.reshape(2, 4, 36), 2, normal(4), normal(4)),
     "silu": F.silu,
     "silu of silu": lambda x: F.silu(F.silu(x) * 2 + 1),
-    "group_norm, silu, factor, convolution": lambda x: F.conv2d(F.silu(F.group_norm(x, 2, normal(4), normal(4))) * PLAIN, WEIGHT, BIAS),
+    "group_norm, silu, factor, convolution": lambda x: F.conv2d(
+        F.silu(F.group_norm(x, 2, normal(4), normal(4))) * PLAIN, WEIGHT, BIAS
+    ),
     "pending factor, then a sum with itself": lambda x: F.silu(x) + F.silu(x) * 3,
     "linear": lambda x: F.linear(x, normal(7, 6), normal(7)),
     "linear without bias": lambda x: F.linear(x, normal(7, 6)),
@@ -94,7 +106,9 @@ ONE = {
     "multiply from the left": lambda x: PLAIN[:, :1, :1, :1] * x,
     "multiply by what has fewer dimensions": lambda x: x * PLAIN[0, 0],
     "multiply by numbers": lambda x: 0.1 * x * 3,
-    "multiply by a tensor without dimensions": lambda x: torch.mul(torch.tensor(0.7, dtype=torch.float64), x),
+    "multiply by a tensor without dimensions": lambda x: torch.mul(
+        torch.tensor(0.7, dtype=torch.float64), x
+    ),
     "divide by a number": lambda x: x / 0.3,
     "divide by one": lambda x: x / 1,
     "interpolate": lambda x: F.interpolate(x, scale_factor=2.0, mode="nearest"),
@@ -193,7 +207,10 @@ def test_the_fallback_works_where_nothing_is_recorded():
     assert x.exp().primal.is_inference()
 
 
-@pytest.mark.parametrize("function", [lambda a, b: a + b, lambda a, b: a - b, lambda a, b: torch.cat([a, b], 1), torch.matmul])
+@pytest.mark.parametrize(
+    "function",
+    [lambda a, b: a + b, lambda a, b: a - b, lambda a, b: torch.cat([a, b], 1), torch.matmul],
+)
 def test_rules_of_two_duals(function, rules_only):
     agree(function, dual(*SHAPE), dual(*SHAPE, seed=7))
 
@@ -207,13 +224,22 @@ def test_attention_of_three_duals_over_sequences_of_other_lengths(rules_only):
 def test_at_its_bounds_a_clamp_moves_as_inside(value, factor):
     x = Dual(torch.full((1, 2), value, dtype=torch.float64), normal(N, 1, 2))
     found = x.clamp(-0.5, 0.5)
-    assert torch.equal(found.primal, x.primal.clamp(-0.5, 0.5)) and torch.equal(found.tangents, x.tangents * factor)
+    assert torch.equal(found.primal, x.primal.clamp(-0.5, 0.5)) and torch.equal(
+        found.tangents, x.tangents * factor
+    )
     if abs(value) != 0.5:
         agree(lambda v: v.clamp(-0.5, 0.5), x)
 
 
 def test_as_many_directions_as_batches_are_not_mixed_up():
-    for name in ("matmul", "matmul of fewer dimensions", "linear", "group_norm", "attention", "matmul of duals of other dimensions"):
+    for name in (
+        "matmul",
+        "matmul of fewer dimensions",
+        "linear",
+        "group_norm",
+        "attention",
+        "matmul of duals of other dimensions",
+    ):
         agree((ONE | OTHER)[name], dual(*SHAPE, n=2))
         agree((ONE | OTHER)[name], dual(*SHAPE, n=1))
 
@@ -229,7 +255,11 @@ def test_plus_equals_makes_a_new_number():
     a += b
     a *= 2
     torch.testing.assert_close(a.tangents, 2 * (kept[1] + b.tangents))
-    assert a is not first and torch.equal(first.primal, kept[0]) and torch.equal(first.tangents, kept[1])
+    assert (
+        a is not first
+        and torch.equal(first.primal, kept[0])
+        and torch.equal(first.tangents, kept[1])
+    )
 
 
 def test_changing_a_dual_in_place_is_refused():
@@ -243,8 +273,17 @@ def test_changing_a_dual_in_place_is_refused():
 
 def test_what_is_not_a_real_number_has_no_tangents():
     x = dual(*SHAPE)
-    assert x.shape == x.size() == torch.Size(SHAPE) and x.dtype == torch.float64 and x.ndim == 4 and len(x) == 2
-    assert torch.equal(x > 0, x.primal > 0) and torch.equal(x == 0, x.primal == 0) and torch.equal(x.argmax(1), x.primal.argmax(1))
+    assert (
+        x.shape == x.size() == torch.Size(SHAPE)
+        and x.dtype == torch.float64
+        and x.ndim == 4
+        and len(x) == 2
+    )
+    assert (
+        torch.equal(x > 0, x.primal > 0)
+        and torch.equal(x == 0, x.primal == 0)
+        and torch.equal(x.argmax(1), x.primal.argmax(1))
+    )
     assert x.to(torch.int64).dtype == torch.int64
     values, positions = x.max(dim=1)
     assert isinstance(values, Dual) and torch.equal(positions, x.primal.max(dim=1).indices)
@@ -260,7 +299,10 @@ def test_tangents_are_resolved_once():
 NETWORKS = {
     "digits": (Network((8, 16), 1, groups=4, predicts="velocity"), (1, 8, 8)),
     "with attention": (Network((8, 16), 2, (1,), (0,), groups=4, head_dim=4), (1, 8, 8)),
-    "patches of 4": (Network((8, 16), 1, (1,), (0,), patch=4, groups=4, head_dim=8, predicts="velocity"), (3, 16, 16)),
+    "patches of 4": (
+        Network((8, 16), 1, (1,), (0,), patch=4, groups=4, head_dim=8, predicts="velocity"),
+        (3, 16, 16),
+    ),
     "noise from patches": (Network((8, 8), 1, patch=4, groups=4), (1, 16, 16)),
 }
 
@@ -269,7 +311,9 @@ def forward_mode(member, primal, tangents, t):
     """PyTorch's dual numbers on copies of the primal."""
     n, copies = len(tangents), primal.repeat(len(tangents), 1, 1, 1)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward.dual_level():
-        value, moved = forward.unpack_dual(member(forward.make_dual(copies, tangents.flatten(0, 1)), t.repeat(n)))
+        value, moved = forward.unpack_dual(
+            member(forward.make_dual(copies, tangents.flatten(0, 1)), t.repeat(n))
+        )
     return value[: len(primal)], moved.unflatten(0, tangents.shape[:2])
 
 
@@ -290,12 +334,18 @@ def test_a_network_of_duals_is_pytorchs_forward_mode(name, dtype, tolerance, rul
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_plain_attention_gives_the_same_output_as_the_fused_kernels_of_an_ordinary_pass(name, monkeypatch):
+def test_plain_attention_gives_the_same_output_as_the_fused_kernels_of_an_ordinary_pass(
+    name, monkeypatch
+):
     network, shape = NETWORKS[name]
     member = build_network(network, shape, 0).eval()
     fused, primal, t = [], normal(2, *shape, dtype=torch.float32), torch.tensor([980, 20])
     real = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: (fused.append(isinstance(a[0], Dual)), real(*a, **k))[1])
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda *a, **k: (fused.append(isinstance(a[0], Dual)), real(*a, **k))[1],
+    )
     with torch.inference_mode():
         ordinary = member(primal, t)
         with sdpa_kernel(SDPBackend.MATH):
@@ -313,9 +363,14 @@ def test_the_primal_goes_through_a_network_once_whatever_n_is(n, monkeypatch):
     network, shape = NETWORKS["with attention"]
     member = build_network(network, shape, 0).eval()
     rows, real = [], torch.conv2d
-    monkeypatch.setattr(duals.torch, "conv2d", lambda x, *a, **k: (rows.append(len(x)), real(x, *a, **k))[1])
+    monkeypatch.setattr(
+        duals.torch, "conv2d", lambda x, *a, **k: (rows.append(len(x)), real(x, *a, **k))[1]
+    )
     with torch.inference_mode():
-        member(Dual(normal(2, *shape, dtype=torch.float32), normal(n, 2, *shape, dtype=torch.float32)), torch.tensor([5, 5]))
+        member(
+            Dual(normal(2, *shape, dtype=torch.float32), normal(n, 2, *shape, dtype=torch.float32)),
+            torch.tensor([5, 5]),
+        )
     layers = sum(isinstance(module, torch.nn.Conv2d) for module in member.modules())
     # Each layer sees the 2 states and their n tangents: side by side in one call, or in two.
     assert sum(rows) == layers * (2 + 2 * n) and set(rows) <= {2, 2 * n, 2 + 2 * n}

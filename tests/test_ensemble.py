@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from abc_lib.method.code import Codebook
-from abc_lib.method.space import to_images
 from abc_lib.ground.devices import resolve_device
-from abc_lib.method.ensemble import Ensemble
 from abc_lib.ground.errors import AbcError, BadValue
-from abc_lib.method.network import build_network
 from abc_lib.images.registry import get_recipe
+from abc_lib.method.code import Codebook
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Code, Network
+from abc_lib.method.space import to_images
 
 SOURCES = 6
 RECIPE = get_recipe("digits_64").replace(
-    code=Code(4, 2), network=Network((8, 8), layers_per_block=1, groups=4, predicts="velocity"), sampling={"steps": 5},
+    code=Code(4, 2),
+    network=Network((8, 8), layers_per_block=1, groups=4, predicts="velocity"),
+    sampling={"steps": 5},
 )
 
 
@@ -42,13 +44,18 @@ def states():
 
 def test_an_ensemble_knows_its_shape_and_members(ensemble):
     assert ensemble.n == 4 and ensemble.shape == (1, 8, 8) and ensemble.device.type == "cpu"
-    assert not any(member.training or any(p.requires_grad for p in member.parameters()) for member in ensemble.members)
+    assert not any(
+        member.training or any(p.requires_grad for p in member.parameters())
+        for member in ensemble.members
+    )
 
 
 def test_the_shape_of_a_patched_colour_ensemble():
     network = Network((8, 8), 1, groups=4, patch=4)
     book = Codebook.draw(2, 1, 2, 0)
-    assert Ensemble(RECIPE, book, [build_network(network, (3, 32, 32), k) for k in range(2)]).shape == (3, 32, 32)
+    assert Ensemble(
+        RECIPE, book, [build_network(network, (3, 32, 32), k) for k in range(2)]
+    ).shape == (3, 32, 32)
 
 
 def test_members_must_fit_the_code(ensemble):
@@ -69,7 +76,9 @@ def test_every_state_has_weights_of_its_own(ensemble, states):
     c = ensemble.codebook.leave_one_out(np.array([0, 3, 5]))
     with torch.no_grad():
         together = ensemble.predict(states, 300, ensemble.weights(c, 3))
-        apart = [ensemble.predict(states[k : k + 1], 300, ensemble.weights(c[k], 1)) for k in range(3)]
+        apart = [
+            ensemble.predict(states[k : k + 1], 300, ensemble.weights(c[k], 1)) for k in range(3)
+        ]
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
 
@@ -77,7 +86,9 @@ def test_an_ablation_is_the_mean_of_the_survivors(ensemble, states):
     alive = ensemble.codebook.survivors(2)
     with torch.no_grad():
         found = ensemble.predict(states, 300, ensemble.weights(ensemble.codebook.ablation(2), 3))
-        mean = torch.stack([m(states, torch.tensor(300)) for m, on in zip(ensemble.members, alive) if on]).mean(0)
+        mean = torch.stack(
+            [m(states, torch.tensor(300)) for m, on in zip(ensemble.members, alive) if on]
+        ).mean(0)
     assert torch.allclose(found, mean, atol=1e-5)
 
 
@@ -116,7 +127,9 @@ def test_an_ablated_member_has_no_effect_when_trajectories_share_noise():
     noise = whole.draw_noise(0, range(2))
     c, owner = book.leave_one_out(np.repeat(seen_by_0, 2)), torch.arange(2).repeat(len(seen_by_0))
     found = broken.sample(noise, c, owner)
-    assert torch.isfinite(found).all() and torch.allclose(found, whole.sample(noise, c, owner), atol=1e-6)
+    assert torch.isfinite(found).all() and torch.allclose(
+        found, whole.sample(noise, c, owner), atol=1e-6
+    )
 
 
 def test_trajectories_that_share_noise_equal_separate_ones(ensemble):
@@ -130,7 +143,9 @@ def test_trajectories_that_share_noise_equal_separate_ones(ensemble):
 
 def test_counterfactuals_differ_from_the_factual_and_from_each_other(ensemble):
     noise = ensemble.draw_noise(5, [3])
-    images = ensemble.sample(noise, ensemble.codebook.leave_one_out(), torch.zeros(SOURCES, dtype=torch.int64))
+    images = ensemble.sample(
+        noise, ensemble.codebook.leave_one_out(), torch.zeros(SOURCES, dtype=torch.int64)
+    )
     images = torch.cat([ensemble.sample(noise), images])
     assert all((images[a] - images[b]).abs().max() > 1e-3 for a in range(7) for b in range(a))
 
@@ -138,7 +153,9 @@ def test_counterfactuals_differ_from_the_factual_and_from_each_other(ensemble):
 def test_samples_are_images_and_the_same_for_the_same_noise(ensemble):
     noise = ensemble.draw_noise(0, range(3))
     images = ensemble.sample(noise)
-    assert images.shape == (3, 1, 8, 8) and images.dtype == torch.float32 and not images.requires_grad
+    assert (
+        images.shape == (3, 1, 8, 8) and images.dtype == torch.float32 and not images.requires_grad
+    )
     assert 0 <= images.min() < images.max() <= 1
     assert torch.equal(images, ensemble.sample(noise))
 
@@ -155,7 +172,9 @@ def test_a_trajectory_goes_from_its_noise_to_its_sample(ensemble):
     noise, c = ensemble.draw_noise(0, range(2)), ensemble.codebook.ablation(1)
     states = ensemble.trajectory(noise, c)
     assert states.shape == (6, 2, 1, 8, 8) and 0 <= states.min() and states.max() <= 1
-    assert torch.equal(states[0], to_images(noise.initial, RECIPE.data)) and torch.equal(states[-1], ensemble.sample(noise, c))
+    assert torch.equal(states[0], to_images(noise.initial, RECIPE.data)) and torch.equal(
+        states[-1], ensemble.sample(noise, c)
+    )
     assert all(not torch.equal(a, b) for a, b in zip(states, states[1:]))
 
 
@@ -173,7 +192,10 @@ def test_auto_takes_the_cpu_without_a_gpu(monkeypatch):
 def test_a_device_that_is_not_here_is_one_clear_line(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(BadValue, match=f"^device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is$"):
+    with pytest.raises(
+        BadValue,
+        match=f"^device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is$",
+    ):
         resolve_device(name)
 
 

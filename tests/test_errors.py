@@ -9,7 +9,9 @@ import abc_lib
 from abc_lib.ground import errors
 from abc_lib.ground.errors import AbcError, BadValue, UnknownName, positive_int, unknown
 
-KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AbcError)]
+KINDS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AbcError)
+]
 
 
 def test_there_is_a_kind_for_each_mistake_and_one_name_for_all():
@@ -39,8 +41,14 @@ def test_ipython_asks_for_that_line(capsys):
 
 def test_unknown_names_the_closest_or_all():
     near = unknown("ensemble", "mnist_1000", iter(["mnist_1024", "digits_64"]))
-    assert isinstance(near, UnknownName) and str(near) == "unknown ensemble 'mnist_1000'; did you mean 'mnist_1024'?"
-    assert str(unknown("scale", "huge", iter(["laptop", "paper"]))) == "unknown scale 'huge'; known: laptop, paper"
+    assert (
+        isinstance(near, UnknownName)
+        and str(near) == "unknown ensemble 'mnist_1000'; did you mean 'mnist_1024'?"
+    )
+    assert (
+        str(unknown("scale", "huge", iter(["laptop", "paper"])))
+        == "unknown scale 'huge'; known: laptop, paper"
+    )
     assert "None" in str(unknown("scale", None, ["laptop"]))
 
 

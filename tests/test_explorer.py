@@ -13,25 +13,29 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
-
-from abc_lib.study import command as command
-from abc_lib.method.attribution import counterfactual_distance_ranks, visual_similarity_ranks
-from abc_lib.metrics.visual import visual_distances
-from abc_lib.images.training_set import training_set
-from abc_lib.ground.errors import ArtefactError, BadValue, NotAvailable, UnknownName
-from abc_lib.exchange.mosaic import to_bytes
-from abc_lib.exchange.mosaic import decode_mosaic
-from abc_lib.exchange.explorer.build import LOCAL, SHIPPED, SHIPPED_NAMES, build_explorer, verify_explorer
-from abc_lib.exchange.explorer import build
-from abc_lib.exchange.explorer import content
-from abc_lib.method.landscape import counterfactuals
-from abc_lib.results.landscapes import compute_landscapes, get_landscapes, read_landscapes
-from abc_lib.ground.paths import ROOT
-from abc_lib.images.registry import get_recipe
-from abc_lib.results.run import stored_landscapes
-from abc_lib.ground.store import Store
-from abc_lib.training.members import find_ensemble
 from small import own_store, tiny_classes
+
+from abc_lib.exchange.explorer import build, content
+from abc_lib.exchange.explorer.build import (
+    LOCAL,
+    SHIPPED,
+    SHIPPED_NAMES,
+    build_explorer,
+    verify_explorer,
+)
+from abc_lib.exchange.mosaic import decode_mosaic, to_bytes
+from abc_lib.ground.errors import ArtefactError, BadValue, NotAvailable, UnknownName
+from abc_lib.ground.paths import ROOT
+from abc_lib.ground.store import Store
+from abc_lib.images.registry import get_recipe
+from abc_lib.images.training_set import training_set
+from abc_lib.method.attribution import counterfactual_distance_ranks, visual_similarity_ranks
+from abc_lib.method.landscape import counterfactuals
+from abc_lib.metrics.visual import visual_distances
+from abc_lib.results.landscapes import compute_landscapes, get_landscapes, read_landscapes
+from abc_lib.results.run import stored_landscapes
+from abc_lib.study import command as command
+from abc_lib.training.members import find_ensemble
 
 QUIET = {"device": "cpu", "n_jobs": 1, "progress": False}
 
@@ -48,14 +52,20 @@ def tiles(path, count, shape=(1, 8, 8)):
 
 
 def snapshot(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
 def here(trained, tmp_path_factory):
     """An explorer of 3 samples of the tiny ensemble, and a store that has what it was made from."""
     store = own_store(trained, tmp_path_factory.mktemp("cache"))
-    folder = build_explorer([trained.recipe], tmp_path_factory.mktemp("explorer") / "page", 3, store=store, **QUIET)
+    folder = build_explorer(
+        [trained.recipe], tmp_path_factory.mktemp("explorer") / "page", 3, store=store, **QUIET
+    )
     return folder, store
 
 
@@ -64,7 +74,10 @@ def here(trained, tmp_path_factory):
 
 def test_sprites_are_the_images_to_8_bits(here, trained):
     folder, store = here
-    ensemble, landscapes = trained.ensemble, get_landscapes(trained.ensemble, 3, store=store, keep=1, n_jobs=1, progress=False)
+    ensemble, landscapes = (
+        trained.ensemble,
+        get_landscapes(trained.ensemble, 3, store=store, keep=1, n_jobs=1, progress=False),
+    )
     mine = folder / trained.recipe.label
     assert torch.equal(tiles(mine / "training.png", 12), to_bytes(trained.images.images))
     assert torch.equal(tiles(mine / "samples.png", 3), to_bytes(landscapes.factual))
@@ -83,10 +96,14 @@ def test_distances_and_ranks_are_the_landscapes(here, trained):
     visual = visual_distances(landscapes.factual, trained.images)
     for row in range(3):
         found = value(folder / trained.recipe.label / f"{row:04d}.js")
-        assert np.allclose(found["distances"], landscapes.distances[row], rtol=0, atol=0.5e-4 + 1e-9)
+        assert np.allclose(
+            found["distances"], landscapes.distances[row], rtol=0, atol=0.5e-4 + 1e-9
+        )
         for source in range(12):
             # the paper's scaled ranks: 0 is nearest, for either kind of distance
-            farness = counterfactual_distance_ranks(landscapes.distances[row : row + 1], [source])[0]
+            farness = counterfactual_distance_ranks(landscapes.distances[row : row + 1], [source])[
+                0
+            ]
             likeness = visual_similarity_ranks(visual[row : row + 1], [source])[0]
             assert found["counterfactual"].index(source) == pytest.approx((1 - farness) * 11)
             assert found["visual"].index(source) == pytest.approx(likeness * 11)
@@ -96,7 +113,12 @@ def test_the_catalogue_names_everything_the_page_loads(here, trained):
     folder, _ = here
     data = value(folder / "data.js")
     (entry,) = data["ensembles"]
-    assert (entry["name"], entry["scale"], entry["sources"], entry["samples"]) == ("digits_64", "laptop", 12, [0, 1, 2])
+    assert (entry["name"], entry["scale"], entry["sources"], entry["samples"]) == (
+        "digits_64",
+        "laptop",
+        12,
+        [0, 1, 2],
+    )
     assert entry["labels"] == [str(int(label)) for label in trained.images.labels]
     assert entry["side"] == 8 and entry["grid"] == [4, 3] and entry["sample_grid"] == [2, 2]
     shown = value(folder / entry["folder"] / "0002.js")
@@ -110,7 +132,11 @@ def test_the_origin_and_the_manifest_say_where_it_comes_from(here, trained):
     manifest = verify_explorer(folder)
     (origin,) = [entry["origin"] for entry in value(folder / "data.js")["ensembles"]]
     commit, time = manifest["provenance"]["commit"], manifest["provenance"]["time"]
-    assert f"Page built {time[:10]}, commit {commit}." in origin and "scale laptop" in origin and "*" not in origin
+    assert (
+        f"Page built {time[:10]}, commit {commit}." in origin
+        and "scale laptop" in origin
+        and "*" not in origin
+    )
     kinds = [name.split("/")[0] for name in manifest["ensembles"][trained.recipe.label]]
     assert kinds == ["member", "landscape"]
     assert manifest["scales"] == ["laptop"] and manifest["kind"] == "explorer"
@@ -120,7 +146,9 @@ def test_the_origin_and_the_manifest_say_where_it_comes_from(here, trained):
 
 def test_a_second_build_computes_nothing_and_is_the_same(here, trained, tmp_path, monkeypatch):
     folder, store = here
-    monkeypatch.setattr("abc_lib.landscape.compute._compute", lambda *a: pytest.fail("computed again"))
+    monkeypatch.setattr(
+        "abc_lib.landscape.compute._compute", lambda *a: pytest.fail("computed again")
+    )
     again = build_explorer([trained.recipe], tmp_path / "again", 3, store=store, **QUIET)
     one, other = snapshot(folder), snapshot(again)
     different = {name for name in one | other if one.get(name) != other.get(name)}
@@ -135,8 +163,12 @@ def test_what_ships_is_whole_small_and_of_this_page():
     files = snapshot(SHIPPED)
     assert sum(map(len, files.values())) < 1.5 * 2**20
     for path in build._PAGE.iterdir():
-        assert files[path.name] == path.read_bytes(), f"{path.name} was edited; run python -m abc_lib explorer"
-    assert [entry["name"] for entry in value(SHIPPED / "data.js")["ensembles"]] == list(SHIPPED_NAMES)
+        assert files[path.name] == path.read_bytes(), (
+            f"{path.name} was edited; run python -m abc_lib explorer"
+        )
+    assert [entry["name"] for entry in value(SHIPPED / "data.js")["ensembles"]] == list(
+        SHIPPED_NAMES
+    )
 
 
 @pytest.mark.parametrize("name", SHIPPED_NAMES)
@@ -149,7 +181,9 @@ def test_what_ships_is_the_published_landscapes(name, tmp_path):
     assert torch.equal(tiles(folder / "training.png", N), to_bytes(images.images))
     for row in (0, 5):
         found = value(folder / f"{row:04d}.js")
-        assert np.allclose(found["distances"], landscapes.distances[row], rtol=0, atol=0.5e-4 + 1e-9)
+        assert np.allclose(
+            found["distances"], landscapes.distances[row], rtol=0, atol=0.5e-4 + 1e-9
+        )
         assert found["counterfactual"][0] == landscapes.attributed_sources[row]
         shown = tiles(folder / f"{row:04d}.png", N)
         kept = to_bytes(landscapes.kept_images[row])
@@ -162,24 +196,30 @@ def test_what_ships_is_the_published_landscapes(name, tmp_path):
 def test_the_page_is_short_plain_and_loads_nothing_from_elsewhere():
     text = {path.name: path.read_text() for path in build._PAGE.iterdir()}
     assert len((text["explorer.js"] + text["explorer.css"]).splitlines()) < 500
-    assert not re.search(r"https?://|\bfetch\(|XMLHttpRequest|getImageData|\bimport\b.*from", "".join(text.values()))
+    assert not re.search(
+        r"https?://|\bfetch\(|XMLHttpRequest|getImageData|\bimport\b.*from", "".join(text.values())
+    )
 
 
 # --- stopped, damaged, in the wrong place ---
 
 
 @pytest.mark.parametrize("at", [0, 3, 9])
-def test_an_interrupted_build_leaves_the_old_one_or_nothing(here, trained, tmp_path, monkeypatch, at):
+def test_an_interrupted_build_leaves_the_old_one_or_nothing(
+    here, trained, tmp_path, monkeypatch, at
+):
     folder, store = here
     place = tmp_path / "place" / "page"
 
     def interrupted():
         written, real = [], os.fsync
+
         def fsync(descriptor):
             written.append(descriptor)
             if len(written) > at:
                 raise KeyboardInterrupt
             real(descriptor)
+
         with monkeypatch.context() as patch:
             patch.setattr(build.os, "fsync", fsync)
             with pytest.raises(KeyboardInterrupt):
@@ -191,7 +231,9 @@ def test_an_interrupted_build_leaves_the_old_one_or_nothing(here, trained, tmp_p
     assert list(place.parent.iterdir()) == []
     shutil.copytree(folder, place)
     interrupted()
-    assert snapshot(place) == snapshot(tmp_path / "kept") and list(place.parent.iterdir()) == [place]
+    assert snapshot(place) == snapshot(tmp_path / "kept") and list(place.parent.iterdir()) == [
+        place
+    ]
     verify_explorer(place)
 
 
@@ -209,7 +251,11 @@ def test_a_rename_that_fails_puts_the_old_one_back(here, trained, tmp_path, monk
     monkeypatch.setattr(build.os, "rename", rename)
     with pytest.raises(ArtefactError, match="No space left") as error:
         build_explorer([trained.recipe], place, 3, store=store, **QUIET)
-    assert one_line(error) and snapshot(place) == snapshot(folder) and list(tmp_path.iterdir()) == [place]
+    assert (
+        one_line(error)
+        and snapshot(place) == snapshot(folder)
+        and list(tmp_path.iterdir()) == [place]
+    )
 
 
 def test_a_new_build_replaces_an_old_explorer_and_nothing_else(here, trained, tmp_path, one_line):
@@ -218,7 +264,9 @@ def test_a_new_build_replaces_an_old_explorer_and_nothing_else(here, trained, tm
     shutil.copytree(folder, place)
     build_explorer([trained.recipe], place, 2, store=store, **QUIET)
     assert value(place / "data.js")["ensembles"][0]["samples"] == [0, 1]
-    assert not (place / trained.recipe.label / "0002.png").exists() and list(tmp_path.iterdir()) == [place]
+    assert not (place / trained.recipe.label / "0002.png").exists() and list(
+        tmp_path.iterdir()
+    ) == [place]
     other = tmp_path / "letters"
     other.mkdir()
     (other / "dear.txt").write_text("diary")
@@ -253,9 +301,21 @@ def test_a_damaged_explorer_is_refused_by_name(here, tmp_path, damage, one_line)
     assert one_line(error)
 
 
-def test_published_distances_are_what_is_shown_and_images_must_fit_them(trained, tmp_path, monkeypatch, one_line):
+def test_published_distances_are_what_is_shown_and_images_must_fit_them(
+    trained, tmp_path, monkeypatch, one_line
+):
     store = own_store(trained, tmp_path)
-    published = store.copy(compute_landscapes(trained.ensemble, [1, 0], 0, Store(tmp_path / "elsewhere", None), n_jobs=1, progress=False), "landscape")
+    published = store.copy(
+        compute_landscapes(
+            trained.ensemble,
+            [1, 0],
+            0,
+            Store(tmp_path / "elsewhere", None),
+            n_jobs=1,
+            progress=False,
+        ),
+        "landscape",
+    )
     folder = build_explorer([trained.recipe], tmp_path / "page", 3, store=store, **QUIET)
     named = verify_explorer(folder)["ensembles"][trained.recipe.label]
     assert f"landscape/{published.path.name}" in named and len(named) == 3
@@ -263,7 +323,12 @@ def test_published_distances_are_what_is_shown_and_images_must_fit_them(trained,
     assert "published with this repository, computed on" in origin
     expected = read_landscapes(published).distances
     for row, index in enumerate([1, 0]):
-        assert np.allclose(value(folder / trained.recipe.label / f"{index:04d}.js")["distances"], expected[row], rtol=0, atol=0.6e-4)
+        assert np.allclose(
+            value(folder / trained.recipe.label / f"{index:04d}.js")["distances"],
+            expected[row],
+            rtol=0,
+            atol=0.6e-4,
+        )
 
     real = content.read_landscapes
 
@@ -273,19 +338,30 @@ def test_published_distances_are_what_is_shown_and_images_must_fit_them(trained,
         return dataclasses.replace(landscapes, distances=landscapes.distances * 1.02)
 
     monkeypatch.setattr(content, "read_landscapes", moved)
-    with pytest.raises(ArtefactError, match="sample 0 of digits_64-laptop, made again, have distances up to .* off the published ones") as error:
+    with pytest.raises(
+        ArtefactError,
+        match="sample 0 of digits_64-laptop, made again, have distances up to .* off the published ones",
+    ) as error:
         build_explorer([trained.recipe], tmp_path / "other", 3, store=store, **QUIET)
     assert one_line(error) and not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("names, error, words", [
-    ([], BadValue, "at least one"), (["digits_64", "digits_64"], BadValue, "once"), (["digits_6"], UnknownName, "did you mean 'digits_64'"),
-    ([tiny_classes()], BadValue, "not single images"), (["celeba_ba_512"], BadValue, "not single images"),
-    (["digits_64"], NotAvailable, "publish digits_64"),
-])
+@pytest.mark.parametrize(
+    "names, error, words",
+    [
+        ([], BadValue, "at least one"),
+        (["digits_64", "digits_64"], BadValue, "once"),
+        (["digits_6"], UnknownName, "did you mean 'digits_64'"),
+        ([tiny_classes()], BadValue, "not single images"),
+        (["celeba_ba_512"], BadValue, "not single images"),
+        (["digits_64"], NotAvailable, "publish digits_64"),
+    ],
+)
 def test_names_that_cannot_be_shown_give_one_line(tmp_path, names, error, words, one_line):
     with pytest.raises(error, match=words) as caught:
-        build_explorer(names, tmp_path / "page", store=Store(tmp_path / "cache", None), device="cpu")
+        build_explorer(
+            names, tmp_path / "page", store=Store(tmp_path / "cache", None), device="cpu"
+        )
     assert one_line(caught) and not (tmp_path / "page").exists()
 
 
@@ -296,10 +372,14 @@ def test_a_wrong_number_of_samples_gives_one_line(tmp_path, samples, one_line):
     assert one_line(error)
 
 
-@pytest.mark.parametrize("place", [SHIPPED, ROOT / "book" / "_static" / "here", ROOT / "book", ROOT / "notebooks" / "x"])
+@pytest.mark.parametrize(
+    "place", [SHIPPED, ROOT / "book" / "_static" / "here", ROOT / "book", ROOT / "notebooks" / "x"]
+)
 def test_downloaded_images_never_go_where_git_would_track_them(place, one_line, tmp_path):
     before = snapshot(place) if place == SHIPPED else None
-    with pytest.raises(BadValue, match="not to be put into the repository.*explorer_local") as error:
+    with pytest.raises(
+        BadValue, match="not to be put into the repository.*explorer_local"
+    ) as error:
         build_explorer(["mnist_1024"], place, 1, store=Store(tmp_path))
     assert one_line(error)
     assert before is None or snapshot(place) == before
@@ -307,7 +387,9 @@ def test_downloaded_images_never_go_where_git_would_track_them(place, one_line, 
 
 
 def test_git_ignores_the_local_explorer():
-    asked = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "-q", str(LOCAL / "data.js")], capture_output=True)
+    asked = subprocess.run(
+        ["git", "-C", str(ROOT), "check-ignore", "-q", str(LOCAL / "data.js")], capture_output=True
+    )
     if asked.returncode == 128:
         pytest.skip("not a git checkout")
     assert asked.returncode == 0
@@ -316,13 +398,23 @@ def test_git_ignores_the_local_explorer():
 # --- the command ---
 
 
-def test_the_command_writes_a_page_and_says_where(here, trained, tmp_path, monkeypatch, argv, capsys):
+def test_the_command_writes_a_page_and_says_where(
+    here, trained, tmp_path, monkeypatch, argv, capsys
+):
     monkeypatch.setattr(command, "Store", lambda: here[1])
-    monkeypatch.setattr(command, "get_recipe", lambda name, scale="laptop": trained.recipe if name == "digits_64" else get_recipe(name, scale))
+    monkeypatch.setattr(
+        command,
+        "get_recipe",
+        lambda name, scale="laptop": (
+            trained.recipe if name == "digits_64" else get_recipe(name, scale)
+        ),
+    )
     argv("explorer", "digits_64", "--samples", "2", "-o", str(tmp_path / "page"), "--device", "cpu")
     assert command.main() == 0
     shown = capsys.readouterr().out
-    assert shown.count("\n") == 1 and f"open {tmp_path / 'page' / 'index.html'} in a browser" in shown
+    assert (
+        shown.count("\n") == 1 and f"open {tmp_path / 'page' / 'index.html'} in a browser" in shown
+    )
     verify_explorer(tmp_path / "page")
     argv("explorer", "mnist_1024", "-o", str(SHIPPED))
     assert command.main() == 2
@@ -340,4 +432,8 @@ def test_without_a_folder_named_ensembles_stay_out_of_the_repository(monkeypatch
     for words in ((), ("mnist_1024",), ("digits_64",)):
         argv("explorer", *words)
         assert command.main() == 0
-    assert asked == [(list(SHIPPED_NAMES), SHIPPED), (["mnist_1024"], LOCAL), (["digits_64"], LOCAL)]
+    assert asked == [
+        (list(SHIPPED_NAMES), SHIPPED),
+        (["mnist_1024"], LOCAL),
+        (["digits_64"], LOCAL),
+    ]

@@ -15,14 +15,14 @@ from matplotlib.patches import FancyArrowPatch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from abc_lib import figures  # noqa: E402
-from abc_lib.method.code import Codebook  # noqa: E402
-from abc_lib.study.cost import cost_of  # noqa: E402
-from abc_lib.images.training_set import training_set  # noqa: E402
 from abc_lib.ground.errors import BadValue  # noqa: E402
+from abc_lib.images.registry import get_recipe  # noqa: E402
+from abc_lib.images.training_set import training_set  # noqa: E402
+from abc_lib.method.code import Codebook  # noqa: E402
 from abc_lib.method.landscape import Landscapes  # noqa: E402
 from abc_lib.method.radius import Law, LogRadius, fit_law, summarise  # noqa: E402
 from abc_lib.results.radii import paper_summaries  # noqa: E402
-from abc_lib.images.registry import get_recipe  # noqa: E402
+from abc_lib.study.cost import cost_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -37,16 +37,25 @@ def clean():
     plt.close("all")
 
 
-def landscapes(attributed: bool = True, colour: bool = False, distances: np.ndarray | None = None) -> Landscapes:
+def landscapes(
+    attributed: bool = True, colour: bool = False, distances: np.ndarray | None = None
+) -> Landscapes:
     pictures = training_set(get_recipe("digits_64").data).images
     pictures = pictures.expand(-1, 3, -1, -1) if colour else pictures
     if distances is None:
         distances = np.random.default_rng(0).uniform(1, 40, (S, N))
     kept = np.argsort(-distances, axis=1, kind="stable")[:, :KEPT]
     return Landscapes(
-        "digits_64", "laptop", 0, np.array([4, 7, 9]), pictures[:S], distances, kept,
+        "digits_64",
+        "laptop",
+        0,
+        np.array([4, 7, 9]),
+        pictures[:S],
+        distances,
+        kept,
         pictures[S : S + S * KEPT].reshape(S, KEPT, *pictures.shape[1:]),
-        pictures[40 : 40 + S] if attributed else None, np.arange(S) if attributed else None,
+        pictures[40 : 40 + S] if attributed else None,
+        np.arange(S) if attributed else None,
     )
 
 
@@ -77,7 +86,9 @@ def test_show_image_shows_these_pixels_on_a_fixed_grey_scale(colour):
 def test_the_grid_shows_the_sample_and_each_counterfactual_with_its_distance(colour):
     found = landscapes(colour=colour)
     sources = [5, 0, 19, 3, 8]
-    figure = figures.landscape_grid(found, 1, found.kept_images[0][:1].expand(5, -1, -1, -1), sources, columns=4)
+    figure = figures.landscape_grid(
+        found, 1, found.kept_images[0][:1].expand(5, -1, -1, -1), sources, columns=4
+    )
     draw(figure)
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert titles == ["factual"] + [f"−{s}: {found.distances[1, s]:.0f}" for s in sources]
@@ -91,11 +102,22 @@ def test_the_gallery_names_samples_radii_and_sources():
     figure = figures.radius_gallery(found, [2, 0])
     draw(figure)
     axes = np.array(figure.axes).reshape(3, 2)
-    assert [ax.get_title() for ax in axes[0]] == [f"#9\nr = {found.radii[2]:.1f}", f"#4\nr = {found.radii[0]:.1f}"]
-    assert [ax.get_xlabel() for ax in axes[-1]] == [f"source {found.distances[row].argmax()}" for row in (2, 0)]
-    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["sample", "farthest\ncounterfactual", "training image\nremoved"]
+    assert [ax.get_title() for ax in axes[0]] == [
+        f"#9\nr = {found.radii[2]:.1f}",
+        f"#4\nr = {found.radii[0]:.1f}",
+    ]
+    assert [ax.get_xlabel() for ax in axes[-1]] == [
+        f"source {found.distances[row].argmax()}" for row in (2, 0)
+    ]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == [
+        "sample",
+        "farthest\ncounterfactual",
+        "training image\nremoved",
+    ]
     for column, row in enumerate((2, 0)):
-        for line, image in enumerate((found.factual[row], found.kept_images[row, 0], found.attributed_images[row])):
+        for line, image in enumerate(
+            (found.factual[row], found.kept_images[row, 0], found.attributed_images[row])
+        ):
             assert np.allclose(pixels(axes[line, column]), image[0].numpy())
 
 
@@ -112,7 +134,9 @@ def test_curves_fall_from_the_radius():
     draw(figure)
     assert len(ax.lines) == S and ax.get_xlabel() and ax.get_ylabel()
     for line, distances in zip(ax.lines, found.distances):
-        assert line.get_ydata().tolist() == sorted(distances, reverse=True) and line.get_xdata().tolist() == list(range(1, N + 1))
+        assert line.get_ydata().tolist() == sorted(
+            distances, reverse=True
+        ) and line.get_xdata().tolist() == list(range(1, N + 1))
 
 
 def test_curves_of_an_unattributable_sample_are_drawn_too():
@@ -131,15 +155,25 @@ def test_curves_of_unattributable_samples_only_are_drawn_without_a_warning():
 
 def test_the_distribution_has_a_strip_for_each_ensemble_with_every_radius():
     rng = np.random.default_rng(0)
-    groups = {name: 10 ** rng.normal(mean, 0.2, 12) for name, mean in (("digits_64", 2.0), ("digits_128", 1.8))}
+    groups = {
+        name: 10 ** rng.normal(mean, 0.2, 12)
+        for name, mean in (("digits_64", 2.0), ("digits_128", 1.8))
+    }
     figure, ax = plt.subplots()
     figures.radius_distribution(groups, ax, highlight="digits_128")
     draw(figure)
-    assert [t.get_text() for t in ax.get_yticklabels()] == list(groups) and ax.get_xlabel().startswith("log10")
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(
+        groups
+    ) and ax.get_xlabel().startswith("log10")
     dots = [np.sort(c.get_offsets()[:, 0]) for c in ax.collections]
-    assert all(np.allclose(d, np.sort(np.log10(values))) for d, values in zip(dots, groups.values(), strict=True))
+    assert all(
+        np.allclose(d, np.sort(np.log10(values)))
+        for d, values in zip(dots, groups.values(), strict=True)
+    )
     first, second = (c.get_facecolor()[0][:3] for c in ax.collections)
-    assert tuple(second) == pytest.approx(figures.ALERT) and tuple(first) == pytest.approx(figures.OURS)
+    assert tuple(second) == pytest.approx(figures.ALERT) and tuple(first) == pytest.approx(
+        figures.OURS
+    )
 
 
 def test_the_distribution_bears_radii_of_zero_even_only_zeros():
@@ -150,7 +184,10 @@ def test_the_distribution_bears_radii_of_zero_even_only_zeros():
 
 
 def test_the_law_shows_both_sets_of_points_and_both_lines():
-    ours = [summarise(f"digits_{k}", k, np.array([m, 1.2 * m])) for k, m in ((64, 60), (256, 45), (1024, 30))]
+    ours = [
+        summarise(f"digits_{k}", k, np.array([m, 1.2 * m]))
+        for k, m in ((64, 60), (256, 45), (1024, 30))
+    ]
     ours.append(LogRadius("mnist_256", 256, 1, 0, 1.7, float("nan")))
     paper = paper_summaries()
     figure, ax = plt.subplots()
@@ -158,27 +195,58 @@ def test_the_law_shows_both_sets_of_points_and_both_lines():
     figures.radius_law(ours, paper, ax, our_law, paper_law)
     draw(figure)
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert any("paper's 23" in text for text in labels) and "ours: digits" in labels and "ours: mnist" in labels
+    assert (
+        any("paper's 23" in text for text in labels)
+        and "ours: digits" in labels
+        and "ours: mnist" in labels
+    )
     for law in (our_law, paper_law):
         assert any(f"slope {law.slope:.2f}, $R^2$ {law.r2:.2f}" in text for text in labels)
-    assert ax.get_xscale() == "log" and "training set size" in ax.get_xlabel() and "radius" in ax.get_ylabel()
+    assert (
+        ax.get_xscale() == "log"
+        and "training set size" in ax.get_xlabel()
+        and "radius" in ax.get_ylabel()
+    )
     dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
     ends = {tuple(line.get_xdata()): line.get_ydata() for line in dashed}
-    assert ends[64.0, 1024.0] == pytest.approx([np.log10(our_law.radius_at(64)), np.log10(our_law.radius_at(1024))])
-    assert ends[256.0, 162770.0] == pytest.approx([np.log10(paper_law.radius_at(256)), np.log10(paper_law.radius_at(162770))])
+    assert ends[64.0, 1024.0] == pytest.approx(
+        [np.log10(our_law.radius_at(64)), np.log10(our_law.radius_at(1024))]
+    )
+    assert ends[256.0, 162770.0] == pytest.approx(
+        [np.log10(paper_law.radius_at(256)), np.log10(paper_law.radius_at(162770))]
+    )
 
 
 def test_the_law_draws_without_lines_and_with_an_ensemble_of_zeros():
     figure, ax = plt.subplots()
-    figures.radius_law([summarise("digits_64", 64, [0, 0]), summarise("digits_128", 128, [3, 4])], paper_summaries(), ax)
+    figures.radius_law(
+        [summarise("digits_64", 64, [0, 0]), summarise("digits_128", 128, [3, 4])],
+        paper_summaries(),
+        ax,
+    )
     draw(figure)
     assert not [line for line in ax.lines if line.get_linestyle() == "--"]
 
 
 def test_the_law_drops_no_family():
-    families = ["digits", "mnist", "fashion", "cifar10", "cifar100", "celeba", "metfaces", "landscapes", "artbench"]
+    families = [
+        "digits",
+        "mnist",
+        "fashion",
+        "cifar10",
+        "cifar100",
+        "celeba",
+        "metfaces",
+        "landscapes",
+        "artbench",
+    ]
     figure, ax = plt.subplots()
-    figures.radius_law([LogRadius(f"{name}_1", 100, 5, 0, 2.0, 0.1) for name in families], paper_summaries(), ax, Law(-0.2, 2.4, 0.8, 0.01, 9))
+    figures.radius_law(
+        [LogRadius(f"{name}_1", 100, 5, 0, 2.0, 0.1) for name in families],
+        paper_summaries(),
+        ax,
+        Law(-0.2, 2.4, 0.8, 0.01, 9),
+    )
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert [name for name in families if f"ours: {name}" not in labels] == []
 
@@ -210,9 +278,15 @@ def test_the_flow_has_an_arrow_for_every_sight_and_breaks_those_of_removed_membe
         draw(figure)
         arrows = [p for p in ax.patches if isinstance(p, FancyArrowPatch)]
         assert len(arrows) == 6 * 2 + 4 + 2  # sights, members, noise in and sample out
-        assert sum(arrow.get_linestyle() in (":", "dotted") for arrow in arrows) == (0 if removed is None else 2)
+        assert sum(arrow.get_linestyle() in (":", "dotted") for arrow in arrows) == (
+            0 if removed is None else 2
+        )
         words = [text.get_text() for text in ax.texts]
-        assert words.count("mean") == 1 and sum("theta" in w for w in words) == 4 and sum("s_" in w for w in words) == 6
+        assert (
+            words.count("mean") == 1
+            and sum("theta" in w for w in words) == 4
+            and sum("s_" in w for w in words) == 6
+        )
         plt.close(figure)
 
 
@@ -231,8 +305,13 @@ def test_strips_show_every_value_and_leave_out_nan():
     draw(figure)
     dots = [collection.get_offsets()[:, 0].tolist() for collection in ax.collections]
     assert dots == [[0.1, 0.2, 0.9], [0.5, 0.7]]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"] and ax.get_xlabel() == "rank"
-    assert any(list(line.get_xdata()) == [0.5, 0.5] and line.get_linestyle() == "--" for line in ax.lines)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "a",
+        "b",
+    ] and ax.get_xlabel() == "rank"
+    assert any(
+        list(line.get_xdata()) == [0.5, 0.5] and line.get_linestyle() == "--" for line in ax.lines
+    )
 
 
 def test_violins_show_medians_and_leave_out_nan():
@@ -247,17 +326,25 @@ def test_violins_show_medians_and_leave_out_nan():
 
 def test_image_rows_put_each_row_under_the_other_and_frame_training_images():
     pictures = landscapes().factual
-    figure = figures.image_rows({"one": pictures, "two": pictures.flip(0)}, ["x", "y", "z"], ["1", "2", "3"], framed=["two"])
+    figure = figures.image_rows(
+        {"one": pictures, "two": pictures.flip(0)}, ["x", "y", "z"], ["1", "2", "3"], framed=["two"]
+    )
     draw(figure)
     axes = np.array(figure.axes).reshape(2, 3)
-    assert [ax.get_title() for ax in axes[0]] == ["x", "y", "z"] and [ax.get_xlabel() for ax in axes[1]] == ["1", "2", "3"]
+    assert [ax.get_title() for ax in axes[0]] == ["x", "y", "z"] and [
+        ax.get_xlabel() for ax in axes[1]
+    ] == ["1", "2", "3"]
     assert np.array_equal(pixels(axes[1, 0]), pictures[2, 0].numpy())
     assert axes[1, 0].spines["left"].get_visible() and not axes[0, 0].spines["left"].get_visible()
 
 
 def test_image_rows_bear_notes_below_any_row():
     pictures = landscapes().factual
-    figure = figures.image_rows({"one": pictures, "two": pictures, "three": pictures}, ["x", "y", "z"], {"one": ["1", "2", "3"], "three": ["7", "8", "9"]})
+    figure = figures.image_rows(
+        {"one": pictures, "two": pictures, "three": pictures},
+        ["x", "y", "z"],
+        {"one": ["1", "2", "3"], "three": ["7", "8", "9"]},
+    )
     texts = np.array([ax.get_xlabel() for ax in figure.axes]).reshape(3, 3).tolist()
     assert texts == [["1", "2", "3"], ["", "", ""], ["7", "8", "9"]]
 
@@ -298,21 +385,37 @@ def test_screening_curves_are_the_median_and_the_lowest():
 
 def test_hybrid_errors_of_zero_stay_on_the_axis():
     figure, ax = plt.subplots()
-    figures.hybrid_errors({"a": (np.array([1, 25]), np.array([[0.0, 0.0, 0.0], [0.01, 0.02, 0.03]]))}, ax, "error", 50)
+    figures.hybrid_errors(
+        {"a": (np.array([1, 25]), np.array([[0.0, 0.0, 0.0], [0.01, 0.02, 0.03]]))}, ax, "error", 50
+    )
     draw(figure)
     assert list(ax.lines[0].get_ydata()) == [1e-8, 0.02] and "of 50" in ax.get_xlabel()
 
 
 def test_class_bars_are_the_frequencies_with_intervals_that_stop_at_zero():
     before, after = np.array([0.1, 0.4, 0.5]), np.array([0.0, 0.01, 0.2])
-    figure = figures.class_bars({"by ablation": (before, after, 100), "by retraining": (after, before, 400)}, ["a", "b", "c"])
+    figure = figures.class_bars(
+        {"by ablation": (before, after, 100), "by retraining": (after, before, 400)},
+        ["a", "b", "c"],
+    )
     figure.canvas.draw()
     first, second = figure.axes
     assert [bar.get_height() for bar in first.patches] == [*before, *after]
     assert [bar.get_height() for bar in second.patches] == [*after, *before]
-    assert (first.get_title(), second.get_title(), second.get_xlabel(), first.get_ylabel()) == ("by ablation", "by retraining", "class", "frequency")
-    ends = np.concatenate([segment[:, 1] for container in first.containers if hasattr(container, "errorbar") and container.errorbar
-                           for segment in container.errorbar[2][0].get_segments()])
+    assert (first.get_title(), second.get_title(), second.get_xlabel(), first.get_ylabel()) == (
+        "by ablation",
+        "by retraining",
+        "class",
+        "frequency",
+    )
+    ends = np.concatenate(
+        [
+            segment[:, 1]
+            for container in first.containers
+            if hasattr(container, "errorbar") and container.errorbar
+            for segment in container.errorbar[2][0].get_segments()
+        ]
+    )
     assert ends.min() == 0 and ends.max() == pytest.approx(0.5 + 1.96 * 0.05)
     assert [label.get_text() for label in second.get_xticklabels()] == ["a", "b", "c"]
 
@@ -324,15 +427,25 @@ def test_class_changes_share_one_scale_around_zero():
     left, right = (ax.images[0] for ax in figure.axes[:2])
     assert left.get_clim() == right.get_clim() == (-30, 30)
     np.testing.assert_allclose(right.get_array(), 50 * change)
-    assert figure.axes[0].get_ylabel() == "class removed" and figure.axes[0].get_xlabel() == "class seen in the samples"
+    assert (
+        figure.axes[0].get_ylabel() == "class removed"
+        and figure.axes[0].get_xlabel() == "class seen in the samples"
+    )
 
 
 def test_meeting_matrices_write_each_share():
-    shares = pd.DataFrame({"ablation": {"ablation": 1.0, "looks": 0.25}, "looks": {"ablation": 0.25, "looks": 1.0}})
+    shares = pd.DataFrame(
+        {"ablation": {"ablation": 1.0, "looks": 0.25}, "looks": {"ablation": 0.25, "looks": 1.0}}
+    )
     figure = figures.meeting_matrices({"k = 1": shares, "k = 3": shares})
     figure.canvas.draw()
     for ax, title in zip(figure.axes, ("k = 1", "k = 3")):
-        assert ax.get_title() == title and [text.get_text() for text in ax.texts] == ["100", "25", "25", "100"]
+        assert ax.get_title() == title and [text.get_text() for text in ax.texts] == [
+            "100",
+            "25",
+            "25",
+            "100",
+        ]
         assert [label.get_text() for label in ax.get_xticklabels()] == ["ablation", "looks"]
 
 
@@ -357,7 +470,9 @@ def test_a_mosaic_holds_the_first_image_and_then_all_others(colour):
     assert canvas.shape[:2] == (2 * 9 + 1, 2 * 9 + 1)
     tile = lambda y, x: canvas[1 + 9 * y : 9 + 9 * y, 1 + 9 * x : 9 + 9 * x]  # noqa: E731
     for place, image in (((0, 0), 0), ((0, 1), 0), ((1, 0), 1), ((1, 1), 2)):
-        np.testing.assert_array_equal(tile(*place), pictures[image].permute(1, 2, 0).numpy().squeeze())
+        np.testing.assert_array_equal(
+            tile(*place), pictures[image].permute(1, 2, 0).numpy().squeeze()
+        )
     assert len(ax.patches) == 1
     figure.canvas.draw()
 
@@ -368,11 +483,24 @@ def test_shares_below_a_threshold_step_up_at_each_radius():
     x, y = ax.lines[0].get_data()
     below = lambda tau: y[np.searchsorted(x, tau, side="right") - 1]  # noqa: E731
     assert [below(tau) for tau in (0.5, 1.5, 2.5, 3.1)] == [0.25, 0.5, 0.75, 1]
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a (4)", "b (1)"] and "τ" in ax.get_xlabel()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+        "a (4)",
+        "b (1)",
+    ] and "τ" in ax.get_xlabel()
 
 
 def test_growth_with_removed_sources_shows_means_and_farthest():
-    table = pd.DataFrame({"k": [1, 2], "sets": 8, "survivors": [7.0, 3.5], "mean": [2.0, 3.0], "mean_error": 0.1, "radius": [4.0, 6.0], "radius_error": 0.2})
+    table = pd.DataFrame(
+        {
+            "k": [1, 2],
+            "sets": 8,
+            "survivors": [7.0, 3.5],
+            "mean": [2.0, 3.0],
+            "mean_error": 0.1,
+            "radius": [4.0, 6.0],
+            "radius_error": 0.2,
+        }
+    )
     figure = figures.removal_growth({"one": table, "two": table})
     assert [ax.get_title() for ax in figure.axes] == ["one", "two"]
     farthest, mean = (each.lines[0].get_ydata().tolist() for each in figure.axes[0].containers)
@@ -381,7 +509,9 @@ def test_growth_with_removed_sources_shows_means_and_farthest():
 
 
 def test_fid_curves_have_a_panel_a_table_and_a_line_a_model():
-    table = pd.DataFrame({"images": [64, 128], "ensemble": [3.0, 2.0], "single": [2.5, np.nan], "member": [4.0, 3.0]})
+    table = pd.DataFrame(
+        {"images": [64, 128], "ensemble": [3.0, 2.0], "single": [2.5, np.nan], "member": [4.0, 3.0]}
+    )
     figure = figures.fid_curves({"ours": table, "theirs": table})
     assert [ax.get_title() for ax in figure.axes] == ["ours", "theirs"]
     assert [line.get_ydata().tolist() for line in figure.axes[1].lines] == [[3, 2], [2.5], [4, 3]]
@@ -392,7 +522,9 @@ def test_the_removal_curve_marks_a_counterfactual_and_what_it_compares_with():
     figure, ax = plt.subplots()
     figures.removal_curve([0, 1, 3], [2.0, 2.1, 4.0], 2, ax, {"single model": 3.0})
     assert ax.lines[0].get_ydata().tolist() == [2.0, 2.1, 4.0] and ax.lines[1].get_xdata()[0] == 2
-    assert "one data source removed: 2 members" in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert "one data source removed: 2 members" in [
+        t.get_text() for t in ax.get_legend().get_texts()
+    ]
 
 
 def test_a_page_has_figures_of_256_colours_that_look_the_same():
@@ -409,10 +541,19 @@ def test_a_page_has_figures_of_256_colours_that_look_the_same():
 
 
 def test_costs_are_drawn_as_counted():
-    recipes, (_, ax) = [get_recipe(name, "paper") for name in ("mnist_512", "mnist_256")], plt.subplots()
-    figures.cost_by_sources({recipe.data.num_sources: cost_of(recipe) for recipe in recipes}, 100, ax)
+    recipes, (_, ax) = (
+        [get_recipe(name, "paper") for name in ("mnist_512", "mnist_256")],
+        plt.subplots(),
+    )
+    figures.cost_by_sources(
+        {recipe.data.num_sources: cost_of(recipe) for recipe in recipes}, 100, ax
+    )
     retraining, ablation = ax.lines
     cost = cost_of(recipes[1])
     assert retraining.get_xdata().tolist() == ablation.get_xdata().tolist() == [256, 512]
-    assert ablation.get_ydata()[0] == (cost.members + 100 * cost.landscape) * cost.flop < retraining.get_ydata()[0]
+    assert (
+        ablation.get_ydata()[0]
+        == (cost.members + 100 * cost.landscape) * cost.flop
+        < retraining.get_ydata()[0]
+    )
     assert ax.get_xlabel() and ax.get_ylabel() and len(ax.get_legend().texts) == 2

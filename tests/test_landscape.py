@@ -7,35 +7,44 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
-from abc_lib.method.code import Codebook
-from abc_lib.method.recipe import SHAPES
-from abc_lib.method.space import to_images
-from abc_lib.method.diffusion import ExogenousNoise
-from abc_lib.method.ensemble import Ensemble
-from abc_lib.ground.errors import ArtefactError, BadValue
-from abc_lib.results import landscapes as computing
-from abc_lib.results.landscapes import metric_radii
-from abc_lib.results import landscapes as values
-from abc_lib.ground.devices import parse_bytes
-from abc_lib.results.landscapes import attributed_image, compute_landscapes, find_landscapes, get_landscapes, read_all_images, read_landscapes, regenerate
-from abc_lib.metrics.base import FeatureMetric, l2_distance
-from abc_lib.metrics.names import get_metric
-from abc_lib.method.network import NoisePredictor
-from abc_lib.ground.digests import spec_of
-from abc_lib.images.registry import get_recipe
-from abc_lib.method.recipe import Code
-from abc_lib.results.run import stored_landscapes
-from abc_lib.ground.store import Store, Workspace
-from abc_lib.training.members import find_ensemble, train_ensemble
 from small import budget
 from stops import until_done
+
+from abc_lib.ground.devices import parse_bytes
+from abc_lib.ground.digests import spec_of
+from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.images.registry import get_recipe
+from abc_lib.method.code import Codebook
+from abc_lib.method.diffusion import ExogenousNoise
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.network import NoisePredictor
+from abc_lib.method.recipe import SHAPES, Code
+from abc_lib.method.space import to_images
+from abc_lib.metrics.base import FeatureMetric, l2_distance
+from abc_lib.metrics.names import get_metric
+from abc_lib.results import landscapes as computing
+from abc_lib.results import landscapes as values
+from abc_lib.results.landscapes import (
+    attributed_image,
+    compute_landscapes,
+    find_landscapes,
+    get_landscapes,
+    metric_radii,
+    read_all_images,
+    read_landscapes,
+    regenerate,
+)
+from abc_lib.results.run import stored_landscapes
+from abc_lib.training.members import find_ensemble, train_ensemble
 
 
 def network(recipe, artefact):
     """A member from its file."""
     net = NoisePredictor(recipe.network, SHAPES[recipe.data.family], recipe.diffusion).eval()
-    net.load_state_dict({name: value.float() for name, value in artefact.tensors("member.safetensors").items()})
+    net.load_state_dict(
+        {name: value.float() for name, value in artefact.tensors("member.safetensors").items()}
+    )
     return net
 
 
@@ -53,14 +62,19 @@ def sample_by_hand(recipe, members, noise):
             x = before.sqrt() * x0 + (1 - before).sqrt() * eps
         else:
             beta = 1 - a / before
-            mean = before.sqrt() * beta / (1 - a) * x0 + (1 - beta).sqrt() * (1 - before) / (1 - a) * x
+            mean = (
+                before.sqrt() * beta / (1 - a) * x0 + (1 - beta).sqrt() * (1 - before) / (1 - a) * x
+            )
             x = mean + ((1 - before) / (1 - a) * beta).sqrt() * noise.steps[k] if t else mean
         x = x.float()
     return to_images(x, recipe.data)
 
 
 def distance_by_hand(a, b):
-    large = [F.interpolate(image[None].double(), size=(256, 256), mode="bilinear")[0].expand(3, 256, 256) for image in (a, b)]
+    large = [
+        F.interpolate(image[None].double(), size=(256, 256), mode="bilinear")[0].expand(3, 256, 256)
+        for image in (a, b)
+    ]
     return (large[0] - large[1]).square().sum().sqrt().item()
 
 
@@ -76,7 +90,12 @@ def files(artefact):
 def other_code(trained, codebook, **recipe):
     """The same members under another code: enough to test arithmetic with."""
     changed = trained.recipe.replace(**recipe)
-    return Ensemble(changed, codebook, trained.ensemble.members, f"{codebook.num_sources} of weight {codebook.weight}")
+    return Ensemble(
+        changed,
+        codebook,
+        trained.ensemble.members,
+        f"{codebook.num_sources} of weight {codebook.weight}",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -103,13 +122,21 @@ def test_a_counterfactual_is_the_survivors_alone(trained, three, store, sampler)
     torch.testing.assert_close(read.factual, factual, rtol=0, atol=1e-5)
     for source in range(12):
         # Read anew from the survivors' files: the other members are not even loaded.
-        alive = [network(recipe, a) for a, saw in zip(trained.artefacts, ensemble.codebook.words[source]) if not saw]
+        alive = [
+            network(recipe, a)
+            for a, saw in zip(trained.artefacts, ensemble.codebook.words[source])
+            if not saw
+        ]
         assert len(alive) == 3
         expected = sample_by_hand(recipe, alive, noise)
         torch.testing.assert_close(found[:, source], expected, rtol=0, atol=1e-5)
         for row in range(3):
-            assert read.distances[row, source] == pytest.approx(distance_by_hand(factual[row], expected[row]), abs=2e-3)
-            assert read.distances[row, source] == pytest.approx(distance_by_hand(read.factual[row], found[row, source]), rel=1e-6)
+            assert read.distances[row, source] == pytest.approx(
+                distance_by_hand(factual[row], expected[row]), abs=2e-3
+            )
+            assert read.distances[row, source] == pytest.approx(
+                distance_by_hand(read.factual[row], found[row, source]), rel=1e-6
+            )
         # And they are other images than the factuals, else all of this would show nothing.
         assert read.distances[:, source].min() > 0.1
 
@@ -119,21 +146,35 @@ def test_a_code_of_weight_2_of_6_works(trained, store):
     artefact = compute(ensemble, [4], store, all_images=True)
     noise, found = ensemble.draw_noise(0, [4]), read_all_images(artefact, 4)
     for source in range(12):
-        alive = [m for i, m in enumerate(ensemble.members) if ensemble.codebook.words[source, i] == 0]
+        alive = [
+            m for i, m in enumerate(ensemble.members) if ensemble.codebook.words[source, i] == 0
+        ]
         assert len(alive) == 4
-        torch.testing.assert_close(found[source], sample_by_hand(ensemble.recipe, alive, noise)[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            found[source], sample_by_hand(ensemble.recipe, alive, noise)[0], rtol=0, atol=1e-5
+        )
 
 
 def test_a_counterfactual_does_not_change_when_its_source_was_never_there(trained, tmp_path):
     code = trained.ensemble.codebook
     source, store = 7, Store(tmp_path, None)
-    train_ensemble(trained.recipe, store, "cpu", 1, images=trained.images.without(source), progress=False)
+    train_ensemble(
+        trained.recipe, store, "cpu", 1, images=trained.images.without(source), progress=False
+    )
     without = find_ensemble(trained.recipe, store)
     assert without.identity != trained.ensemble.identity
     for noise in (trained.ensemble.draw_noise(0, [0, 1, 2]), trained.ensemble.draw_noise(5, [0])):
-        weights, owner = code.leave_one_out(np.full(len(noise) * 2, source)), torch.arange(len(noise)).repeat(2)
-        assert torch.equal(without.sample(noise, weights, owner), trained.ensemble.sample(noise, weights, owner))
-        assert torch.equal(without.sample(noise, code.ablation(source)), trained.ensemble.sample(noise, code.ablation(source)))
+        weights, owner = (
+            code.leave_one_out(np.full(len(noise) * 2, source)),
+            torch.arange(len(noise)).repeat(2),
+        )
+        assert torch.equal(
+            without.sample(noise, weights, owner), trained.ensemble.sample(noise, weights, owner)
+        )
+        assert torch.equal(
+            without.sample(noise, code.ablation(source)),
+            trained.ensemble.sample(noise, code.ablation(source)),
+        )
         # The factual did change: what was removed had mattered.
         assert not torch.equal(without.sample(noise), trained.ensemble.sample(noise))
 
@@ -147,7 +188,9 @@ def test_an_ablated_member_cannot_reach_a_counterfactual_even_with_infinite_para
                 parameter.fill_(float("inf"))
     broken = Ensemble(trained.recipe, code, members)
     weights, owner = code.leave_one_out(np.array([3, 3])), torch.zeros(2, dtype=torch.int64)
-    assert torch.equal(broken.sample(noise, weights, owner), trained.ensemble.sample(noise, weights, owner))
+    assert torch.equal(
+        broken.sample(noise, weights, owner), trained.ensemble.sample(noise, weights, owner)
+    )
 
 
 # --- however the work is cut up ---
@@ -155,33 +198,52 @@ def test_an_ablated_member_cannot_reach_a_counterfactual_even_with_infinite_para
 
 @pytest.mark.parametrize("size", [1, 5, 12, 17])
 def test_blocks_of_any_size_give_the_same_landscapes(trained, three, store, size):
-    artefact = compute(trained.ensemble, [0, 1, 2], store, all_images=True, keep=3, memory=budget(trained.ensemble, size))
+    artefact = compute(
+        trained.ensemble,
+        [0, 1, 2],
+        store,
+        all_images=True,
+        keep=3,
+        memory=budget(trained.ensemble, size),
+    )
     assert artefact.info["block"] == size and three.info["block"] == 256
     one, other = read_landscapes(artefact), read_landscapes(three)
     np.testing.assert_allclose(one.distances, other.distances, rtol=0, atol=1e-4)
     assert (one.kept_sources == other.kept_sources).all()
     torch.testing.assert_close(one.kept_images, other.kept_images, rtol=0, atol=1e-5)
     for index in range(3):
-        torch.testing.assert_close(read_all_images(artefact, index), read_all_images(three, index), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            read_all_images(artefact, index), read_all_images(three, index), rtol=0, atol=1e-5
+        )
 
 
 def test_a_sample_is_the_same_whoever_else_is_asked_for(trained, three, store):
     among = read_landscapes(compute(trained.ensemble, [9, 2, 40, 0], store))
     assert among.indices.tolist() == [9, 2, 40, 0]
-    alone = [read_landscapes(compute(trained.ensemble, [index], store)).distances[0] for index in (9, 2, 40, 0)]
+    alone = [
+        read_landscapes(compute(trained.ensemble, [index], store)).distances[0]
+        for index in (9, 2, 40, 0)
+    ]
     np.testing.assert_allclose(among.distances, alone, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(among.distances[[3, 1]], read_landscapes(three).distances[[0, 2]], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        among.distances[[3, 1]], read_landscapes(three).distances[[0, 2]], rtol=0, atol=1e-4
+    )
     assert np.abs(among.distances[0] - among.distances[1]).max() > 0.1
 
 
 def test_seeds_differ(trained, store, three):
     other = read_landscapes(compute(trained.ensemble, [0], store, seed=1))
-    assert np.abs(other.distances[0] - read_landscapes(three).distances[0]).max() > 0.1 and other.seed == 1
+    assert (
+        np.abs(other.distances[0] - read_landscapes(three).distances[0]).max() > 0.1
+        and other.seed == 1
+    )
 
 
 def test_what_is_held_at_once_does_not_grow_with_the_number_of_sources(trained, store, monkeypatch):
     sources = 20
-    ensemble = other_code(trained, Codebook.draw(6, 3, sources, 0), data={"size": sources, "num_sources": sources})
+    ensemble = other_code(
+        trained, Codebook.draw(6, 3, sources, 0), data={"size": sources, "num_sources": sources}
+    )
     sizes, alive, real_sample, real_run = [], [], Ensemble.sample, computing.run_tasks
 
     def sample(self, noise, c=None, owner=None):
@@ -192,7 +254,9 @@ def test_what_is_held_at_once_does_not_grow_with_the_number_of_sources(trained, 
         """Counts how many tasks' noise exists while they are handed out one by one."""
         seen = []
         for task in arguments:
-            seen.append(weakref.ref(next(part for part in task if isinstance(part, ExogenousNoise))))
+            seen.append(
+                weakref.ref(next(part for part in task if isinstance(part, ExogenousNoise)))
+            )
             alive.append(sum(ref() is not None for ref in seen))
             yield from real_run(function, [task], 1, **options)
             del task
@@ -212,14 +276,26 @@ def test_a_budget_too_small_gives_one_line(trained, store, one_line):
         assert one_line(error) and "raise the budget" in str(error.value)
 
 
-@pytest.mark.parametrize("text, value", [
-    (5, 5), ("5", 5), ("512MiB", 512 * 2**20), ("2GB", 2 * 10**9), ("2 gib", 2**31), (" 1.5KiB ", 1536), ("1T", 10**12), ("3b", 3),
-])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        (5, 5),
+        ("5", 5),
+        ("512MiB", 512 * 2**20),
+        ("2GB", 2 * 10**9),
+        ("2 gib", 2**31),
+        (" 1.5KiB ", 1536),
+        ("1T", 10**12),
+        ("3b", 3),
+    ],
+)
 def test_memory_budgets_are_understood(text, value):
     assert parse_bytes(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "much", "-5", -5, 0, "0GiB", "0.1", "1e9", "2XB", True, None, "GiB", "1 2"])
+@pytest.mark.parametrize(
+    "text", ["", "much", "-5", -5, 0, "0GiB", "0.1", "1e9", "2XB", True, None, "GiB", "1 2"]
+)
 def test_other_budgets_give_one_line(text, one_line):
     with pytest.raises(BadValue, match="memory budget") as error:
         parse_bytes(text)
@@ -236,23 +312,43 @@ def test_the_farthest_are_kept_first(trained, three):
         order = sorted(range(12), key=lambda s: (-read.distances[row, s], s))
         assert read.kept_sources[row].tolist() == order[:3]
         assert torch.equal(read.kept_images[row], read_all_images(three, row)[order[:3]])
-    assert (read.radii == read.distances.max(1)).all() and (read.attributed_sources == read.kept_sources[:, 0]).all()
-    assert torch.equal(read.farthest_images, read.kept_images[:, 0]) and len(read) == 3 and read.num_sources == 12
+    assert (read.radii == read.distances.max(1)).all() and (
+        read.attributed_sources == read.kept_sources[:, 0]
+    ).all()
+    assert (
+        torch.equal(read.farthest_images, read.kept_images[:, 0])
+        and len(read) == 3
+        and read.num_sources == 12
+    )
 
 
 def test_of_equal_distances_the_lower_source_counts(trained, store, monkeypatch):
-    monkeypatch.setattr(computing, "euclidean", lambda a, b: torch.ones(len(a), dtype=torch.float64))
+    monkeypatch.setattr(
+        computing, "euclidean", lambda a, b: torch.ones(len(a), dtype=torch.float64)
+    )
     everything = read_all_images(compute(trained.ensemble, [0], store, all_images=True), 0)
     for size in (5, 12):
-        read = read_landscapes(compute(trained.ensemble, [0, 1], Store(store.cache / str(size), None), keep=4,
-                                       memory=budget(trained.ensemble, size), images=None if size == 5 else trained.images))
-        assert read.kept_sources.tolist() == [[0, 1, 2, 3]] * 2 and read.attributed_sources.tolist() == [0, 0]
+        read = read_landscapes(
+            compute(
+                trained.ensemble,
+                [0, 1],
+                Store(store.cache / str(size), None),
+                keep=4,
+                memory=budget(trained.ensemble, size),
+                images=None if size == 5 else trained.images,
+            )
+        )
+        assert read.kept_sources.tolist() == [
+            [0, 1, 2, 3]
+        ] * 2 and read.attributed_sources.tolist() == [0, 0]
         torch.testing.assert_close(read.kept_images[0], everything[:4], rtol=0, atol=1e-5)
 
 
 def test_ties_are_broken_by_position_in_long_landscapes_too():
     distances = np.random.default_rng(7).integers(0, 5, 500).astype(float)
-    assert computing._farthest_first(distances).tolist() == sorted(range(500), key=lambda k: (-distances[k], k))
+    assert computing._farthest_first(distances).tolist() == sorted(
+        range(500), key=lambda k: (-distances[k], k)
+    )
 
 
 def test_more_can_be_asked_to_be_kept_than_there_are(trained, store):
@@ -266,11 +362,24 @@ def test_more_can_be_asked_to_be_kept_than_there_are(trained, store):
 @pytest.mark.parametrize("size", [5, 36])
 def test_chosen_sources_are_kept_too(trained, three, store, size):
     chosen = [11, 4, 4, int(read_landscapes(three).kept_sources[0, 0])]
-    read = read_landscapes(compute(trained.ensemble, [0, 1, 2], store, keep=2, chosen=chosen, memory=budget(trained.ensemble, size)))
+    read = read_landscapes(
+        compute(
+            trained.ensemble,
+            [0, 1, 2],
+            store,
+            keep=2,
+            chosen=chosen,
+            memory=budget(trained.ensemble, size),
+        )
+    )
     for row in range(3):
         kept = read.kept_sources[row].tolist()
-        assert kept[:2] == read_landscapes(three).kept_sources[row, :2].tolist() and set(chosen) <= set(kept)
-        torch.testing.assert_close(read.kept_images[row], read_all_images(three, row)[kept], rtol=0, atol=1e-5)
+        assert kept[:2] == read_landscapes(three).kept_sources[row, :2].tolist() and set(
+            chosen
+        ) <= set(kept)
+        torch.testing.assert_close(
+            read.kept_images[row], read_all_images(three, row)[kept], rtol=0, atol=1e-5
+        )
 
 
 def test_images_that_were_not_kept_are_not_there(trained, three, store, one_line):
@@ -284,7 +393,10 @@ def test_images_that_were_not_kept_are_not_there(trained, three, store, one_line
 def test_the_attributed_image_is_the_sources_nearest(trained, store):
     images = dataclasses.replace(trained.images, sources=trained.images.sources // 2)
     sample = trained.images.images[5] * 0.9
-    assert attributed_image(images, 2, sample) == 5 and attributed_image(images, 3, trained.images.images[6]) == 6
+    assert (
+        attributed_image(images, 2, sample) == 5
+        and attributed_image(images, 3, trained.images.images[6]) == 6
+    )
     with pytest.raises(BadValue, match="source 99"):
         attributed_image(images, 99, sample)
     read = read_landscapes(compute(trained.ensemble, [0, 1], store))
@@ -312,7 +424,9 @@ def test_what_is_stored_reads_back(trained, three):
     noise = ensemble.draw_noise(0, [0, 1, 2])
     torch.testing.assert_close(read.factual, ensemble.sample(noise), rtol=0, atol=1e-6)
     for row in range(3):
-        images = ensemble.sample(noise[[row]], ensemble.codebook.leave_one_out(), torch.zeros(12, dtype=torch.int64))
+        images = ensemble.sample(
+            noise[[row]], ensemble.codebook.leave_one_out(), torch.zeros(12, dtype=torch.int64)
+        )
         torch.testing.assert_close(read_all_images(three, row), images, rtol=0, atol=1e-5)
     assert (read.name, read.scale, read.seed) == ("digits_64", "laptop", 0)
     assert read.distances.dtype == np.float64 and read.factual.shape == (3, 1, 8, 8)
@@ -328,19 +442,34 @@ def test_finished_landscapes_are_not_computed_again(trained, store, monkeypatch)
 
 def test_only_missing_samples_are_computed(trained, store, monkeypatch):
     asked, real = [], computing.compute_landscapes
-    monkeypatch.setattr(computing, "compute_landscapes", lambda ensemble, indices, *a, **k: (asked.append(list(indices)), real(ensemble, indices, *a, **k))[1])
+    monkeypatch.setattr(
+        computing,
+        "compute_landscapes",
+        lambda ensemble, indices, *a, **k: (
+            asked.append(list(indices)),
+            real(ensemble, indices, *a, **k),
+        )[1],
+    )
     options = {"store": store, "n_jobs": 1, "progress": False}
     compute(trained.ensemble, [1, 5], store)
     first = get_landscapes(trained.ensemble, 2, **options)
     more = get_landscapes(trained.ensemble, 4, **options)
     less = get_landscapes(trained.ensemble, 3, **options)
     assert asked == [[0], [2, 3]]
-    assert first.indices.tolist() == [0, 1] and more.indices.tolist() == [0, 1, 2, 3] and less.indices.tolist() == [0, 1, 2]
-    assert (more.distances[:2] == first.distances).all() and (less.distances == more.distances[:3]).all()
+    assert (
+        first.indices.tolist() == [0, 1]
+        and more.indices.tolist() == [0, 1, 2, 3]
+        and less.indices.tolist() == [0, 1, 2]
+    )
+    assert (more.distances[:2] == first.distances).all() and (
+        less.distances == more.distances[:3]
+    ).all()
     assert find_landscapes(trained.ensemble, store=store).indices.tolist() == [0, 1, 2, 3, 5]
     assert find_landscapes(trained.ensemble, seed=1, store=store) is None
     for row, index in enumerate(more.indices):
-        alone = read_landscapes(compute(trained.ensemble, [index], Store(store.cache / "alone", None)))
+        alone = read_landscapes(
+            compute(trained.ensemble, [index], Store(store.cache / "alone", None))
+        )
         np.testing.assert_allclose(more.distances[row], alone.distances[0], rtol=0, atol=1e-4)
         torch.testing.assert_close(more.factual[row], alone.factual[0], rtol=0, atol=1e-5)
         torch.testing.assert_close(more.kept_images[row], alone.kept_images[0], rtol=0, atol=1e-5)
@@ -349,12 +478,16 @@ def test_only_missing_samples_are_computed(trained, store, monkeypatch):
 def test_landscapes_that_keep_fewer_images_than_asked_for_do_not_count(trained, store):
     compute(trained.ensemble, [0], store, keep=2)
     assert find_landscapes(trained.ensemble, store=store, keep=3) is None
-    assert get_landscapes(trained.ensemble, 1, store=store, keep=3, n_jobs=1, progress=False).kept_sources.shape == (1, 3)
+    assert get_landscapes(
+        trained.ensemble, 1, store=store, keep=3, n_jobs=1, progress=False
+    ).kept_sources.shape == (1, 3)
 
 
 def test_chosen_sources_are_kept_by_get_landscapes_whatever_is_there(trained, store):
     compute(trained.ensemble, [0], store)
-    kept = get_landscapes(trained.ensemble, 2, store=store, n_jobs=1, progress=False, keep=2, chosen=range(12)).kept_sources
+    kept = get_landscapes(
+        trained.ensemble, 2, store=store, n_jobs=1, progress=False, keep=2, chosen=range(12)
+    ).kept_sources
     assert [sorted(set(row)) for row in kept.tolist()] == [list(range(12))] * 2
 
 
@@ -363,7 +496,9 @@ def test_another_ensemble_or_sampler_has_other_landscapes(trained, store):
     others = [
         dataclasses.replace(trained.ensemble, identity="another"),
         dataclasses.replace(trained.ensemble, recipe=trained.recipe.replace(sampling={"steps": 5})),
-        dataclasses.replace(trained.ensemble, recipe=trained.recipe.replace(sampling={"sampler": "ddim"})),
+        dataclasses.replace(
+            trained.ensemble, recipe=trained.recipe.replace(sampling={"sampler": "ddim"})
+        ),
     ]
     assert find_landscapes(trained.ensemble, store=store) is not None
     for ensemble in others:
@@ -372,15 +507,25 @@ def test_another_ensemble_or_sampler_has_other_landscapes(trained, store):
 
 def test_exact_and_hybrid_landscapes_are_never_mixed(trained, store):
     options = {"store": store, "n_jobs": 1, "progress": False}
-    made = {k: compute(trained.ensemble, [0], store, tangent_steps=k, images=trained.images) for k in (0, 2, 3)}
-    assert len({artefact.path for artefact in made.values()}) == 3 and "tangent_steps" not in made[0].spec
+    made = {
+        k: compute(trained.ensemble, [0], store, tangent_steps=k, images=trained.images)
+        for k in (0, 2, 3)
+    }
+    assert (
+        len({artefact.path for artefact in made.values()}) == 3
+        and "tangent_steps" not in made[0].spec
+    )
     for k, artefact in made.items():
         found = find_landscapes(trained.ensemble, store=store, tangent_steps=k)
         assert found.tangent_steps == k and [a.path for a in found.artefacts] == [artefact.path]
     assert find_landscapes(trained.ensemble, store=store, tangent_steps=1) is None
     # What is missing is computed in the same way, and joined with its kind.
     more = get_landscapes(trained.ensemble, 2, tangent_steps=2, **options)
-    assert more.tangent_steps == 2 and {a.spec["tangent_steps"] for a in more.artefacts} == {2} and len(more) == 2
+    assert (
+        more.tangent_steps == 2
+        and {a.spec["tangent_steps"] for a in more.artefacts} == {2}
+        and len(more) == 2
+    )
     assert find_landscapes(trained.ensemble, store=store).indices.tolist() == [0]
     assert values.with_attributed_images(more, trained.images).tangent_steps == 2
 
@@ -394,8 +539,15 @@ def test_stored_landscapes_are_exact_ones(store):
     spec = hybrid.spec | {"sampling": spec_of(recipe.sampling)}
     files = {name: hybrid.read(name) for name in hybrid.manifest["files"]}
     Store(store.cache, None).write("landscape", recipe.label, spec, files, hybrid.info)
-    for found in (stored_landscapes("digits_64", store=Store(store.cache)), find_landscapes(ensemble, store=Store(store.cache))):
-        assert found.tangent_steps == 0 and found.indices.tolist() == list(range(128)) and found.published
+    for found in (
+        stored_landscapes("digits_64", store=Store(store.cache)),
+        find_landscapes(ensemble, store=Store(store.cache)),
+    ):
+        assert (
+            found.tangent_steps == 0
+            and found.indices.tolist() == list(range(128))
+            and found.published
+        )
 
 
 def test_exact_landscapes_keep_the_name_they_were_published_under(tmp_path):
@@ -409,25 +561,41 @@ def test_exact_landscapes_keep_the_name_they_were_published_under(tmp_path):
 def test_hybrid_landscapes_are_hybrid_counterfactuals(trained, store):
     ensemble, noise = trained.ensemble, trained.ensemble.draw_noise(0, [0, 1])
     moving, owner = ensemble.tangents(noise, (3,)), torch.arange(2).repeat_interleave(12)
-    expected = ensemble.sample_hybrid(noise, ensemble.codebook.leave_one_out(np.tile(np.arange(12), 2)), owner, moving, 3)
+    expected = ensemble.sample_hybrid(
+        noise, ensemble.codebook.leave_one_out(np.tile(np.arange(12), 2)), owner, moving, 3
+    )
     for size in (5, 100):
-        artefact = compute(ensemble, [0, 1], Store(store.cache / str(size), None), all_images=True, tangent_steps=3,
-                           memory=max(budget(ensemble, size), 2**20))
+        artefact = compute(
+            ensemble,
+            [0, 1],
+            Store(store.cache / str(size), None),
+            all_images=True,
+            tangent_steps=3,
+            memory=max(budget(ensemble, size), 2**20),
+        )
         read = read_landscapes(artefact)
         torch.testing.assert_close(read.factual, ensemble.sample(noise), rtol=0, atol=1e-5)
         for row in range(2):
             images = read_all_images(artefact, row)
-            torch.testing.assert_close(images, expected[12 * row : 12 * row + 12], rtol=0, atol=1e-4)
+            torch.testing.assert_close(
+                images, expected[12 * row : 12 * row + 12], rtol=0, atol=1e-4
+            )
             for source in (0, 5):
-                assert read.distances[row, source] == pytest.approx(distance_by_hand(read.factual[row], images[source]), rel=1e-6)
+                assert read.distances[row, source] == pytest.approx(
+                    distance_by_hand(read.factual[row], images[source]), rel=1e-6
+                )
         checks = regenerate(ensemble, read, [1, 0])
         assert all(check.difference < 1e-2 for check in checks)
 
 
 def test_hybrid_landscapes_stopped_go_on_to_the_same_bits(trained, store, monkeypatch):
     arguments = {"tangent_steps": 2, "memory": 2**20}
-    whole = files(compute(trained.ensemble, [0, 1, 2], Store(store.cache / "whole", None), **arguments))
-    artefact, stops, _ = until_done(monkeypatch, lambda: compute(trained.ensemble, [0, 1, 2], store, **arguments), 0.5, 3)
+    whole = files(
+        compute(trained.ensemble, [0, 1, 2], Store(store.cache / "whole", None), **arguments)
+    )
+    artefact, stops, _ = until_done(
+        monkeypatch, lambda: compute(trained.ensemble, [0, 1, 2], store, **arguments), 0.5, 3
+    )
     assert stops >= 2 and files(artefact) == whole
 
 
@@ -446,7 +614,10 @@ def test_numpys_whole_numbers_are_tangent_steps_too(trained, store):
 def test_published_landscapes_come_first_and_can_be_passed_over(trained, store):
     made = compute(trained.ensemble, [0], Store(store.cache / "elsewhere", None))
     store.copy(made, "landscape")
-    assert find_landscapes(trained.ensemble, store=store).artefacts[0].path.parent.parent == store.published
+    assert (
+        find_landscapes(trained.ensemble, store=store).artefacts[0].path.parent.parent
+        == store.published
+    )
     assert find_landscapes(trained.ensemble, store=store, recompute=True) is None
     got = get_landscapes(trained.ensemble, 1, store=store, recompute=True, n_jobs=1, progress=False)
     assert got.artefacts[0].path.parent.parent == store.cache
@@ -459,14 +630,25 @@ def test_regenerated_distances_agree_with_stored_ones(trained, three):
     assert [c.source for c in checks] == read.attributed_sources[[2, 0]].tolist()
     assert all(c.difference < 1e-4 and c.stored > 0.1 for c in checks)
     wrong = dataclasses.replace(read, distances=read.distances + 0.5)
-    assert all(c.difference == pytest.approx(0.5, abs=1e-4) for c in regenerate(trained.ensemble, wrong, [0]))
+    assert all(
+        c.difference == pytest.approx(0.5, abs=1e-4)
+        for c in regenerate(trained.ensemble, wrong, [0])
+    )
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"indices": []}, "no samples"), ({"indices": [1, 1]}, "different"), ({"indices": [-1]}, "from 0 on"),
-    ({"keep": 0}, "keep"), ({"chosen": [12]}, "chosen"), ({"chosen": [-1]}, "chosen"), ({"memory": "much"}, "memory budget"),
-    ({"n_jobs": -3}, "n_jobs is -3"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"indices": []}, "no samples"),
+        ({"indices": [1, 1]}, "different"),
+        ({"indices": [-1]}, "from 0 on"),
+        ({"keep": 0}, "keep"),
+        ({"chosen": [12]}, "chosen"),
+        ({"chosen": [-1]}, "chosen"),
+        ({"memory": "much"}, "memory budget"),
+        ({"n_jobs": -3}, "n_jobs is -3"),
+    ],
+)
 def test_wrong_arguments_give_one_line(trained, store, change, words, one_line):
     options = {"indices": [0]} | change
     with pytest.raises(BadValue, match=words) as error:
@@ -481,7 +663,10 @@ def test_a_wrong_number_of_samples_gives_one_line(trained, store, one_line):
         assert one_line(error)
 
 
-@pytest.mark.parametrize("name", ["distances.parquet", "images.safetensors", "attributed.safetensors", "all-000000.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    ["distances.parquet", "images.safetensors", "attributed.safetensors", "all-000000.safetensors"],
+)
 def test_damaged_landscapes_are_refused(trained, three, tmp_path, name):
     copied = Store(None, tmp_path).copy(three, "landscape")
     path = copied.path / name
@@ -498,10 +683,23 @@ def test_damaged_landscapes_are_refused(trained, three, tmp_path, name):
 
 def test_landscapes_stopped_at_any_piece_go_on_to_the_same_bits(trained, store, monkeypatch):
     memory = budget(trained.ensemble, 4)
-    whole = files(compute(trained.ensemble, [0, 1, 2], Store(store.cache / "whole", None), all_images=True, memory=memory))
+    whole = files(
+        compute(
+            trained.ensemble,
+            [0, 1, 2],
+            Store(store.cache / "whole", None),
+            all_images=True,
+            memory=memory,
+        )
+    )
     assert len(whole) == 6
     stopping = Store(store.cache / "stopped", None)
-    artefact, stops, pieces = until_done(monkeypatch, lambda: compute(trained.ensemble, [0, 1, 2], stopping, all_images=True, memory=memory), 0.4, 6)
+    artefact, stops, pieces = until_done(
+        monkeypatch,
+        lambda: compute(trained.ensemble, [0, 1, 2], stopping, all_images=True, memory=memory),
+        0.4,
+        6,
+    )
     assert stops >= 3 and files(artefact) == whole
     # 1 block of samples and 9 of counterfactuals: none was computed twice.
     assert len(pieces) == len(set(pieces)) == 10
@@ -520,18 +718,28 @@ def test_nothing_is_left_over_when_the_end_is_interrupted(trained, store, monkey
 
 def test_a_damaged_piece_is_computed_again(trained, store, monkeypatch):
     memory = budget(trained.ensemble, 4)
-    whole = files(compute(trained.ensemble, [0, 1], Store(store.cache / "whole", None), memory=memory))
+    whole = files(
+        compute(trained.ensemble, [0, 1], Store(store.cache / "whole", None), memory=memory)
+    )
     monkeypatch.setattr(computing, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         compute(trained.ensemble, [0, 1], store, memory=memory)
     monkeypatch.undo()
     pieces = sorted(store.cache.rglob("partial/**/*.safetensors"))
     assert len(pieces) == 7
-    for damaged, name in ((b"", "block-4-000000004"), (None, "block-4-000000012"), (b"x" * 500, "factual")):
+    for damaged, name in (
+        (b"", "block-4-000000004"),
+        (None, "block-4-000000012"),
+        (b"x" * 500, "factual"),
+    ):
         (path,) = [p for p in pieces if p.name.startswith(name)]
         path.write_bytes(path.read_bytes()[:-7] + b"rubbish" if damaged is None else damaged)
     real, again = Workspace.save, []
-    monkeypatch.setattr(Workspace, "save", lambda self, name, tensors: (again.append(name), real(self, name, tensors))[1])
+    monkeypatch.setattr(
+        Workspace,
+        "save",
+        lambda self, name, tensors: (again.append(name), real(self, name, tensors))[1],
+    )
     assert files(compute(trained.ensemble, [0, 1], store, memory=memory)) == whole
     assert sorted(again) == ["block-4-000000004", "block-4-000000012", "factual-4-000000"]
 
@@ -542,25 +750,62 @@ def test_a_run_with_another_budget_does_not_mix_in_pieces_of_this_one(trained, s
         compute(trained.ensemble, [0, 1], store, memory=budget(trained.ensemble, 4))
     monkeypatch.undo()
     memory = budget(trained.ensemble, 7)
-    whole = files(compute(trained.ensemble, [0, 1], Store(store.cache / "whole", None), memory=memory))
+    whole = files(
+        compute(trained.ensemble, [0, 1], Store(store.cache / "whole", None), memory=memory)
+    )
     assert files(compute(trained.ensemble, [0, 1], store, memory=memory)) == whole
 
 
 @pytest.mark.parametrize("tangent_steps", [0, 3])
 def test_radii_by_another_metric_look_at_every_counterfactual(trained, tmp_path, tangent_steps):
     store = Store(tmp_path, None)
-    landscapes = values.read_landscapes(computing.compute_landscapes(
-        trained.ensemble, [2, 0], store=store, keep=1, tangent_steps=tangent_steps, n_jobs=1, progress=False))
+    landscapes = values.read_landscapes(
+        computing.compute_landscapes(
+            trained.ensemble,
+            [2, 0],
+            store=store,
+            keep=1,
+            tangent_steps=tangent_steps,
+            n_jobs=1,
+            progress=False,
+        )
+    )
     options = {"store": store, "n_jobs": 1, "progress": False}
-    assert np.allclose(metric_radii(trained.ensemble, landscapes, get_metric("euclidean"), **options), landscapes.radii)
+    assert np.allclose(
+        metric_radii(trained.ensemble, landscapes, get_metric("euclidean"), **options),
+        landscapes.radii,
+    )
 
     # a metric that sees one pixel only, so that another counterfactual may be the farthest
-    corner = FeatureMetric("corner", "corner", lambda device: torch.nn.Identity(), lambda images: images, l2_distance,
-                           features=lambda network, images: images[:, :1, 3, 3])
+    corner = FeatureMetric(
+        "corner",
+        "corner",
+        lambda device: torch.nn.Identity(),
+        lambda images: images,
+        l2_distance,
+        features=lambda network, images: images[:, :1, 3, 3],
+    )
     found = metric_radii(trained.ensemble, landscapes, corner, **options)
     for row, index in enumerate([2, 0]):
         noise = trained.ensemble.draw_noise(0, [index])
-        moving = trained.ensemble.tangents(noise, (tangent_steps,)) if tangent_steps else {"factual": trained.ensemble.sample(noise)}
-        changes = [abs(float(trained.ensemble.sample_hybrid(noise, trained.ensemble.codebook.ablation(source), torch.tensor([0]), moving,
-                                                            tangent_steps)[0, 0, 3, 3] - moving["factual"][0, 0, 3, 3])) for source in range(12)]
+        moving = (
+            trained.ensemble.tangents(noise, (tangent_steps,))
+            if tangent_steps
+            else {"factual": trained.ensemble.sample(noise)}
+        )
+        changes = [
+            abs(
+                float(
+                    trained.ensemble.sample_hybrid(
+                        noise,
+                        trained.ensemble.codebook.ablation(source),
+                        torch.tensor([0]),
+                        moving,
+                        tangent_steps,
+                    )[0, 0, 3, 3]
+                    - moving["factual"][0, 0, 3, 3]
+                )
+            )
+            for source in range(12)
+        ]
         assert found[row] == pytest.approx(max(changes), abs=1e-5)

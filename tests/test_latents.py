@@ -5,56 +5,54 @@ import hashlib
 import math
 from types import SimpleNamespace
 
+import layouts
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
 from safetensors.torch import load_file, save_file
-
-import layouts
-from abc_lib.images.autoencoders import basic as autoencoders
-from abc_lib.images import training_set as datasets
-from abc_lib.images import latents as spaces
-from abc_lib.images.autoencoders.basic import train_basic
-from abc_lib.images.autoencoders import basic
-from abc_lib.images.autoencoders import recipes
-from abc_lib.images.autoencoders import stable
-from abc_lib.images.families import idx, paintings
-from abc_lib.method import recipe as recipe_module
-from abc_lib.images.autoencoders.recipes import UNSEEN
-from abc_lib.results.comparisons import compare_counterfactuals
-from abc_lib.images.files import ImageFiles
-from abc_lib.images.training_set import load_split, training_set
-from abc_lib.method.recipe import image_shape
-from abc_lib.results.jacobians import get_jacobians
-from abc_lib.method.diffusion import denoise
-from abc_lib.method.duals import Dual
-from abc_lib.method.ensemble import Ensemble
-from abc_lib.ground.errors import AbcError, ArtefactError, BadValue, DataCorrupt, NotAvailable
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes, regenerate
-from abc_lib.method.distance import euclidean
-from abc_lib.images.autoencoders.network import BasicAutoencoder
-from abc_lib.method.network import NoisePredictor
-from abc_lib.images.autoencoders.network import LastReLU
-from abc_lib.ground.digests import digest
-from abc_lib.images.registry import get_recipe, recipe_names
-from abc_lib.method.recipe import SCALES
-from abc_lib.results.retraining import retraining_landscapes
-from abc_lib.training.retrained import get_retrained, pack_retrained
-from abc_lib.results.run import status
-from abc_lib.images.latents import Latents, bind, prepare, to_states, training_states
-from abc_lib.method.space import state_shape
-from abc_lib.ground.store import Store
-from abc_lib.method.code import draw_codebook
-from abc_lib.training.members import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
 from small import tiny_recipe
+
+from abc_lib.ground.digests import digest
+from abc_lib.ground.duals import Dual
+from abc_lib.ground.errors import AbcError, ArtefactError, BadValue, DataCorrupt, NotAvailable
+from abc_lib.ground.store import Store
+from abc_lib.images import latents as spaces
+from abc_lib.images import training_set as datasets
+from abc_lib.images.autoencoders import basic, recipes, stable
+from abc_lib.images.autoencoders import basic as autoencoders
+from abc_lib.images.autoencoders.basic import train_basic
+from abc_lib.images.autoencoders.network import BasicAutoencoder, LastReLU
+from abc_lib.images.autoencoders.recipes import UNSEEN
+from abc_lib.images.families import idx, paintings
+from abc_lib.images.files import ImageFiles
+from abc_lib.images.latents import Latents, bind, prepare, to_states, training_states
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.images.training_set import load_split, training_set
+from abc_lib.method import recipe as recipe_module
+from abc_lib.method.code import draw_codebook
+from abc_lib.method.diffusion import denoise
+from abc_lib.method.distance import euclidean
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.network import NoisePredictor
+from abc_lib.method.recipe import SCALES, image_shape
+from abc_lib.method.space import state_shape
+from abc_lib.results.comparisons import compare_counterfactuals
+from abc_lib.results.jacobians import get_jacobians
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes, regenerate
+from abc_lib.results.retraining import retraining_landscapes
+from abc_lib.results.run import status
+from abc_lib.training.members import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
+from abc_lib.training.retrained import get_retrained, pack_retrained
 
 REAL_BASIC = recipes.basic_recipe
 
 
 def brief(family: str, scale: str) -> recipes.AutoencoderRecipe:
     """The basic autoencoder's recipe, much narrower and shorter."""
-    return dataclasses.replace(REAL_BASIC(family, scale), width=6, epochs=1, patch_epochs=1, patches=((2, 4.0), (1, 8.0)))
+    return dataclasses.replace(
+        REAL_BASIC(family, scale), width=6, epochs=1, patch_epochs=1, patches=((2, 4.0), (1, 8.0))
+    )
 
 
 # --- the basic autoencoder -----------------------------------------------------------------------
@@ -63,7 +61,9 @@ def brief(family: str, scale: str) -> recipes.AutoencoderRecipe:
 def test_the_last_relus_are_ordinary_ones_but_in_training():
     x = torch.tensor([-2.0, 0.0, 3.0])
     layer = LastReLU()
-    assert layer.train()(x).tolist() == [pytest.approx(-0.2), 0, 3] and layer.eval()(x).tolist() == [0, 0, 3]
+    assert layer.train()(x).tolist() == [pytest.approx(-0.2), 0, 3] and layer.eval()(
+        x
+    ).tolist() == [0, 0, 3]
 
 
 def test_dark_images_do_not_kill_the_autoencoder():
@@ -73,7 +73,10 @@ def test_dark_images_do_not_kill_the_autoencoder():
     training = basic._Training(recipe, images, torch.device("cpu"))
     for step in range(120):
         training.step(step)
-    assert training.losses[-1] == 0 and training.losses[100:120].mean() < 0.5 * (images.float() / 255).var()
+    assert (
+        training.losses[-1] == 0
+        and training.losses[100:120].mean() < 0.5 * (images.float() / 255).var()
+    )
 
 
 def test_an_autoencoder_that_learned_nothing_is_an_error(store, one_line, monkeypatch):
@@ -89,19 +92,36 @@ def test_the_layers_are_those_of_b4():
     kinds = [type(layer) for layer in network.encoder]
     assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.BatchNorm2d, nn.Conv2d, LastReLU]
     down = [layer for layer in network.encoder if isinstance(layer, nn.Conv2d)]
-    assert [(x.in_channels, x.out_channels, x.kernel_size[0], x.stride[0]) for x in down] == [(3, 64, 7, 2), (64, 64, 7, 2), (64, 4, 5, 1)]
+    assert [(x.in_channels, x.out_channels, x.kernel_size[0], x.stride[0]) for x in down] == [
+        (3, 64, 7, 2),
+        (64, 64, 7, 2),
+        (64, 4, 5, 1),
+    ]
     up = list(network.decoder)[::2]
-    assert [type(x) for x in up] == [nn.ConvTranspose2d] * 2 + [nn.Conv2d] * 2 and all(isinstance(x, nn.ReLU) for x in list(network.decoder)[1::2])
+    assert [type(x) for x in up] == [nn.ConvTranspose2d] * 2 + [nn.Conv2d] * 2 and all(
+        isinstance(x, nn.ReLU) for x in list(network.decoder)[1::2]
+    )
     assert [(x.kernel_size[0], x.stride[0]) for x in up] == [(7, 2), (7, 2), (5, 1), (3, 1)]
     assert (up[0].in_channels, up[-1].out_channels) == (4, 3)
     with torch.no_grad():
         latents = network.encoder(torch.rand(2, 3, 128, 128))
-        assert latents.shape == (2, 4, 32, 32) and network.decoder(latents).shape == (2, 3, 128, 128)
+        assert latents.shape == (2, 4, 32, 32) and network.decoder(latents).shape == (
+            2,
+            3,
+            128,
+            128,
+        )
 
 
 def test_the_paper_scale_is_the_papers_training():
     recipe = REAL_BASIC("celeba", "paper")
-    assert (recipe.split, recipe.width, recipe.epochs, recipe.patch_epochs, recipe.batch_size) == ("test", 64, 10, 574, 64)
+    assert (recipe.split, recipe.width, recipe.epochs, recipe.patch_epochs, recipe.batch_size) == (
+        "test",
+        64,
+        10,
+        574,
+        64,
+    )
     assert (recipe.learning_rate, recipe.schedule) == (1e-3, "constant")
     assert recipe.patches == ((8, 4), (4, 8), (2, 16), (1, 32))
 
@@ -116,10 +136,18 @@ def test_the_patch_loss_is_the_sum_over_patches_by_hand():
     error = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
     expected = error.mean()
     for side, weight in ((8, 4), (4, 8), (2, 16), (1, 32)):
-        worst = [max(float(image[:, a : a + side, b : b + side].mean()) for a in range(0, 16, side) for b in range(0, 16, side))
-                 for image in error]
+        worst = [
+            max(
+                float(image[:, a : a + side, b : b + side].mean())
+                for a in range(0, 16, side)
+                for b in range(0, 16, side)
+            )
+            for image in error
+        ]
         expected = expected + weight * sum(worst) / 2
-    assert float(basic.patch_loss(error, REAL_BASIC("celeba", "paper").patches)) == pytest.approx(float(expected), rel=1e-12)
+    assert float(basic.patch_loss(error, REAL_BASIC("celeba", "paper").patches)) == pytest.approx(
+        float(expected), rel=1e-12
+    )
 
 
 def test_training_lowers_the_error_and_sees_only_the_other_split(store):
@@ -127,15 +155,24 @@ def test_training_lowers_the_error_and_sees_only_the_other_split(store):
     artefact = autoencoders.train_basic(recipe, store, progress=False)
     losses = artefact.tensors("losses.safetensors")["losses"]
     an_epoch = math.ceil(773 / 64)
-    assert len(losses) == 9 * an_epoch and losses[an_epoch * 7 : an_epoch * 8].mean() < 0.6 * losses[:an_epoch].mean()
+    assert (
+        len(losses) == 9 * an_epoch
+        and losses[an_epoch * 7 : an_epoch * 8].mean() < 0.6 * losses[:an_epoch].mean()
+    )
     # the second phase adds the worst patches
     assert losses[an_epoch * 8 :].min() > 2 * losses[an_epoch * 7 : an_epoch * 8].max()
     assert "held out" in artefact.info["origin"] and artefact.info["images"] == 773
     found = autoencoders.find_basic(recipe, store)
     images = load_split("digits", "held out")[0].float() / 255
     error = (found.decode(found.encode(images)) - images).square().mean().sqrt()
-    assert artefact.info["rmse"] == pytest.approx(float(error), abs=1e-4) and artefact.info["identity"] == found.identity
-    assert autoencoders.train_basic(recipe, store, progress=False).provenance["time"] == artefact.provenance["time"]
+    assert (
+        artefact.info["rmse"] == pytest.approx(float(error), abs=1e-4)
+        and artefact.info["identity"] == found.identity
+    )
+    assert (
+        autoencoders.train_basic(recipe, store, progress=False).provenance["time"]
+        == artefact.provenance["time"]
+    )
 
 
 def test_training_that_was_stopped_goes_on_to_the_same_bits(store, tmp_path, monkeypatch):
@@ -154,7 +191,9 @@ def test_training_that_was_stopped_goes_on_to_the_same_bits(store, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         autoencoders.train_basic(recipe, other, progress=False, checkpoint_seconds=0)
     again = autoencoders.train_basic(recipe, other, progress=False, checkpoint_seconds=0)
-    assert calls[18] > 0 and again.info["steps_in_these_seconds"] < len(whole.tensors("losses.safetensors")["losses"])
+    assert calls[18] > 0 and again.info["steps_in_these_seconds"] < len(
+        whole.tensors("losses.safetensors")["losses"]
+    )
     for name in whole.manifest["files"]:
         one, two = whole.tensors(name), again.tensors(name)
         assert all(torch.equal(one[key], two[key]) for key in one)
@@ -162,7 +201,9 @@ def test_training_that_was_stopped_goes_on_to_the_same_bits(store, tmp_path, mon
 
 def random_basic(family: str = "digits", seed: int = 0) -> basic.Basic:
     recipe = brief(family, "laptop")
-    network = autoencoders.build_basic_autoencoder(recipe_module.SHAPES[family][0], recipe.width, 4, seed)
+    network = autoencoders.build_basic_autoencoder(
+        recipe_module.SHAPES[family][0], recipe.width, 4, seed
+    )
     return basic.Basic(recipe, network)
 
 
@@ -174,7 +215,9 @@ def test_an_autoencoder_works_in_batches_and_in_the_range_of_images():
     decoded = one.decode(latents)
     assert decoded.shape == images.shape and 0 <= decoded.min() and decoded.max() <= 1
     one.batch = 3
-    assert torch.allclose(one.encode(images), latents, atol=1e-6) and torch.allclose(one.decode(latents), decoded, atol=1e-6)
+    assert torch.allclose(one.encode(images), latents, atol=1e-6) and torch.allclose(
+        one.decode(latents), decoded, atol=1e-6
+    )
     # whatever else is in a batch, BatchNorm does not see it any more
     assert torch.allclose(one.encode(images[2:3]), latents[2:3], atol=1e-6)
     assert one.identity == random_basic().identity != random_basic(seed=1).identity
@@ -185,23 +228,41 @@ def tiny_kl(seed: int = 0, size: int = 4):
 
     torch.manual_seed(seed)
     blocks = 4
-    return AutoencoderKL(block_out_channels=(size,) * blocks, down_block_types=("DownEncoderBlock2D",) * blocks,
-                         up_block_types=("UpDecoderBlock2D",) * blocks, latent_channels=4, layers_per_block=1, norm_num_groups=2)
+    return AutoencoderKL(
+        block_out_channels=(size,) * blocks,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+    )
 
 
-@pytest.mark.parametrize("autoencoder", [random_basic, lambda: stable.StableDiffusion(tiny_kl())], ids=["basic", "stable-diffusion"])
+@pytest.mark.parametrize(
+    "autoencoder",
+    [random_basic, lambda: stable.StableDiffusion(tiny_kl())],
+    ids=["basic", "stable-diffusion"],
+)
 def test_derivatives_through_the_decoder_are_difference_quotients(autoencoder):
     one = autoencoder()
     one.network.double()
     rng = torch.Generator().manual_seed(0)
     shape = (2, 4, 2, 2)
-    latents, directions = torch.rand(shape, generator=rng).double(), torch.randn(3, *shape, generator=rng).double()
+    latents, directions = (
+        torch.rand(shape, generator=rng).double(),
+        torch.randn(3, *shape, generator=rng).double(),
+    )
     one.batch = 2
     dual = one.decode(Dual(latents, directions))
-    assert torch.allclose(dual.primal, one.decode(latents), atol=1e-12) and dual.tangents.shape == (3, *dual.primal.shape)
+    assert torch.allclose(dual.primal, one.decode(latents), atol=1e-12) and dual.tangents.shape == (
+        3,
+        *dual.primal.shape,
+    )
     h = 1e-6
     for k in range(3):
-        quotient = (one.decode(latents + h * directions[k]) - one.decode(latents - h * directions[k])) / (2 * h)
+        quotient = (
+            one.decode(latents + h * directions[k]) - one.decode(latents - h * directions[k])
+        ) / (2 * h)
         assert torch.allclose(dual.tangents[k], quotient, atol=1e-6) and quotient.abs().max() > 1e-4
 
 
@@ -211,6 +272,7 @@ def test_derivatives_through_the_decoder_are_difference_quotients(autoencoder):
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     """A tiny AutoencoderKL with random weights where the real one is looked for, and no network."""
+
     def unreachable(*_, **__):
         raise OSError("no network\nin tests")
 
@@ -229,7 +291,9 @@ def test_stable_diffusions_autoencoder_is_read_with_its_scaling_factor(weights):
         latents = network.encode(images * 2 - 1).latent_dist.mean * 0.18215
         decoded = (network.decode(latents / 0.18215).sample / 2 + 0.5).clamp(0, 1)
     assert found.encode(images).shape == (3, 4, 32, 32) == (3, *found.shape)
-    assert torch.allclose(found.encode(images), latents, atol=1e-5) and torch.allclose(found.decode(latents), decoded, atol=1e-5)
+    assert torch.allclose(found.encode(images), latents, atol=1e-5) and torch.allclose(
+        found.decode(latents), decoded, atol=1e-5
+    )
     first = found.identity
     tiny_kl(1).save_pretrained(weights)
     assert stable.get_stable().identity != first
@@ -240,7 +304,11 @@ def test_without_weights_and_network_the_remedy_is_one_line(weights, monkeypatch
     assert stable.find_stable() is None
     with pytest.raises(NotAvailable, match="ABC_WEIGHTS") as error:
         stable.get_stable()
-    assert one_line(error) and stable.FOLDER in str(error.value) and "no network in tests" in str(error.value)
+    assert (
+        one_line(error)
+        and stable.FOLDER in str(error.value)
+        and "no network in tests" in str(error.value)
+    )
 
 
 def test_weights_that_are_not_whole_are_refused(weights, one_line):
@@ -267,7 +335,11 @@ def made(tmp_path_factory):
     layouts.celeba(root)
     layouts.metfaces(root)
     layouts.artbench(root)
-    md5 = {(family, part): hashlib.md5(raw).hexdigest() for family in ("mnist", "fashion") for part, raw in layouts.idx(root, family).items()}
+    md5 = {
+        (family, part): hashlib.md5(raw).hexdigest()
+        for family in ("mnist", "fashion")
+        for part, raw in layouts.idx(root, family).items()
+    }
     for family in ("cifar10", "cifar100"):
         layouts.jpeg_zips(root, family)
     return SimpleNamespace(root=root, md5=md5)
@@ -283,8 +355,14 @@ def folder(made, weights, monkeypatch):
     for key, value in made.md5.items():
         monkeypatch.setitem(idx.IDX_MD5, key, value)
     monkeypatch.setattr(spaces, "basic_recipe", brief)
-    monkeypatch.setattr(paintings, "cosines", lambda files: torch.tensor([[0.3, 0.1], [0.1, 0.3]] * 3))
-    monkeypatch.setattr(paintings, "are_landscapes", lambda cosines: torch.tensor([True, False, True, False, True, False]))
+    monkeypatch.setattr(
+        paintings, "cosines", lambda files: torch.tensor([[0.3, 0.1], [0.1, 0.3]] * 3)
+    )
+    monkeypatch.setattr(
+        paintings,
+        "are_landscapes",
+        lambda cosines: torch.tensor([True, False, True, False, True, False]),
+    )
     return made.root
 
 
@@ -307,40 +385,63 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
     shape = state_shape(recipe.data)
     with torch.device("meta"):
         network = NoisePredictor(recipe.network, shape, recipe.diffusion)
-        assert network(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.long)).shape == (1, *shape)
+        assert network(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.long)).shape == (
+            1,
+            *shape,
+        )
     book = draw_codebook(recipe)
     images = training_set(recipe.data)
     assert len(images) == recipe.data.size and images.images.shape[1:] == image_shape(recipe.data)
-    assert isinstance(images.images, ImageFiles) == (recipe.data.family in ("celeba", "metfaces", "artbench"))
+    assert isinstance(images.images, ImageFiles) == (
+        recipe.data.family in ("celeba", "metfaces", "artbench")
+    )
     if scale == "paper":
         return  # the states of both scales are made in the same way
     bound = prepare(recipe, store, progress=False)
     states = training_states(bound, store, "cpu", n_jobs=1, progress=False)
     mirrored = recipe.data.space != "pixel" and recipe.data.flips
     assert states.images.shape == (len(images) * (2 if mirrored else 1), *shape)
-    assert isinstance(states, Latents) == (recipe.data.space != "pixel") == bool(bound.data.autoencoder)
+    assert (
+        isinstance(states, Latents)
+        == (recipe.data.space != "pixel")
+        == bool(bound.data.autoencoder)
+    )
     m = next(m for m in range(book.n) if 0 < book.words[:, m].sum() < book.num_sources)
     split = states.of_sources(book.split(m))
-    assert 0 < len(split) < len(states) and set(split.sources.tolist()) == set(np.flatnonzero(book.words[:, m]).tolist())
+    assert 0 < len(split) < len(states) and set(split.sources.tolist()) == set(
+        np.flatnonzero(book.words[:, m]).tolist()
+    )
     if isinstance(states, Latents):
         x = to_states(states, bound.data).double()
         axes = (0, 2, 3) if recipe.data.space == "basic" else (0, 1, 2, 3)
         deviation = x.std(axes, correction=0)
-        assert (x.mean(axes).abs() < 1e-3).all() and (((deviation - 1).abs() < 1e-3) | (deviation == 0)).all()
+        assert (x.mean(axes).abs() < 1e-3).all() and (
+            ((deviation - 1).abs() < 1e-3) | (deviation == 0)
+        ).all()
         if mirrored:
             autoencoder = spaces.get_autoencoder(bound, store)
-            assert torch.allclose(states.images[len(images) :][:2], autoencoder.encode(images.images[:2].flip(-1)), atol=1e-5)
+            assert torch.allclose(
+                states.images[len(images) :][:2],
+                autoencoder.encode(images.images[:2].flip(-1)),
+                atol=1e-5,
+            )
             assert torch.equal(states.sources, images.sources.repeat(2))
 
 
 def test_latents_are_computed_once_and_again_for_other_files(folder, store, monkeypatch, tmp_path):
     recipe = shrunk("metfaces", "laptop")
     first = training_states(recipe, store, n_jobs=1, progress=False)
-    monkeypatch.setattr(stable.StableDiffusion, "_encode", lambda *_: pytest.fail("the latents are there already"))
-    assert torch.equal(training_states(recipe, store, n_jobs=1, progress=False).images, first.images)
+    monkeypatch.setattr(
+        stable.StableDiffusion, "_encode", lambda *_: pytest.fail("the latents are there already")
+    )
+    assert torch.equal(
+        training_states(recipe, store, n_jobs=1, progress=False).images, first.images
+    )
     root = tmp_path / "data"
     layouts.metfaces(root)
-    layouts.picture(99, (1024, 1024)).save(root / "metfaces" / "images" / "100-00.png", compress_level=1)
+    layouts.picture(99, (1024, 1024)).save(
+        root / "metfaces" / "images" / "100-00.png", compress_level=1
+    )
     monkeypatch.setattr(datasets, "data_roots", lambda: [root])
     with pytest.raises(pytest.fail.Exception, match="there already"):
         training_states(recipe, store, n_jobs=1, progress=False)
@@ -370,13 +471,19 @@ def lived(tmp_path_factory):
         patch.setattr(spaces, "basic_recipe", brief)
         store, recipe = Store(tmp_path_factory.mktemp("latent"), None), latent_recipe()
         artefacts = train_ensemble(recipe, store, "cpu", 1, progress=False)
-        yield SimpleNamespace(recipe=recipe, store=store, artefacts=artefacts, ensemble=find_ensemble(recipe, store))
+        yield SimpleNamespace(
+            recipe=recipe, store=store, artefacts=artefacts, ensemble=find_ensemble(recipe, store)
+        )
 
 
 def decoded_by_hand(ensemble: Ensemble, noise, c: np.ndarray) -> torch.Tensor:
     """One sample under weights c: members one by one, then normalisation undone and the decoder."""
+
     def predict(k, x, t):
-        return sum(float(w) / ensemble.n * member(x, torch.full((len(x),), t)) for w, member in zip(c, ensemble.members))
+        return sum(
+            float(w) / ensemble.n * member(x, torch.full((len(x),), t))
+            for w, member in zip(c, ensemble.members)
+        )
 
     with torch.no_grad():
         x = denoise(predict, noise, ensemble.recipe.diffusion, ensemble.recipe.sampling)
@@ -398,20 +505,32 @@ def test_samples_of_a_latent_ensemble_are_decoded_images(lived):
 def test_members_name_their_autoencoder_and_hold_its_normalisation(lived):
     artefact = lived.artefacts[0]
     autoencoder = spaces.get_autoencoder(lived.ensemble.recipe, lived.store)
-    assert artefact.spec["data"]["autoencoder"] == autoencoder.identity == lived.ensemble.recipe.data.autoencoder
+    assert (
+        artefact.spec["data"]["autoencoder"]
+        == autoencoder.identity
+        == lived.ensemble.recipe.data.autoencoder
+    )
     assert set(artefact.tensors("space.safetensors")) == {"shift", "factor"}
     states = training_states(lived.recipe, lived.store, progress=False)
     assert torch.equal(states.shift, lived.ensemble.space.shift)
     x = to_states(states, lived.recipe.data).double()
     direct = autoencoder.encode(training_set(lived.recipe.data).images).double()
-    assert torch.allclose(x, ((direct - direct.mean((0, 2, 3), keepdim=True)) * states.factor.double()), atol=1e-4)
+    assert torch.allclose(
+        x, ((direct - direct.mean((0, 2, 3), keepdim=True)) * states.factor.double()), atol=1e-4
+    )
 
 
 def test_members_train_on_the_latents_of_their_own_sources(lived):
-    states, book = training_states(lived.recipe, lived.store, progress=False), draw_codebook(lived.recipe)
+    states, book = (
+        training_states(lived.recipe, lived.store, progress=False),
+        draw_codebook(lived.recipe),
+    )
     for m, artefact in enumerate(lived.artefacts):
         mine = states.of_sources(book.split(m))
-        assert artefact.info["images"] == len(mine) < 12 and artefact.info["split_checksum"] == mine.checksum
+        assert (
+            artefact.info["images"] == len(mine) < 12
+            and artefact.info["split_checksum"] == mine.checksum
+        )
 
 
 def test_pixel_specs_do_not_know_of_autoencoders(tiny):
@@ -421,31 +540,61 @@ def test_pixel_specs_do_not_know_of_autoencoders(tiny):
 
 def test_a_latent_landscape_is_ablation_by_hand(lived, store):
     ensemble = lived.ensemble
-    found = read_landscapes(compute_landscapes(ensemble, [0, 3], store=store, n_jobs=1, progress=False))
+    found = read_landscapes(
+        compute_landscapes(ensemble, [0, 3], store=store, n_jobs=1, progress=False)
+    )
     for row, index in enumerate([0, 3]):
         noise = ensemble.draw_noise(0, [index])
         factual = decoded_by_hand(ensemble, noise, np.ones(6))
         for source in (0, 7):
             other = decoded_by_hand(ensemble, noise, ensemble.codebook.leave_one_out([source])[0])
-            assert found.distances[row, source] == pytest.approx(float(euclidean(other, factual)), rel=1e-3, abs=1e-3)
-    assert found.factual.shape == (2, 1, 8, 8) and found.attributed_images.shape == (2, 1, 8, 8) and found.radii.min() > 0
+            assert found.distances[row, source] == pytest.approx(
+                float(euclidean(other, factual)), rel=1e-3, abs=1e-3
+            )
+    assert (
+        found.factual.shape == (2, 1, 8, 8)
+        and found.attributed_images.shape == (2, 1, 8, 8)
+        and found.radii.min() > 0
+    )
     (check,) = regenerate(ensemble, found, [1])
     assert check.difference < 1e-4
 
 
 def test_a_hybrid_landscape_in_latents_comes_close_to_the_exact_one(lived, store):
-    exact, hybrid = (read_landscapes(compute_landscapes(lived.ensemble, [0], store=store, n_jobs=1, progress=False, tangent_steps=k))
-                     for k in (0, 3))
+    exact, hybrid = (
+        read_landscapes(
+            compute_landscapes(
+                lived.ensemble, [0], store=store, n_jobs=1, progress=False, tangent_steps=k
+            )
+        )
+        for k in (0, 3)
+    )
     assert np.abs(exact.distances - hybrid.distances).max() < 0.2 * exact.distances.max()
-    assert exact.distances.argmax() == hybrid.distances.argmax() or np.ptp(np.sort(exact.distances[0])[-2:]) < 0.2 * exact.distances.max()
+    assert (
+        exact.distances.argmax() == hybrid.distances.argmax()
+        or np.ptp(np.sort(exact.distances[0])[-2:]) < 0.2 * exact.distances.max()
+    )
 
 
 def test_the_jacobian_of_a_decoded_sample_is_a_difference_quotient(lived):
-    ensemble = Ensemble(lived.ensemble.recipe, lived.ensemble.codebook, [member.double() for member in _copies(lived)],
-                        space=spaces.Space(lived.ensemble.recipe.data, _double(lived), lived.ensemble.space.shift, lived.ensemble.space.factor))
+    ensemble = Ensemble(
+        lived.ensemble.recipe,
+        lived.ensemble.codebook,
+        [member.double() for member in _copies(lived)],
+        space=spaces.Space(
+            lived.ensemble.recipe.data,
+            _double(lived),
+            lived.ensemble.space.shift,
+            lived.ensemble.space.factor,
+        ),
+    )
     noise = ensemble.draw_noise(0, [0, 1]).to("cpu", torch.float64)
     images, jacobians = ensemble.differentiate(noise)
-    assert images.shape == (2, 1, 8, 8) and jacobians.shape == (2, 6, 1, 8, 8) and jacobians.abs().max() > 1e-4
+    assert (
+        images.shape == (2, 1, 8, 8)
+        and jacobians.shape == (2, 6, 1, 8, 8)
+        and jacobians.abs().max() > 1e-4
+    )
     # weights are float32, so the step must not be small
     for j in (0, 4):
         c = torch.ones(2, 6)
@@ -467,14 +616,22 @@ def _double(lived):
 
 
 def test_comparisons_measure_decoded_images(lived, store):
-    found = compare_counterfactuals(lived.ensemble, [0], [1, 5], [0, 6], store=store, n_jobs=1, progress=False)
-    assert np.allclose(found.hybrid[0], found.exact, atol=1e-5) and np.allclose(found.errors[0], 0, atol=1e-5)
+    found = compare_counterfactuals(
+        lived.ensemble, [0], [1, 5], [0, 6], store=store, n_jobs=1, progress=False
+    )
+    assert np.allclose(found.hybrid[0], found.exact, atol=1e-5) and np.allclose(
+        found.errors[0], 0, atol=1e-5
+    )
     jacobians = get_jacobians(lived.ensemble, [0], store=store, n_jobs=1, progress=False)
-    assert np.allclose(jacobians.landscape(lived.ensemble.codebook)[:, [1, 5]], found.predicted, atol=1e-4)
+    assert np.allclose(
+        jacobians.landscape(lived.ensemble.codebook)[:, [1, 5]], found.predicted, atol=1e-4
+    )
     # all steps by tangents: predicted in latents and then decoded, not predicted through the decoder
     noise, c = lived.ensemble.draw_noise(0, [0]), lived.ensemble.codebook.leave_one_out([1])
     moving = lived.ensemble.tangents(noise, (6,))
-    state = moving["state-6"] + torch.einsum("bi,bichw->bchw", torch.from_numpy(c - 1).float(), moving["tangents-6"])
+    state = moving["state-6"] + torch.einsum(
+        "bi,bichw->bchw", torch.from_numpy(c - 1).float(), moving["tangents-6"]
+    )
     distance = euclidean(lived.ensemble.space.to_images(state), lived.ensemble.sample(noise))
     # of two nearly equal images in float32
     assert found.hybrid[1][0, 0] == pytest.approx(float(distance[0]), rel=1e-2)
@@ -486,18 +643,30 @@ def test_retrained_models_live_in_latents_too(lived, store, tmp_path):
     assert retrained.shape == (4, 2, 2)
     noise = retrained.draw_noise(0, [0, 1])
     factual, others = retrained.counterfactuals(noise)
-    assert factual.shape == (2, 1, 8, 8) and others.shape == (2, 2, 1, 8, 8) and 0 <= others.min() and others.max() <= 1
+    assert (
+        factual.shape == (2, 1, 8, 8)
+        and others.shape == (2, 2, 1, 8, 8)
+        and 0 <= others.min()
+        and others.max() <= 1
+    )
     found = retraining_landscapes(retrained, [0, 1], store=store, n_jobs=1, progress=False)
     assert np.allclose(found.distances, euclidean(others, factual[:, None]), atol=1e-4)
     # a left-out image is replaced by the latent of a black one
     states = training_states(lived.recipe, store, progress=False)
     autoencoder = spaces.get_autoencoder(bind(lived.recipe, store), store)
     assert torch.allclose(states.black, autoencoder.encode(torch.zeros(1, 1, 8, 8))[0], atol=1e-6)
-    assert torch.allclose(spaces.black_state(states, lived.recipe.data), (states.black - states.shift) * states.factor)
-    assert pack_retrained(retrained, store).tensors("space.safetensors").keys() == {"shift", "factor"}
+    assert torch.allclose(
+        spaces.black_state(states, lived.recipe.data), (states.black - states.shift) * states.factor
+    )
+    assert pack_retrained(retrained, store).tensors("space.safetensors").keys() == {
+        "shift",
+        "factor",
+    }
 
 
-def test_a_published_latent_ensemble_needs_its_autoencoder_and_no_images(lived, store, monkeypatch, tmp_path):
+def test_a_published_latent_ensemble_needs_its_autoencoder_and_no_images(
+    lived, store, monkeypatch, tmp_path
+):
     published = Store(lived.store.cache, tmp_path / "published")
     recipe = bind(lived.recipe, published)
     autoencoder = spaces.get_autoencoder(recipe, published)
@@ -512,8 +681,15 @@ def test_a_published_latent_ensemble_needs_its_autoencoder_and_no_images(lived, 
 
 
 def test_another_autoencoder_is_another_ensemble(lived, monkeypatch, one_line):
-    monkeypatch.setattr(spaces, "basic_recipe", lambda family, scale: dataclasses.replace(brief(family, scale), seed=1))
-    assert bind(lived.recipe, lived.store).data.autoencoder == "" and find_ensemble(lived.recipe, lived.store) is None
+    monkeypatch.setattr(
+        spaces,
+        "basic_recipe",
+        lambda family, scale: dataclasses.replace(brief(family, scale), seed=1),
+    )
+    assert (
+        bind(lived.recipe, lived.store).data.autoencoder == ""
+        and find_ensemble(lived.recipe, lived.store) is None
+    )
     autoencoders.train_basic(recipes.basic_recipe("digits", "laptop"), lived.store, progress=False)
     assert find_ensemble(lived.recipe, lived.store) is None
     with pytest.raises(ArtefactError, match="lives in the latents of") as error:
@@ -524,11 +700,23 @@ def test_another_autoencoder_is_another_ensemble(lived, monkeypatch, one_line):
 def test_what_cannot_be_a_latent_recipe_is_refused(lived, store, one_line):
     digits = lived.recipe
     for match, call in (
-        ("must be new to its autoencoder", lambda: prepare(get_recipe("mnist_ba_256").replace(data={"split": "train"}), store)),
-        ("takes \\(3, 256, 256\\)", lambda: state_shape(digits.replace(data={"space": "stable-diffusion"}).data)),
-        ("unknown space 'latent'", lambda: state_shape(digits.replace(data={"space": "latent"}).data)),
+        (
+            "must be new to its autoencoder",
+            lambda: prepare(get_recipe("mnist_ba_256").replace(data={"split": "train"}), store),
+        ),
+        (
+            "takes \\(3, 256, 256\\)",
+            lambda: state_shape(digits.replace(data={"space": "stable-diffusion"}).data),
+        ),
+        (
+            "unknown space 'latent'",
+            lambda: state_shape(digits.replace(data={"space": "latent"}).data),
+        ),
         ("no basic autoencoder for 'metfaces'", lambda: REAL_BASIC("metfaces", "laptop")),
-        ("need their autoencoder", lambda: Ensemble(digits, lived.ensemble.codebook, lived.ensemble.members)),
+        (
+            "need their autoencoder",
+            lambda: Ensemble(digits, lived.ensemble.codebook, lived.ensemble.members),
+        ),
         ("training_states", lambda: to_states(training_set(digits.data), digits.data)),
     ):
         with pytest.raises(Exception, match=match) as error:

@@ -2,26 +2,24 @@
 
 import json
 
+import layouts
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
 from PIL import Image
 
-import layouts
-from abc_lib.images import training_set as datasets
-from abc_lib.metrics.visual import visual_distances
-from abc_lib.images.families import paintings as landscapes
-from abc_lib.images.files import ImageFiles
-from abc_lib.images.training_set import available, load_split, training_set
-from abc_lib.method.recipe import image_shape
-from abc_lib.images.training_set import owned_subset
 from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, UnknownName
-from abc_lib.results.landscapes import attributed_image
-from abc_lib.method.recipe import Data
-from abc_lib.results.run import status
 from abc_lib.ground.seeds import generator
 from abc_lib.ground.store import Store
+from abc_lib.images import training_set as datasets
+from abc_lib.images.families import paintings as landscapes
+from abc_lib.images.files import ImageFiles
+from abc_lib.images.training_set import available, load_split, owned_subset, training_set
+from abc_lib.method.recipe import SHAPES, Data, image_shape
+from abc_lib.metrics.visual import visual_distances
+from abc_lib.results.landscapes import attributed_image
+from abc_lib.results.run import status
 
 MAKE = {"celeba": layouts.celeba, "metfaces": layouts.metfaces, "artbench": layouts.artbench}
 SPLIT = {"celeba": "train", "metfaces": "all", "artbench": "train"}
@@ -42,13 +40,28 @@ def test_a_set_reads_as_images_of_its_shape_with_owners(root, family, one_line):
     MAKE[family](root)
     assert available(family, SPLIT[family])
     images, labels, origin = load_split(family, SPLIT[family])
-    assert isinstance(images, ImageFiles) and images.shape[1:] == SHAPES[family] and len(images) == len(labels) == len(images.owners)
+    assert (
+        isinstance(images, ImageFiles)
+        and images.shape[1:] == SHAPES[family]
+        and len(images) == len(labels) == len(images.owners)
+    )
     some = images[1:3]
-    assert some.dtype == torch.float32 and some.shape == (2, *images.shape[1:]) and 0 <= some.min() and some.max() <= 1
-    assert torch.equal(images[1], some[0]) and torch.equal(images[torch.tensor([2, 1])], some.flip(0))
+    assert (
+        some.dtype == torch.float32
+        and some.shape == (2, *images.shape[1:])
+        and 0 <= some.min()
+        and some.max() <= 1
+    )
+    assert torch.equal(images[1], some[0]) and torch.equal(
+        images[torch.tensor([2, 1])], some.flip(0)
+    )
     keep = torch.zeros(len(images), dtype=torch.bool)
     keep[[1, 2]] = True
-    assert torch.equal(images[keep], some) and torch.equal(images.select(keep)[:], some) and len(images.select([])) == 0
+    assert (
+        torch.equal(images[keep], some)
+        and torch.equal(images.select(keep)[:], some)
+        and len(images.select([])) == 0
+    )
     assert torch.equal((images.bytes([1, 2]).float() / 255), some)
 
 
@@ -57,22 +70,39 @@ def test_a_missing_set_says_what_to_download_and_where_to_put_it(root, family, o
     with pytest.raises(DataMissing) as error:
         load_split(family, SPLIT[family])
     text = str(error.value)
-    assert one_line(error) and "https://" in text and f"{family}/" in text and "ABC_DATA" in text and str(root.parent / "raw") in text
+    assert (
+        one_line(error)
+        and "https://" in text
+        and f"{family}/" in text
+        and "ABC_DATA" in text
+        and str(root.parent / "raw") in text
+    )
 
 
 def test_celeba_is_cropped_in_the_middle_and_scaled_up_for_stable_diffusion(root):
     folder = layouts.celeba(root)
     images, labels, origin = load_split("celeba", "train")
-    assert len(images) == 17 and labels[:5].tolist() == [10, 10, 10, 20, 20] and origin == "CelebA train split"
+    assert (
+        len(images) == 17
+        and labels[:5].tolist() == [10, 10, 10, 20, 20]
+        and origin == "CelebA train split"
+    )
     whole = np.asarray(Image.open(folder / "img_align_celeba" / "000001.jpg"))
     assert np.array_equal(images.bytes(0)[0].permute(1, 2, 0).numpy(), whole[45:173, 25:153])
     assert [len(load_split("celeba", split)[0]) for split in ("valid", "test")] == [1, 4]
     data = Data("celeba", "train", 17, "celebrity", 6)
-    assert image_shape(data) == (3, 128, 128) and training_set(data).images.shape == (17, 3, 128, 128)
+    assert image_shape(data) == (3, 128, 128) and training_set(data).images.shape == (
+        17,
+        3,
+        128,
+        128,
+    )
     large = training_set(Data("celeba", "train", 17, "celebrity", 6, space="stable-diffusion"))
     assert large.images.shape == (17, 3, 256, 256)
     small = large.images.scaled(128)[3]
-    expected = torch.nn.functional.interpolate(small[None], size=(256, 256), mode="bilinear", align_corners=False)[0]
+    expected = torch.nn.functional.interpolate(
+        small[None], size=(256, 256), mode="bilinear", align_corners=False
+    )[0]
     # pixels are rounded to whole grey levels after they are scaled
     assert (large.images[3] - expected).abs().max() < 1.5 / 255
 
@@ -82,7 +112,9 @@ def test_metfaces_are_scaled_down_and_works_without_a_name_are_one_source(root):
     images, labels, _ = load_split("metfaces", "all")
     # "" < "Gilbert Stuart" < "Goya" < "Rembrandt", and a space at the end does not make another artist
     assert images.owners.tolist() == labels.tolist() == [3, 1, 0, 3, 2, 0]
-    expected = Image.open(folder / "images" / "100-00.png").resize((256, 256), Image.Resampling.BILINEAR)
+    expected = Image.open(folder / "images" / "100-00.png").resize(
+        (256, 256), Image.Resampling.BILINEAR
+    )
     assert np.array_equal(images.bytes(0)[0].permute(1, 2, 0).numpy(), np.asarray(expected))
     found = training_set(Data("metfaces", "all", 6, "artist", 4))
     assert found.sources.tolist() == labels[found.where].tolist()
@@ -141,20 +173,38 @@ def gone(path):
     path.unlink()
 
 
-@pytest.mark.parametrize("damage, why", [
-    (grey, "is of mode L, not RGB"), (transparent, "is of mode RGBA, not RGB"), (other_size, "is 64x80, not 178x218"),
-    (truncated, "cannot be read"), (not_an_image, "cannot be read"), (gone, "lacks 1 of the 17 images"),
-])
-def test_an_odd_file_is_named_in_one_line_and_skipped_only_when_asked(root, monkeypatch, capsys, one_line, damage, why):
+@pytest.mark.parametrize(
+    "damage, why",
+    [
+        (grey, "is of mode L, not RGB"),
+        (transparent, "is of mode RGBA, not RGB"),
+        (other_size, "is 64x80, not 178x218"),
+        (truncated, "cannot be read"),
+        (not_an_image, "cannot be read"),
+        (gone, "lacks 1 of the 17 images"),
+    ],
+)
+def test_an_odd_file_is_named_in_one_line_and_skipped_only_when_asked(
+    root, monkeypatch, capsys, one_line, damage, why
+):
     path = layouts.celeba(root) / "img_align_celeba" / "000003.jpg"
     damage(path)
     with pytest.raises(DataCorrupt) as error:
         load_split("celeba", "train")[0][:]
-    assert one_line(error) and path.name in str(error.value) and why in str(error.value) and "ABC_ODD_IMAGES=skip" in str(error.value)
+    assert (
+        one_line(error)
+        and path.name in str(error.value)
+        and why in str(error.value)
+        and "ABC_ODD_IMAGES=skip" in str(error.value)
+    )
     capsys.readouterr()
     monkeypatch.setenv("ABC_ODD_IMAGES", "skip")
     images, labels, _ = load_split("celeba", "train")
-    assert len(images) == len(labels) == 16 and "000003.jpg" not in images.names and images[:].shape == (16, 3, 128, 128)
+    assert (
+        len(images) == len(labels) == 16
+        and "000003.jpg" not in images.names
+        and images[:].shape == (16, 3, 128, 128)
+    )
     told = capsys.readouterr().out
     assert told.count("\n") == 1 and "1 of 17 images are left out" in told and "000003.jpg" in told
 
@@ -173,16 +223,19 @@ def test_colours_are_converted_when_asked_and_nothing_else_is(root, monkeypatch)
         load_split("celeba", "train")
 
 
-@pytest.mark.parametrize("family, name, content, said", [
-    ("celeba", "identity_CelebA.txt", None, "identity_CelebA.txt is missing"),
-    ("celeba", "list_eval_partition.txt", "000001.jpg zero\n", "line 1 of"),
-    ("celeba", "list_eval_partition.txt", "000001.jpg 0\n", "do not name the same images"),
-    ("metfaces", "metfaces.json", None, "metfaces.json is missing"),
-    ("metfaces", "metfaces.json", "[{\"image_path\": 3}]", "is not the list of MetFaces"),
-    ("metfaces", "metfaces.json", "[", "is not the list of MetFaces"),
-    ("metfaces", "metfaces.json", "[]", "names no image"),
-    ("artbench", "ArtBench-10.csv", "a,b\n1,2\n", "has no columns"),
-])
+@pytest.mark.parametrize(
+    "family, name, content, said",
+    [
+        ("celeba", "identity_CelebA.txt", None, "identity_CelebA.txt is missing"),
+        ("celeba", "list_eval_partition.txt", "000001.jpg zero\n", "line 1 of"),
+        ("celeba", "list_eval_partition.txt", "000001.jpg 0\n", "do not name the same images"),
+        ("metfaces", "metfaces.json", None, "metfaces.json is missing"),
+        ("metfaces", "metfaces.json", '[{"image_path": 3}]', "is not the list of MetFaces"),
+        ("metfaces", "metfaces.json", "[", "is not the list of MetFaces"),
+        ("metfaces", "metfaces.json", "[]", "names no image"),
+        ("artbench", "ArtBench-10.csv", "a,b\n1,2\n", "has no columns"),
+    ],
+)
 def test_a_broken_list_is_named_in_one_line(root, one_line, family, name, content, said):
     path = MAKE[family](root) / name
     path.unlink(missing_ok=True)
@@ -216,8 +269,13 @@ def test_a_subset_of_celebrities_has_just_the_images_and_people_asked_for(root):
     people = [found.labels[found.sources == s].unique().tolist() for s in range(3)]
     assert all(len(each) == 1 for each in people) and people == sorted(people)
     assert torch.equal(load_split("celeba", "train")[1][found.where], found.labels)
-    assert len(found.without(1)) == 8 - int((found.sources == 1).sum()) and isinstance(found.without(1).images, ImageFiles)
-    assert found.checksum != found.without(1).checksum and found.checksum == training_set(Data("celeba", "train", 8, "celebrity", 3)).checksum
+    assert len(found.without(1)) == 8 - int((found.sources == 1).sum()) and isinstance(
+        found.without(1).images, ImageFiles
+    )
+    assert (
+        found.checksum != found.without(1).checksum
+        and found.checksum == training_set(Data("celeba", "train", 8, "celebrity", 3)).checksum
+    )
     groups = training_set(Data("celeba", "train", 17, "group", 4))
     assert groups.sources.bincount().tolist() == [5, 4, 4, 4]
 
@@ -226,10 +284,17 @@ def test_a_subset_of_celebrities_has_just_the_images_and_people_asked_for(root):
 def test_512_celebrities_with_the_papers_number_of_images_can_be_drawn(size):
     # as in CelebA: many people have 30 images, a few have more
     rng = np.random.default_rng(0)
-    counts = np.concatenate([np.full(2300, 30), np.full(30, 31), rng.integers(1, 30, 5850), [35, 34]])
+    counts = np.concatenate(
+        [np.full(2300, 30), np.full(30, 31), rng.integers(1, 30, 5850), [35, 34]]
+    )
     owners = torch.from_numpy(rng.permutation(np.repeat(np.arange(len(counts)) * 3 + 1, counts)))
     taken, sources = owned_subset(owners, size, 512, "celebrity", generator("test"))
-    assert len(taken) == size and torch.equal(taken, taken.unique()) and sources.bincount().min() >= 30 and sources.max() == 511
+    assert (
+        len(taken) == size
+        and torch.equal(taken, taken.unique())
+        and sources.bincount().min() >= 30
+        and sources.max() == 511
+    )
     assert all(len(owners[taken[sources == s]].unique()) == 1 for s in range(0, 512, 37))
 
 
@@ -246,11 +311,15 @@ def test_numbers_that_do_not_fit_the_owners_are_refused_with_a_remedy(root, one_
 def test_a_set_in_files_is_attributed_to_like_one_in_memory(root):
     layouts.celeba(root)
     found = training_set(Data("celeba", "train", 17, "celebrity", 6))
-    held = datasets.TrainingSet(found.images[:], found.labels, found.sources, found.where, found.origin)
+    held = datasets.TrainingSet(
+        found.images[:], found.labels, found.sources, found.where, found.origin
+    )
     samples = held.images[[4, 9]] * 0.9
     assert np.array_equal(visual_distances(samples, found), visual_distances(samples, held))
     for source in range(6):
-        assert attributed_image(found, source, samples[0]) == attributed_image(held, source, samples[0])
+        assert attributed_image(found, source, samples[0]) == attributed_image(
+            held, source, samples[0]
+        )
 
 
 def test_status_says_what_to_download(root, tmp_path):
@@ -282,7 +351,10 @@ def test_cosines_come_from_the_network_once_and_from_the_cache_then(root, tmp_pa
 
     def load(device):
         loaded.append(device)
-        return Eye(), lambda phrases: torch.tensor([0, 2]) if phrases == list(landscapes.PHRASES) else None
+        return (
+            Eye(),
+            lambda phrases: torch.tensor([0, 2]) if phrases == list(landscapes.PHRASES) else None,
+        )
 
     found = landscapes.cosines(files, store, "cpu", load)
     assert found.shape == (6, 2) and (found.abs() <= 1).all() and len(found.unique()) > 6
@@ -298,16 +370,26 @@ def test_the_landscapes_split_is_the_part_of_artbench_that_was_picked(root, monk
     monkeypatch.setattr(landscapes, "cosines", lambda files: values)
     images, labels, origin = load_split("artbench", "landscapes")
     whole = load_split("artbench", "train")[0]
-    assert images.names == tuple(whole.names[k] for k in (0, 2, 4)) and labels.tolist() == [0, 0, 1] and "OpenCLIP" in origin
+    assert (
+        images.names == tuple(whole.names[k] for k in (0, 2, 4))
+        and labels.tolist() == [0, 0, 1]
+        and "OpenCLIP" in origin
+    )
     assert len(training_set(Data("artbench", "landscapes", 3, "artist", 3))) == 3
 
 
-def test_the_real_network_is_built_whole_and_its_weights_are_read_strictly(root, monkeypatch, tmp_path, one_line):
+def test_the_real_network_is_built_whole_and_its_weights_are_read_strictly(
+    root, monkeypatch, tmp_path, one_line
+):
     open_clip = pytest.importorskip("open_clip")
     real = open_clip.create_model
     vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16}
     text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1}
-    monkeypatch.setattr(open_clip, "create_model", lambda name: real(name, vision_cfg=vision, text_cfg=text, embed_dim=16))
+    monkeypatch.setattr(
+        open_clip,
+        "create_model",
+        lambda name: real(name, vision_cfg=vision, text_cfg=text, embed_dim=16),
+    )
     path = tmp_path / "weights" / "DFN5B-CLIP-ViT-H-14-378" / "open_clip_pytorch_model.bin"
     path.parent.mkdir(parents=True)
     monkeypatch.setenv("ABC_WEIGHTS", str(tmp_path / "weights"))

@@ -15,11 +15,17 @@ from PIL import Image
 
 from abc_lib.ground.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
 from abc_lib.method.distance import euclidean, resize_matrix
-from abc_lib.metrics.base import FeatureMetric, Preprocess, cosine_distance, l2_distance, largest_patch_distance, squared_distance
+from abc_lib.metrics import perceptual, weights
+from abc_lib.metrics.base import (
+    FeatureMetric,
+    Preprocess,
+    cosine_distance,
+    l2_distance,
+    largest_patch_distance,
+    squared_distance,
+)
 from abc_lib.metrics.euclidean import EuclideanMetric
 from abc_lib.metrics.names import get_metric, metric_names, metrics_at_hand
-from abc_lib.metrics import perceptual
-from abc_lib.metrics import weights
 
 PERCEPTUAL = ["lpips", "openclip", "dinov2", "dino-patch"]
 
@@ -44,12 +50,21 @@ def images(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def materialised(a: torch.Tensor, b: torch.Tensor, resolution: int = 256) -> torch.Tensor:
     """Both images scaled to 3 x 256 x 256, then the norm of their difference."""
-    large = [F.interpolate(x.double().expand(-1, 3, -1, -1), size=(resolution, resolution), mode="bilinear", align_corners=False)
-             for x in (a, b)]
+    large = [
+        F.interpolate(
+            x.double().expand(-1, 3, -1, -1),
+            size=(resolution, resolution),
+            mode="bilinear",
+            align_corners=False,
+        )
+        for x in (a, b)
+    ]
     return (large[0] - large[1]).flatten(1).norm(dim=1)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 32, 32), (3, 32, 32), (3, 8, 32), (1, 5, 7), (3, 256, 256)])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 8, 8), (1, 32, 32), (3, 32, 32), (3, 8, 32), (1, 5, 7), (3, 256, 256)]
+)
 def test_the_distance_is_that_of_images_made_large(shape):
     a, b = images(4, *shape), images(4, *shape, seed=1)
     assert torch.allclose(euclidean(a, b), materialised(a, b), rtol=1e-9, atol=0)
@@ -58,7 +73,9 @@ def test_the_distance_is_that_of_images_made_large(shape):
 @pytest.mark.parametrize("resolution", [16, 64])
 def test_other_resolutions_too_even_smaller_ones(resolution):
     a, b = images(2, 1, 32, 32), images(2, 1, 32, 32, seed=1)
-    assert torch.allclose(euclidean(a, b, resolution), materialised(a, b, resolution), rtol=1e-9, atol=0)
+    assert torch.allclose(
+        euclidean(a, b, resolution), materialised(a, b, resolution), rtol=1e-9, atol=0
+    )
 
 
 def test_black_and_white_are_as_far_apart_as_two_images_can_be():
@@ -68,14 +85,18 @@ def test_black_and_white_are_as_far_apart_as_two_images_can_be():
 
 def test_a_grey_image_counts_as_three_equal_channels():
     a, b = images(2, 1, 8, 8), images(2, 1, 8, 8, seed=1)
-    assert torch.allclose(euclidean(a, b), euclidean(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)), rtol=1e-12)
+    assert torch.allclose(
+        euclidean(a, b), euclidean(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)), rtol=1e-12
+    )
 
 
 def test_leading_dimensions_broadcast():
     a, b = images(4, 1, 3, 8, 8), images(5, 3, 8, 8, seed=1)
     found = euclidean(a, b)
     assert found.shape == (4, 5) and found.dtype == torch.float64
-    assert torch.allclose(found, torch.stack([materialised(x.expand(5, -1, -1, -1), b) for x in a]), rtol=1e-9)
+    assert torch.allclose(
+        found, torch.stack([materialised(x.expand(5, -1, -1, -1), b) for x in a]), rtol=1e-9
+    )
     assert euclidean(a[0, 0], b[0]).shape == ()
 
 
@@ -91,7 +112,9 @@ def test_a_change_of_one_grey_level_is_seen_and_no_change_is_exactly_zero():
     assert float(euclidean(a, a)) == 0 and 0.01 < float(euclidean(a, b)) < 1
 
 
-small = st.lists(st.floats(0, 1, width=32), min_size=12, max_size=12).map(lambda v: torch.tensor(v).reshape(3, 2, 2))
+small = st.lists(st.floats(0, 1, width=32), min_size=12, max_size=12).map(
+    lambda v: torch.tensor(v).reshape(3, 2, 2)
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -116,7 +139,9 @@ def test_nan_is_refused(place):
         euclidean(*pair)
 
 
-@pytest.mark.parametrize("one, two", [((1, 8, 8), (3, 8, 8)), ((1, 8, 8), (1, 16, 16)), ((3, 8, 16), (3, 16, 8))])
+@pytest.mark.parametrize(
+    "one, two", [((1, 8, 8), (3, 8, 8)), ((1, 8, 8), (1, 16, 16)), ((3, 8, 16), (3, 16, 8))]
+)
 def test_images_of_two_shapes_are_refused(one, two):
     with pytest.raises(BadValue, match="cannot be compared"):
         euclidean(images(*one), images(*two))
@@ -136,7 +161,9 @@ def test_an_image_without_a_channel_is_refused():
 # --- Euclidean distances of all with all ---
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 8, 32), (1, 5, 7), (1, 256, 256), (1, 300, 20)])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 32, 32), (3, 8, 32), (1, 5, 7), (1, 256, 256), (1, 300, 20)]
+)
 def test_pairwise_is_the_same_distance_of_all_with_all(shape):
     a, b = images(3, *shape).float(), images(5, *shape, seed=1).float()
     metric = get_metric("euclidean")
@@ -240,7 +267,9 @@ def test_distances_by_hand():
 
 def test_cosine_by_hand():
     found = cosine_distance(points([2, 0]), points([1, 0], [0, 5], [-3, 0], [1, 1]))
-    assert torch.allclose(found, torch.tensor([[0, 1, 2, 1 - 0.5**0.5]], dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(
+        found, torch.tensor([[0, 1, 2, 1 - 0.5**0.5]], dtype=torch.float64), atol=1e-12
+    )
     # 1 - cos(1e-9) is below what a float64 resolves beside 1.
     tiny = torch.tensor([[1.0, 1e-9]], dtype=torch.float64)
     assert float(cosine_distance(points([1, 0]).double(), tiny)) == pytest.approx(5e-19, rel=1e-6)
@@ -264,7 +293,11 @@ def test_a_metric_on_features_by_hand():
     root3 = 3**0.5
     expected = torch.tensor([[0, 0.5, 1], [0.25, 0.25, 0.75]], dtype=torch.float64) * root3
     assert torch.allclose(plain().pairwise(a, b), expected, rtol=1e-12)
-    assert torch.allclose(plain().distance(a, b[1:]), torch.tensor([0.5, 0.75], dtype=torch.float64) * root3, rtol=1e-12)
+    assert torch.allclose(
+        plain().distance(a, b[1:]),
+        torch.tensor([0.5, 0.75], dtype=torch.float64) * root3,
+        rtol=1e-12,
+    )
 
 
 # --- batches and memory ---
@@ -277,7 +310,11 @@ class Small(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.layers = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten()
+            torch.nn.Conv2d(3, 6, 3),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(),
+            torch.nn.AdaptiveAvgPool2d(4),
+            torch.nn.Flatten(),
         )
         self.seen = 0
 
@@ -290,7 +327,12 @@ def patches(network, x):
     return network(x).unflatten(1, (6, 16)).mT
 
 
-DISTANCES = [(squared_distance, None), (l2_distance, None), (cosine_distance, None), (largest_patch_distance, patches)]
+DISTANCES = [
+    (squared_distance, None),
+    (l2_distance, None),
+    (cosine_distance, None),
+    (largest_patch_distance, patches),
+]
 
 
 @pytest.mark.parametrize("distance, features", DISTANCES)
@@ -298,10 +340,17 @@ def test_batches_and_memory_change_nothing(distance, features):
     a, b = images(5, 3, 8, 8), images(9, 3, 8, 8, seed=1)
 
     def made(**options):
-        return FeatureMetric("small", "Small", Small(), Preprocess(12), distance, features, **options)
+        return FeatureMetric(
+            "small", "Small", Small(), Preprocess(12), distance, features, **options
+        )
 
     expected = made(batch=100).pairwise(a, b)
-    for options in ({"batch": 1}, {"batch": 2}, {"batch": 4, "budget": 1}, {"batch": 1, "budget": 1000}):
+    for options in (
+        {"batch": 1},
+        {"batch": 2},
+        {"batch": 4, "budget": 1},
+        {"batch": 1, "budget": 1000},
+    ):
         assert torch.allclose(made(**options).pairwise(a, b), expected, rtol=1e-5)
         assert torch.allclose(made(**options).distance(a, b[:5]), expected.diagonal(), rtol=1e-5)
     metric = made(batch=3)
@@ -315,11 +364,15 @@ def test_the_features_of_an_image_are_computed_once_where_they_fit():
     a, b = images(5, 3, 8, 8), images(9, 3, 8, 8, seed=1)
     for first, second in ((a, b), (b, a)):
         network = Small()
-        FeatureMetric("small", "Small", network, Preprocess(8), l2_distance, batch=2).pairwise(first, second)
+        FeatureMetric("small", "Small", network, Preprocess(8), l2_distance, batch=2).pairwise(
+            first, second
+        )
         assert network.seen == 14
     # 96 float32 numbers an image: two fit, so the nine go by three times.
     network = Small()
-    metric = FeatureMetric("small", "Small", network, Preprocess(8), l2_distance, batch=1, budget=800)
+    metric = FeatureMetric(
+        "small", "Small", network, Preprocess(8), l2_distance, batch=1, budget=800
+    )
     assert [len(chunk) for chunk in metric.load()._chunks(a)] == [2, 2, 1]
     network.seen = 0
     metric.pairwise(a, b)
@@ -344,7 +397,9 @@ def test_a_network_may_be_made_on_first_use():
 # --- preprocessing ---
 
 
-@pytest.mark.parametrize("mode, filter", [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)])
+@pytest.mark.parametrize(
+    "mode, filter", [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)]
+)
 @pytest.mark.parametrize("size", [7, 40])
 def test_images_are_resized_as_pillow_does(mode, filter, size):
     x = images(1, 1, 16, 12).float()
@@ -358,7 +413,9 @@ def test_images_are_resized_as_pillow_does(mode, filter, size):
 def test_lpips_sees_what_the_euclidean_distance_sees():
     x = images(1, 1, 8, 8)
     large = resize_matrix(8) @ x @ resize_matrix(8).T
-    assert torch.allclose(perceptual.LPIPS_INPUT(x), (2 * large - 1).float().expand(-1, 3, -1, -1), atol=1e-5)
+    assert torch.allclose(
+        perceptual.LPIPS_INPUT(x), (2 * large - 1).float().expand(-1, 3, -1, -1), atol=1e-5
+    )
 
 
 def test_colours_are_normalised_by_channel():
@@ -374,7 +431,13 @@ def test_the_metrics_of_the_paper_by_name():
     assert metric_names() == ["euclidean", *PERCEPTUAL]
     made = [get_metric(name) for name in metric_names()]
     assert [m.name for m in made] == metric_names()
-    assert [m.label for m in made] == ["Euclidean (3×256×256)", "LPIPS (VGG)", "OpenCLIP", "DINOv2", "DINO Patch"]
+    assert [m.label for m in made] == [
+        "Euclidean (3×256×256)",
+        "LPIPS (VGG)",
+        "OpenCLIP",
+        "DINOv2",
+        "DINO Patch",
+    ]
     assert get_metric("euclidean").load().name == "euclidean"
 
 
@@ -416,7 +479,10 @@ def folder(monkeypatch, tmp_path):
 def test_without_weights_one_line_says_which_file_goes_where(name, monkeypatch, one_line):
     monkeypatch.setattr(perceptual, "_package", lambda *_: None)
     assert metrics_at_hand() == ["euclidean"]
-    with pytest.raises(NotAvailable, match=f"{name} needs .*no network in tests.*ABC_WEIGHTS names, as {FILES[name]}") as error:
+    with pytest.raises(
+        NotAvailable,
+        match=f"{name} needs .*no network in tests.*ABC_WEIGHTS names, as {FILES[name]}",
+    ) as error:
         get_metric(name).pairwise(images(1, 1, 8, 8), images(1, 1, 8, 8))
     assert one_line(error)
 
@@ -426,13 +492,17 @@ def test_without_the_package_one_line_says_what_to_install(name, folder, monkeyp
     (folder / FILES[name]).touch()
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
     assert name not in metrics_at_hand()
-    with pytest.raises(NotAvailable, match=rf"{name} needs the package [a-z_]+: pip install .*\[perceptual\]") as error:
+    with pytest.raises(
+        NotAvailable, match=rf"{name} needs the package [a-z_]+: pip install .*\[perceptual\]"
+    ) as error:
         get_metric(name).load()
     assert one_line(error)
 
 
 def test_at_hand_are_those_with_package_and_weights(folder, monkeypatch):
-    monkeypatch.setattr(perceptual.importlib.util, "find_spec", lambda module: module != "open_clip" or None)
+    monkeypatch.setattr(
+        perceptual.importlib.util, "find_spec", lambda module: module != "open_clip" or None
+    )
     for name in ("lpips", "openclip"):
         (folder / FILES[name]).touch()
     assert metrics_at_hand() == ["euclidean", "lpips"]
@@ -484,7 +554,9 @@ def test_half_a_download_is_not_kept(published, tmp_path, one_line):
 def test_a_file_with_another_digest_is_refused(published, tmp_path, monkeypatch, one_line):
     monkeypatch.setenv("ABC_WEIGHTS", str(tmp_path))
     (tmp_path / "tiny.pth").write_bytes(b"something else")
-    with pytest.raises(DataCorrupt, match="tiny.pth is not tiny weights or not whole .*SHA-256.*replace it") as error:
+    with pytest.raises(
+        DataCorrupt, match="tiny.pth is not tiny weights or not whole .*SHA-256.*replace it"
+    ) as error:
         weights.fetch(published, "tiny")
     assert one_line(error)
 
@@ -517,7 +589,9 @@ def test_the_hub_is_asked_for_each_name_in_turn(published, tmp_path, monkeypatch
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr(weights, "_hub_cache", lambda *_: None)
-    both = weights.Weights("two names", ("folder/a.bin", "folder/b.safetensors"), repo="someone/something")
+    both = weights.Weights(
+        "two names", ("folder/a.bin", "folder/b.safetensors"), repo="someone/something"
+    )
     assert weights.fetch(both, "tiny") == tmp_path / "there" / "tiny.pth"
     assert asked == [("someone/something", "a.bin"), ("someone/something", "b.safetensors")]
 
@@ -553,9 +627,13 @@ def test_lpips_is_the_packages_own(vgg):
     metric = get_metric("lpips").load()
     # The package's answer at the full size, for one pair.
     a, b = images(1, 3, 8, 8).float(), images(1, 3, 8, 8, seed=1).float()
-    large = [F.interpolate(x, size=(256, 256), mode="bilinear", align_corners=False) for x in (a, b)]
+    large = [
+        F.interpolate(x, size=(256, 256), mode="bilinear", align_corners=False) for x in (a, b)
+    ]
     with torch.no_grad():
-        assert float(metric.distance(a, b)) == pytest.approx(float(vgg(*large, normalize=True)), rel=1e-4)
+        assert float(metric.distance(a, b)) == pytest.approx(
+            float(vgg(*large, normalize=True)), rel=1e-4
+        )
 
     # And for all pairs of smaller ones, grey too, in batches and with little memory.
     metric.preprocess = replace(metric.preprocess, size=32)
@@ -563,10 +641,14 @@ def test_lpips_is_the_packages_own(vgg):
         a, b = images(3, channels, 32, 32).float(), images(4, channels, 32, 32, seed=1).float()
         with torch.no_grad():
             one, two = (x.expand(-1, 3, -1, -1) for x in (a, b))
-            expected = torch.stack([vgg(x.expand_as(two), two, normalize=True).flatten() for x in one])
+            expected = torch.stack(
+                [vgg(x.expand_as(two), two, normalize=True).flatten() for x in one]
+            )
         for metric.batch, metric.budget in ((4, 2**30), (1, 1), (3, 2**20)):
             assert torch.allclose(metric.pairwise(a, b), expected.double(), rtol=1e-4)
-            assert torch.allclose(metric.distance(a, b[:3]), expected.diagonal().double(), rtol=1e-4)
+            assert torch.allclose(
+                metric.distance(a, b[:3]), expected.diagonal().double(), rtol=1e-4
+            )
         own = metric.pairwise(a, a)
         assert torch.allclose(own, own.T) and own.diagonal().max() < 1e-9 < own[0, 1]
 
@@ -589,11 +671,17 @@ def small_dino(monkeypatch):
     """The architecture with 2 narrow layers in place of 24 wide ones; a function that makes one for another image size."""
     timm = pytest.importorskip("timm")
     real = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda *args, **more: real(*args, embed_dim=32, depth=2, num_heads=2, **more))
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda *args, **more: real(*args, embed_dim=32, depth=2, num_heads=2, **more),
+    )
 
     def make(size, seed=0):
         torch.manual_seed(seed)
-        network = timm.create_model("vit_large_patch14_reg4_dinov2", img_size=size, num_classes=0).eval()
+        network = timm.create_model(
+            "vit_large_patch14_reg4_dinov2", img_size=size, num_classes=0
+        ).eval()
         for parameter in network.parameters():
             # Fresh layers hardly move a token: their scale starts at 1e-5.
             torch.nn.init.normal_(parameter, std=0.5)
@@ -635,8 +723,11 @@ def test_dino_reads_the_authors_file_and_scales_the_position_embedding(small_din
     # The authors keep the class token's position apart, and have a mask token.
     theirs = {name.replace("reg_token", "register_tokens"): x for name, x in state.items()}
     first = torch.full((1, 1, 32), 0.25)
-    theirs.update(cls_token=state["cls_token"] - first, pos_embed=torch.cat([first, state["pos_embed"]], dim=1),
-                  mask_token=torch.zeros(1, 32))
+    theirs.update(
+        cls_token=state["cls_token"] - first,
+        pos_embed=torch.cat([first, state["pos_embed"]], dim=1),
+        mask_token=torch.zeros(1, 32),
+    )
     torch.save(theirs, folder / "dinov2_vitl14_reg4_pretrain.pth")
     assert torch.allclose(get_metric("dinov2").load()._features(x), expected, atol=1e-5)
 
@@ -675,7 +766,9 @@ def test_openclip_is_the_cosine_of_its_embeddings(small_clip, folder, caplog):
     assert metrics_at_hand() == ["euclidean", "openclip"]
     a, b = images(2, 3, 8, 8), images(3, 3, 8, 8, seed=1)
     with torch.no_grad():
-        one, two = (whole.encode_image(perceptual.CLIP_INPUT(x), normalize=True).double() for x in (a, b))
+        one, two = (
+            whole.encode_image(perceptual.CLIP_INPUT(x), normalize=True).double() for x in (a, b)
+        )
     assert torch.allclose(metric.pairwise(a, b), 1 - one @ two.T, rtol=1e-3, atol=1e-6)
     assert metric.pairwise(a, a).diagonal().max() < 1e-9
 
@@ -691,9 +784,16 @@ def test_openclip_refuses_the_version_for_smaller_images(small_clip, folder, one
 def test_openclip_takes_what_its_authors_set_down(small_clip):
     stated = small_clip.get_pretrained_cfg("ViT-H-14-378-quickgelu", "dfn5b")
     ours = perceptual.CLIP_INPUT
-    assert (stated["mean"], stated["std"], stated["interpolation"]) == (ours.mean, ours.std, ours.mode)
+    assert (stated["mean"], stated["std"], stated["interpolation"]) == (
+        ours.mean,
+        ours.std,
+        ours.mode,
+    )
     assert stated["resize_mode"] == "squash" and stated["hf_hub"].strip("/") == perceptual.CLIP.repo
-    assert small_clip.get_model_config("ViT-H-14-378-quickgelu")["vision_cfg"]["image_size"] == ours.size
+    assert (
+        small_clip.get_model_config("ViT-H-14-378-quickgelu")["vision_cfg"]["image_size"]
+        == ours.size
+    )
 
 
 def test_dino_takes_what_its_authors_set_down():

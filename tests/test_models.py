@@ -20,8 +20,11 @@ def alpha(t: torch.Tensor) -> torch.Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)[t][:, None, None, None]
 
 
-@pytest.mark.parametrize("network", [PLAIN, PATCHED, Network((8, 8, 16), 1, (1,), (1,), groups=4, head_dim=4)],
-                         ids=["plain", "patched", "attention"])
+@pytest.mark.parametrize(
+    "network",
+    [PLAIN, PATCHED, Network((8, 8, 16), 1, (1,), (1,), groups=4, head_dim=4)],
+    ids=["plain", "patched", "attention"],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_noise_has_the_shape_of_the_images(network, channels):
     net = build_network(network, (channels, 8, 16), 0).eval()
@@ -34,13 +37,23 @@ def test_a_scalar_time_is_the_same_time_for_all():
     net = build_network(Network((8, 16), 1, groups=4, predicts="velocity"), (1, 8, 8), 0).eval()
     x = images(2, 1, 8, 8)
     with torch.no_grad():
-        assert torch.allclose(net(x, torch.tensor(500)), net(x, torch.tensor([500, 500])), atol=1e-6)
+        assert torch.allclose(
+            net(x, torch.tensor(500)), net(x, torch.tensor([500, 500])), atol=1e-6
+        )
 
 
 def test_attention_stands_where_the_recipe_says():
     net = build_network(Network((8, 8, 16), 1, (1,), (0,), groups=4, head_dim=4), (1, 8, 8), 0)
-    assert [type(b).__name__ for b in net.unet.down_blocks] == ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"]
-    assert [type(b).__name__ for b in net.unet.up_blocks] == ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"]
+    assert [type(b).__name__ for b in net.unet.down_blocks] == [
+        "DownBlock2D",
+        "AttnDownBlock2D",
+        "DownBlock2D",
+    ]
+    assert [type(b).__name__ for b in net.unet.up_blocks] == [
+        "AttnUpBlock2D",
+        "UpBlock2D",
+        "UpBlock2D",
+    ]
 
 
 def test_the_same_seed_gives_the_same_parameters_and_another_seed_others():
@@ -76,7 +89,9 @@ def test_patches_move_pixels_into_channels_and_back():
 
 
 def test_a_velocity_network_answers_with_the_noise_that_its_velocity_means():
-    velocity = build_network(Network((8, 16), 1, groups=4, predicts="velocity"), (1, 8, 8), 0).eval()
+    velocity = build_network(
+        Network((8, 16), 1, groups=4, predicts="velocity"), (1, 8, 8), 0
+    ).eval()
     raw = build_network(PLAIN, (1, 8, 8), 0).eval()  # the same parameters, output as it is
     x, t = images(3, 1, 8, 8), torch.tensor([0, 400, 999])
     with torch.no_grad():
@@ -104,7 +119,9 @@ def test_dropout_acts_in_training_only():
         assert not torch.equal(net(x, t), net(x, t))
 
 
-@pytest.mark.parametrize("network, shape", [(PLAIN, (1, 9, 8)), (PLAIN, (1, 8, 9)), (PATCHED, (1, 6, 8))])
+@pytest.mark.parametrize(
+    "network, shape", [(PLAIN, (1, 9, 8)), (PLAIN, (1, 8, 9)), (PATCHED, (1, 6, 8))]
+)
 def test_images_that_cannot_be_halved_often_enough_are_refused(network, shape):
     with pytest.raises(BadValue, match=f"multiples of {2 * network.patch}"):
         build_network(network, shape, 0)

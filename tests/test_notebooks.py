@@ -21,7 +21,9 @@ EXECUTED = sorted((ROOT / "book").glob("*.ipynb"))
 
 def source_of(executed: Path) -> Path:
     """book/03_radius_mnist_1024.ipynb was made from notebooks/03_radius.ipynb: the longest name that fits."""
-    fits = [n for n in NOTEBOOKS if executed.stem == n.stem or executed.stem.startswith(n.stem + "_")]
+    fits = [
+        n for n in NOTEBOOKS if executed.stem == n.stem or executed.stem.startswith(n.stem + "_")
+    ]
     return max(fits, key=lambda n: len(n.stem))
 
 
@@ -30,7 +32,9 @@ def code_cells(notebook) -> list:
 
 
 def test_there_are_notebooks():
-    assert {"02_divergence", "03_radius", "04_differential", "method"} <= {n.stem for n in NOTEBOOKS}
+    assert {"02_divergence", "03_radius", "04_differential", "method"} <= {
+        n.stem for n in NOTEBOOKS
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -49,7 +53,9 @@ def test_first_code_cell_is_the_parameters_and_nothing_has_outputs(path):
 def test_every_figure_has_words_for_those_who_cannot_see_it(path):
     cells = [c for c in code_cells(nbformat.read(path, 4)) if "plt.show()" in c.source]
     words = [c.metadata.get("mystnb", {}).get("image", {}).get("alt", "") for c in cells]
-    assert all(len(each) > 20 and each.endswith(".") for each in words), [c.source[:60] for c, each in zip(cells, words) if len(each) <= 20]
+    assert all(len(each) > 20 and each.endswith(".") for each in words), [
+        c.source[:60] for c, each in zip(cells, words) if len(each) <= 20
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -84,8 +90,11 @@ def small_run(tmp_path_factory):
     # The kernel inherits the tests' own empty cache, see conftest.
     out = tmp_path_factory.mktemp("run") / "03_radius_small.ipynb"
     papermill.execute_notebook(
-        str(ROOT / "notebooks/03_radius.ipynb"), str(out), {"dataset": "digits_64", "num_samples": 4},
-        kernel_name="python3", progress_bar=False,
+        str(ROOT / "notebooks/03_radius.ipynb"),
+        str(out),
+        {"dataset": "digits_64", "num_samples": 4},
+        kernel_name="python3",
+        progress_bar=False,
     )
     return out
 
@@ -100,24 +109,58 @@ def test_notebook_03_runs_small(small_run):
 def test_notebook_03_gives_the_same_outputs_again(small_run, tmp_path):
     """nbval runs the executed notebook once more and compares what every cell shows."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q", "-c", os.devnull, str(small_run)],
-        capture_output=True, text=True, cwd=tmp_path,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbval",
+            "--nbval-current-env",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "-c",
+            os.devnull,
+            str(small_run),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"\b\d+ passed", done.stdout) and "failed" not in done.stdout
 
 
-@pytest.mark.parametrize("stem, parameters, says", [
-    ("00_viability", {"count": 64, "shown": 4, "compared": 16}, ["best first: ", "nearer than 95% of unseen images", "mean squared error"]),
-    ("02_divergence", {"num_samples": 4, "rate_samples": 4}, ["the mean rank goes from", "naming a source"]),
-    ("04_differential", {"num_samples": 4}, ["the rank correlation is", "pays"]),
-    ("05_unattributable", {"num_samples": 4}, ["equal all 190 of their counterfactuals", "from k = 1 to k = "]),
-    ("gallery", {"num_samples": 4}, ["and its 64 counterfactuals"]),
-])
+@pytest.mark.parametrize(
+    "stem, parameters, says",
+    [
+        (
+            "00_viability",
+            {"count": 64, "shown": 4, "compared": 16},
+            ["best first: ", "nearer than 95% of unseen images", "mean squared error"],
+        ),
+        (
+            "02_divergence",
+            {"num_samples": 4, "rate_samples": 4},
+            ["the mean rank goes from", "naming a source"],
+        ),
+        ("04_differential", {"num_samples": 4}, ["the rank correlation is", "pays"]),
+        (
+            "05_unattributable",
+            {"num_samples": 4},
+            ["equal all 190 of their counterfactuals", "from k = 1 to k = "],
+        ),
+        ("gallery", {"num_samples": 4}, ["and its 64 counterfactuals"]),
+    ],
+)
 def test_other_notebooks_run_small(stem, parameters, says, tmp_path):
     out = tmp_path / "out.ipynb"
-    papermill.execute_notebook(str(ROOT / f"notebooks/{stem}.ipynb"), str(out), {"dataset": "digits_64", **parameters},
-                               kernel_name="python3", progress_bar=False)
+    papermill.execute_notebook(
+        str(ROOT / f"notebooks/{stem}.ipynb"),
+        str(out),
+        {"dataset": "digits_64", **parameters},
+        kernel_name="python3",
+        progress_bar=False,
+    )
     outputs = [o for c in code_cells(nbformat.read(out, 4)) for o in c.outputs]
     text = "\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o)
     assert all(each in text for each in ["**digits_64**", *says])
@@ -127,23 +170,43 @@ def test_other_notebooks_run_small(stem, parameters, says, tmp_path):
 def test_the_cost_page_follows_its_assumptions(tmp_path):
     said = {}
     for rate in (20.0, 40.0):
-        papermill.execute_notebook(str(ROOT / "notebooks/cost.ipynb"), str(tmp_path / "out.ipynb"), {"gpu_teraflops": rate, "samples": 3},
-                                   kernel_name="python3", progress_bar=False)
-        outputs = [o for c in code_cells(nbformat.read(tmp_path / "out.ipynb", 4)) for o in c.outputs if "data" in o]
+        papermill.execute_notebook(
+            str(ROOT / "notebooks/cost.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            {"gpu_teraflops": rate, "samples": 3},
+            kernel_name="python3",
+            progress_bar=False,
+        )
+        outputs = [
+            o
+            for c in code_cells(nbformat.read(tmp_path / "out.ipynb", 4))
+            for o in c.outputs
+            if "data" in o
+        ]
         text = "\n".join(o.data.get("text/markdown", "") for o in outputs)
-        assert "Laptop scale, 3 landscapes each" in text and sum("image/png" in o.data for o in outputs) == 1
-        said[rate] = float(re.search(r"one member of artbench: [\d,]+ PFLOP, ([\d.]+)\s(?:h|days)", text)[1])
+        assert (
+            "Laptop scale, 3 landscapes each" in text
+            and sum("image/png" in o.data for o in outputs) == 1
+        )
+        said[rate] = float(
+            re.search(r"one member of artbench: [\d,]+ PFLOP, ([\d.]+)\s(?:h|days)", text)[1]
+        )
     assert said[20.0] == pytest.approx(2 * said[40.0], rel=0.05)
 
 
 def test_a_users_slip_is_one_line_in_a_notebook(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as error:
         papermill.execute_notebook(
-            str(ROOT / "notebooks/03_radius.ipynb"), str(tmp_path / "out.ipynb"), {"dataset": "digits_65"},
-            kernel_name="python3", progress_bar=False,
+            str(ROOT / "notebooks/03_radius.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            {"dataset": "digits_65"},
+            kernel_name="python3",
+            progress_bar=False,
         )
     assert error.value.ename == "UnknownName"
-    assert error.value.traceback == ["UnknownName: unknown ensemble 'digits_65'; did you mean 'digits_64'?"]
+    assert error.value.traceback == [
+        "UnknownName: unknown ensemble 'digits_65'; did you mean 'digits_64'?"
+    ]
 
 
 class Links(HTMLParser):
@@ -165,33 +228,65 @@ class Links(HTMLParser):
 def broken_links(folder):
     """Links of all pages in a folder to files or anchors that are not there; other sites are not asked."""
     # the theme leaves templates among its files
-    pages = {page: Links(page) for page in folder.rglob("*.html") if not page.name.endswith("macros.html")}
+    pages = {
+        page: Links(page)
+        for page in folder.rglob("*.html")
+        if not page.name.endswith("macros.html")
+    }
     for page, links in pages.items():
         for target in links.targets:
             parts = urlsplit(target)
             if parts.scheme or parts.netloc or target == "#":
                 continue
             file = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-            if not file.exists() or parts.fragment and file in pages and unquote(parts.fragment) not in pages[file].anchors:
+            if (
+                not file.exists()
+                or parts.fragment
+                and file in pages
+                and unquote(parts.fragment) not in pages[file].anchors
+            ):
                 yield f"{page.name} -> {target}"
 
 
 def test_broken_links_are_found(tmp_path):
-    (tmp_path / "a.html").write_text('<a href="b.html#here"></a> <a href="#top"></a> <a href="https://there.example/x"></a> <img src="c.png">')
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#here"></a> <a href="#top"></a> <a href="https://there.example/x"></a> <img src="c.png">'
+    )
     (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html"></a>')
-    assert sorted(broken_links(tmp_path)) == ["a.html -> #top", "a.html -> b.html#here", "a.html -> c.png"]
+    assert sorted(broken_links(tmp_path)) == [
+        "a.html -> #top",
+        "a.html -> b.html#here",
+        "a.html -> c.png",
+    ]
 
 
 def test_the_book_builds_without_a_warning(tmp_path):
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("jupyter-book")), "build", str(ROOT / "book"), "-W", "-n", "--keep-going", "--path-output", str(tmp_path)],
-        capture_output=True, text=True,
+        [
+            str(Path(sys.executable).with_name("jupyter-book")),
+            "build",
+            str(ROOT / "book"),
+            "-W",
+            "-n",
+            "--keep-going",
+            "--path-output",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for name, figures in (("02_divergence", 3), ("03_radius", 5), ("04_differential", 8)):
         assert (tmp_path / f"_build/html/{name}.html").read_text().count("<img") >= figures
     html = tmp_path / "_build/html"
     assert sorted(broken_links(html)) == []
-    pages = [path.stem for path in (ROOT / "book").glob("*.ipynb")] + ["intro", "explorer", "run_your_own", "references"]
-    assert {name: Links(html / f"{name}.html").wordless for name in pages} == {name: [] for name in pages}
+    pages = [path.stem for path in (ROOT / "book").glob("*.ipynb")] + [
+        "intro",
+        "explorer",
+        "run_your_own",
+        "references",
+    ]
+    assert {name: Links(html / f"{name}.html").wordless for name in pages} == {
+        name: [] for name in pages
+    }
     assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 30 * 2**20

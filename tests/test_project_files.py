@@ -47,13 +47,19 @@ def conda() -> dict[str, SpecifierSet]:
 
 
 def extras() -> dict[str, SpecifierSet]:
-    listed = [Requirement(line) for group in pyproject()["optional-dependencies"].values() for line in group]
+    listed = [
+        Requirement(line)
+        for group in pyproject()["optional-dependencies"].values()
+        for line in group
+    ]
     return {canonicalize_name(r.name): r.specifier for r in listed}
 
 
 def conda_extras() -> dict[str, SpecifierSet]:
     """What environment.yml lists behind a comment sign, for who wants it."""
-    listed = [Requirement(line) for line in re.findall(r"^ *# - (.+)$", read("environment.yml"), re.M)]
+    listed = [
+        Requirement(line) for line in re.findall(r"^ *# - (.+)$", read("environment.yml"), re.M)
+    ]
     return {canonicalize_name(r.name): r.specifier for r in listed}
 
 
@@ -117,7 +123,11 @@ def without_pair(names: list[str]) -> list[str]:
 
 
 def test_conda_has_the_same_list_with_the_same_bounds():
-    expected = {CONDA_NAMES.get(name, name): bounds for name, bounds in dependencies().items() if name not in PIP_ONLY}
+    expected = {
+        CONDA_NAMES.get(name, name): bounds
+        for name, bounds in dependencies().items()
+        if name not in PIP_ONLY
+    }
     listed = {name: bounds for name, bounds in conda().items() if name not in CONDA_ONLY}
     assert listed == expected
 
@@ -134,7 +144,11 @@ def test_conda_names_the_same_extras_as_a_comment():
 
 
 def test_every_dependency_has_a_lower_bound():
-    unbounded = [n for n, b in {**dependencies(), **extras()}.items() if not any(s.operator == ">=" for s in b)]
+    unbounded = [
+        n
+        for n, b in {**dependencies(), **extras()}.items()
+        if not any(s.operator == ">=" for s in b)
+    ]
     assert unbounded == []
 
 
@@ -155,7 +169,9 @@ def test_the_book_stays_with_jupyter_book_1():
 
 
 def test_the_readme_names_only_targets_that_exist():
-    named = set(re.findall(r"(?:^|`|=cpu )make (?:[A-Z]+=\S+ )?([a-z][a-z-]*)", read("README.md"), re.M))
+    named = set(
+        re.findall(r"(?:^|`|=cpu )make (?:[A-Z]+=\S+ )?([a-z][a-z-]*)", read("README.md"), re.M)
+    )
     assert {"radius", "test", "setup", "book"} <= named
     assert named <= make_targets()
 
@@ -167,7 +183,9 @@ def test_every_target_is_phony_and_listed_by_help():
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-@pytest.mark.parametrize("target", ["help", "setup", "radius", "book", "test", "test-slow", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "setup", "radius", "book", "test", "test-slow", "bench", "clean"]
+)
 def test_make_understands_every_target(target):
     asked = subprocess.run(
         ["make", "-n", target, "DATASET=mnist_1024"], cwd=ROOT, capture_output=True, text=True
@@ -200,8 +218,14 @@ def test_the_published_book_is_built_by_the_same_command():
     # nor is another site that is away
     assert links["run"] == "make links" and links["continue-on-error"]
     # made where the images are, and no reason not to publish the rest where they are not to be had
-    assert "-m abc_lib explorer mnist_1024" in explorer["run"] and explorer["continue-on-error"] and book["run"] == "make book"
-    upload = [s for s in steps("book") if s.get("uses", "").startswith("actions/upload-pages-artifact@")]
+    assert (
+        "-m abc_lib explorer mnist_1024" in explorer["run"]
+        and explorer["continue-on-error"]
+        and book["run"] == "make book"
+    )
+    upload = [
+        s for s in steps("book") if s.get("uses", "").startswith("actions/upload-pages-artifact@")
+    ]
     assert [s["with"]["path"] for s in upload] == ["book/_build/html"]
     # YAML 1.1 reads the key `on` as true.
     assert workflow("book")[True]["push"]["branches"] == ["main"]
@@ -233,9 +257,14 @@ def test_a_notebook_with_outputs_or_without_pair_is_noticed():
     text = {"cell_type": "markdown"}
     clean = {"cell_type": "code", "outputs": [], "execution_count": None}
     assert outputs({"cells": [text, clean]}) == []
-    assert outputs({"cells": [clean, {**clean, "outputs": [{}]}, {**clean, "execution_count": 1}]}) == [1, 2]
+    assert outputs(
+        {"cells": [clean, {**clean, "outputs": [{}]}, {**clean, "execution_count": 1}]}
+    ) == [1, 2]
     assert without_pair(["notebooks/01.ipynb", "notebooks/01.py"]) == []
-    assert without_pair(["notebooks/01.ipynb", "notebooks/02.py"]) == ["notebooks/01", "notebooks/02"]
+    assert without_pair(["notebooks/01.ipynb", "notebooks/02.py"]) == [
+        "notebooks/01",
+        "notebooks/02",
+    ]
 
 
 # --- the set-up script, with a Python that is not up to it ---
@@ -262,7 +291,10 @@ def bare(tmp_path):
         program("id", "echo 1000")
         asked = subprocess.run(
             [tools / "bash", ROOT / "tools" / "setup.sh", "python3"],
-            cwd=folder, env={"PATH": str(tools)}, capture_output=True, text=True,
+            cwd=folder,
+            env={"PATH": str(tools)},
+            capture_output=True,
+            text=True,
         )
         return asked.returncode, asked.stderr.splitlines(), folder / ".venv"
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import abc_lib as abc
-from abc_lib.images import training_set as datasets
 from abc_lib.ground.paths import PUBLISHED
-from abc_lib.images.registry import DIGITS_SIZES
 from abc_lib.ground.store import Store, _open
+from abc_lib.images import training_set as datasets
+from abc_lib.images.registry import DIGITS_SIZES
 
 FOLDERS = sorted(path for path in PUBLISHED.glob("*/*") if path.is_dir())
 DIGITS = [f"digits_{size}" for size in DIGITS_SIZES]
@@ -25,7 +25,9 @@ def test_every_published_artefact_is_whole(path):
 
 
 @pytest.mark.parametrize("name", [*DIGITS, "mnist_1024"])
-def test_published_radii_are_regenerated_by_the_published_members(name, nothing_computed_here, monkeypatch, tmp_path):
+def test_published_radii_are_regenerated_by_the_published_members(
+    name, nothing_computed_here, monkeypatch, tmp_path
+):
     # Without any data set at hand: the members and the noise are all that it takes.
     monkeypatch.setattr(datasets, "data_roots", lambda: [tmp_path])
     result = abc.run(name, store=nothing_computed_here, device="cpu")
@@ -56,15 +58,21 @@ def test_mean_log_radius_falls_along_the_digits_family(nothing_computed_here):
 def test_attributed_training_images_are_those_of_the_source(name, nothing_computed_here):
     landscapes = abc.stored_landscapes(name, store=nothing_computed_here)
     images = abc.training_set(abc.get_recipe(name).data)
-    assert np.array_equal(landscapes.attributed_images, images.images[landscapes.attributed_sources])
+    assert np.array_equal(
+        landscapes.attributed_images, images.images[landscapes.attributed_sources]
+    )
 
 
 @pytest.mark.parametrize("name", [*DIGITS, "mnist_1024"])
-def test_published_jacobians_are_worked_out_again_by_the_published_members(name, nothing_computed_here):
+def test_published_jacobians_are_worked_out_again_by_the_published_members(
+    name, nothing_computed_here
+):
     ensemble = abc.find_ensemble(abc.get_recipe(name), nothing_computed_here)
     stored = abc.stored_jacobians(name, store=nothing_computed_here)
     assert len(stored) >= 32 and stored.artefacts[0].published
-    factual, jacobians = ensemble.differentiate(ensemble.draw_noise(stored.seed, stored.indices[:1]))
+    factual, jacobians = ensemble.differentiate(
+        ensemble.draw_noise(stored.seed, stored.indices[:1])
+    )
     # Another processor rounds otherwise; 50 steps let that grow a little.
     assert float((jacobians - stored.jacobians[:1]).norm() / stored.jacobians[:1].norm()) < 1e-2
     assert float((factual - stored.factual[:1]).abs().max()) < 1e-2
@@ -72,22 +80,43 @@ def test_published_jacobians_are_worked_out_again_by_the_published_members(name,
 
 @pytest.mark.parametrize("name", [*DIGITS, "mnist_1024"])
 def test_published_comparisons_agree_with_published_landscapes(name, nothing_computed_here):
-    landscapes, found = abc.stored_landscapes(name, store=nothing_computed_here), abc.stored_comparisons(name, store=nothing_computed_here)
+    landscapes, found = (
+        abc.stored_landscapes(name, store=nothing_computed_here),
+        abc.stored_comparisons(name, store=nothing_computed_here),
+    )
     jacobians = abc.stored_jacobians(name, store=nothing_computed_here)
     codebook = abc.draw_codebook(abc.get_recipe(name))
     assert found
     for each in found:
         rows = [landscapes.indices.tolist().index(i) for i in each.indices]
         assert np.allclose(each.exact, landscapes.distances[rows], rtol=1e-2, atol=1e-2)
-        assert np.allclose(each.predicted, jacobians.only(each.indices).landscape(codebook), rtol=1e-2, atol=1e-2)
+        assert np.allclose(
+            each.predicted, jacobians.only(each.indices).landscape(codebook), rtol=1e-2, atol=1e-2
+        )
 
 
-def test_the_prediction_ranks_counterfactuals_well_and_screening_finds_the_radius(nothing_computed_here):
+def test_the_prediction_ranks_counterfactuals_well_and_screening_finds_the_radius(
+    nothing_computed_here,
+):
     """The page says so; were it not so any more, the page would have to say that."""
     found = abc.stored_predictions(store=nothing_computed_here)
-    assert list(found) == [*DIGITS, "mnist_256", "mnist_512", "mnist_1024", "fashion_256", "mnist_384"]
-    medians = {name: np.median(abc.rank_correlations(each.predicted, each.exact)) for name, each in found.items()}
-    assert min(medians.values()) > 0.7 and medians["digits_1024"] > 0.95 and medians["mnist_1024"] > 0.9
+    assert list(found) == [
+        *DIGITS,
+        "mnist_256",
+        "mnist_512",
+        "mnist_1024",
+        "fashion_256",
+        "mnist_384",
+    ]
+    medians = {
+        name: np.median(abc.rank_correlations(each.predicted, each.exact))
+        for name, each in found.items()
+    }
+    assert (
+        min(medians.values()) > 0.7
+        and medians["digits_1024"] > 0.95
+        and medians["mnist_1024"] > 0.9
+    )
     for name in ("digits_1024", "mnist_1024"):
         bounds = abc.screening_bounds(found[name].predicted, found[name].exact)
         assert (bounds[:, 1024 // 20 - 1] >= 0.99 * bounds[:, -1]).all()
@@ -95,7 +124,13 @@ def test_the_prediction_ranks_counterfactuals_well_and_screening_finds_the_radiu
 
 def test_half_of_the_steps_by_tangents_leave_counterfactuals_where_they_are(nothing_computed_here):
     for name in ("digits_64", "digits_256", "digits_1024", "mnist_1024"):
-        (hybrid,) = [each for each in abc.stored_comparisons(name, store=nothing_computed_here) if len(each.switches)]
+        (hybrid,) = [
+            each
+            for each in abc.stored_comparisons(name, store=nothing_computed_here)
+            if len(each.switches)
+        ]
         half = hybrid.switches.tolist().index(25)
         # the digits' samplers are smoother in c than the larger network's
-        assert np.median(hybrid.errors[half] / hybrid.exact) < (1e-3 if name.startswith("digits") else 1e-2)
+        assert np.median(hybrid.errors[half] / hybrid.exact) < (
+            1e-3 if name.startswith("digits") else 1e-2
+        )

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-
-from abc_lib.study import publish as publishing
-from abc_lib.results.landscapes import find_landscapes, get_landscapes, kept_radii
-from abc_lib.method.distance import euclidean
-from abc_lib.study.publish import publish_landscapes
-from abc_lib.ground.store import Store
 from small import own_store
+
+from abc_lib.ground.store import Store
+from abc_lib.method.distance import euclidean
+from abc_lib.results.landscapes import find_landscapes, get_landscapes, kept_radii
+from abc_lib.study import publish as publishing
+from abc_lib.study.publish import publish_landscapes
 
 
 class Euclid:
@@ -34,7 +34,9 @@ def test_a_few_samples_show_several_counterfactuals_and_the_others_one(trained, 
     assert find_landscapes(trained.ensemble, 0, published[0], keep=8).indices.tolist() == [0, 1]
 
 
-def test_what_is_published_is_asked_for_in_any_number_and_not_computed_again(trained, published, monkeypatch):
+def test_what_is_published_is_asked_for_in_any_number_and_not_computed_again(
+    trained, published, monkeypatch
+):
     monkeypatch.setattr("abc_lib.landscape.compute.compute_landscapes", None)
     assert len(get_landscapes(trained.ensemble, 5, store=published[0])) == 5
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from abc_lib.ground.errors import BadValue
-from abc_lib.ground.paths import PAPER
 from abc_lib.ground.paper import paper_radii
+from abc_lib.ground.paths import PAPER
 from abc_lib.method.radius import LogRadius, counterfactual_radius, fit_law, slope_within, summarise
 from abc_lib.results.radii import paper_summaries
 
@@ -70,8 +70,13 @@ def test_the_line_is_numpys_least_squares_line():
     law = fit_law([point(size, mean) for size, mean in zip(sizes, means)])
     slope, intercept = np.polyfit(np.log10(sizes), means, 1)
     residual = means - (slope * np.log10(sizes) + intercept)
-    assert (law.slope, law.intercept) == (pytest.approx(slope, rel=1e-9), pytest.approx(intercept, rel=1e-9))
-    assert law.r2 == pytest.approx(1 - residual @ residual / ((means - means.mean()) ** 2).sum(), rel=1e-9)
+    assert (law.slope, law.intercept) == (
+        pytest.approx(slope, rel=1e-9),
+        pytest.approx(intercept, rel=1e-9),
+    )
+    assert law.r2 == pytest.approx(
+        1 - residual @ residual / ((means - means.mean()) ** 2).sum(), rel=1e-9
+    )
     assert law.ensembles == 5 and 0 < law.p < 0.05
     assert law.radius_at(1000) == pytest.approx(10 ** (intercept + 3 * slope), rel=1e-9)
 
@@ -91,7 +96,10 @@ def test_an_ensemble_of_zeros_only_is_left_out_of_the_line():
     assert law.ensembles == 2
 
 
-@pytest.mark.parametrize("summaries", [[], [point(64, 2.0)], [point(64, 2.0), point(64, 1.9)], [point(64, 2.0), point(128, np.nan)]])
+@pytest.mark.parametrize(
+    "summaries",
+    [[], [point(64, 2.0)], [point(64, 2.0), point(64, 1.9)], [point(64, 2.0), point(128, np.nan)]],
+)
 def test_a_line_needs_two_sizes(summaries):
     with pytest.raises(BadValue, match="at least two training set sizes"):
         fit_law(summaries)
@@ -122,8 +130,18 @@ def test_the_papers_summaries_are_the_23_ensembles_of_table_2():
 
 
 def kinds(rng, sizes):
-    return [LogRadius(f"{kind}_{size}", size, 10, 0, float(level - 0.3 * np.log10(size) + rng.normal(0, 0.05)), 0.1)
-            for (kind, level), each in zip((("a", 3.0), ("b", 1.0), ("c", 2.0)), sizes) for size in each]
+    return [
+        LogRadius(
+            f"{kind}_{size}",
+            size,
+            10,
+            0,
+            float(level - 0.3 * np.log10(size) + rng.normal(0, 0.05)),
+            0.1,
+        )
+        for (kind, level), each in zip((("a", 3.0), ("b", 1.0), ("c", 2.0)), sizes)
+        for size in each
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -131,31 +149,51 @@ def test_a_slope_within_kinds_is_that_of_a_regression_with_indicators(seed):
     rng = np.random.default_rng(seed)
     points = kinds(rng, [(64, 128, 256), (1000, 50_000), (300, 900, 2700, 8100)])
     found = slope_within(points)
-    design = np.array([[np.log10(s.size), *(s.name[0] == kind for kind in "abc")] for s in points], dtype=float)
+    design = np.array(
+        [[np.log10(s.size), *(s.name[0] == kind for kind in "abc")] for s in points], dtype=float
+    )
     y = np.array([s.mean for s in points])
     beta, (left,), *_ = np.linalg.lstsq(design, y, rcond=None)
     free = len(y) - 4
     error = np.sqrt(left / free * np.linalg.inv(design.T @ design)[0, 0])
-    assert found.slope == pytest.approx(beta[0]) and found.wide == pytest.approx(stats.t.ppf(0.975, free) * error)
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(beta[0]) / error, free)) and found.ensembles == 9
+    assert found.slope == pytest.approx(beta[0]) and found.wide == pytest.approx(
+        stats.t.ppf(0.975, free) * error
+    )
+    assert (
+        found.p == pytest.approx(2 * stats.t.sf(abs(beta[0]) / error, free))
+        and found.ensembles == 9
+    )
     assert found.intercept == pytest.approx(beta[1:].mean())
 
 
 def test_levels_do_not_make_a_slope():
     # Large sets of a kind with large radii: a line through all rises, though radii fall within each kind.
-    points = [point(100, 1.0), point(1000, 0.8)] + [LogRadius(f"other_{s}", s, 9, 0, m, 0.1) for s, m in ((100_000, 3.0), (1_000_000, 2.8))]
-    assert fit_law(points).slope > 0 and slope_within(points).slope == pytest.approx(-0.2) and slope_within(points).wide == pytest.approx(0, abs=1e-9)
+    points = [point(100, 1.0), point(1000, 0.8)] + [
+        LogRadius(f"other_{s}", s, 9, 0, m, 0.1) for s, m in ((100_000, 3.0), (1_000_000, 2.8))
+    ]
+    assert (
+        fit_law(points).slope > 0
+        and slope_within(points).slope == pytest.approx(-0.2)
+        and slope_within(points).wide == pytest.approx(0, abs=1e-9)
+    )
 
 
 def test_with_one_kind_the_slope_within_is_the_laws():
     points = [point(64, 1.7), point(128, 1.5), point(256, 1.45), point(512, 1.2)]
     one, other = fit_law(points), slope_within(points)
-    assert (other.slope, other.intercept, other.r2, other.p, other.wide) == pytest.approx((one.slope, one.intercept, one.r2, one.p, one.wide))
+    assert (other.slope, other.intercept, other.r2, other.p, other.wide) == pytest.approx(
+        (one.slope, one.intercept, one.r2, one.p, one.wide)
+    )
 
 
 def test_kinds_of_one_size_do_not_count():
     points = [point(64, 1.7), point(128, 1.5)]
     found = slope_within([*points, LogRadius("lone_5", 5, 9, 0, 9.0, 0.1)])
-    assert found.slope == pytest.approx(slope_within(points).slope) and found.ensembles == 2 and np.isnan(found.wide) and np.isnan(found.p)
+    assert (
+        found.slope == pytest.approx(slope_within(points).slope)
+        and found.ensembles == 2
+        and np.isnan(found.wide)
+        and np.isnan(found.p)
+    )
     with pytest.raises(BadValue, match="two training set sizes of one kind"):
         slope_within([point(64, 1.0), LogRadius("lone_5", 5, 9, 0, 9.0, 0.1)])

@@ -7,17 +7,16 @@ from math import comb
 import pytest
 import torch
 
-from abc_lib.images.training_set import SPLITS
-from abc_lib.method.recipe import SHAPES
-from abc_lib.ground.errors import UnknownName
-from abc_lib.method.network import NoisePredictor, num_parameters
-from abc_lib.ground.paths import PAPER
 from abc_lib.ground.digests import digest, spec_of
-from abc_lib.images.registry import DIGITS_SIZES, family_of, get_recipe, recipe_names
-from abc_lib.method.recipe import Data, Network, Recipe, SCALES, Training
-from abc_lib.results.run import all_statuses, status
-from abc_lib.method.space import state_shape
+from abc_lib.ground.errors import UnknownName
+from abc_lib.ground.paths import PAPER
 from abc_lib.ground.store import Store
+from abc_lib.images.registry import DIGITS_SIZES, family_of, get_recipe, recipe_names
+from abc_lib.images.training_set import SPLITS
+from abc_lib.method.network import NoisePredictor, num_parameters
+from abc_lib.method.recipe import SCALES, SHAPES, Data, Network, Recipe, Training
+from abc_lib.method.space import state_shape
+from abc_lib.results.run import all_statuses, status
 
 
 def rows(table: str) -> list[dict]:
@@ -28,8 +27,18 @@ def rows(table: str) -> list[dict]:
 TABLE_2, FURTHER = rows("ensembles.csv"), rows("additional_ensembles.csv")
 PAPER_NAMES = [row["ensemble"] for row in TABLE_2 + FURTHER]
 EVERYTHING = [get_recipe(name, scale) for scale in SCALES for name in recipe_names()]
-SOURCES = {"data point": "image", "image class": "class", "random group": "group", "celebrity": "celebrity", "artist": "artist"}
-SPACES = {"pixel": "pixel", "basic autoencoder": "basic", "Stable Diffusion v1-5 autoencoder": "stable-diffusion"}
+SOURCES = {
+    "data point": "image",
+    "image class": "class",
+    "random group": "group",
+    "celebrity": "celebrity",
+    "artist": "artist",
+}
+SPACES = {
+    "pixel": "pixel",
+    "basic autoencoder": "basic",
+    "Stable Diffusion v1-5 autoencoder": "stable-diffusion",
+}
 
 
 def label(recipe: Recipe) -> str:
@@ -38,7 +47,12 @@ def label(recipe: Recipe) -> str:
 
 def test_the_registry_holds_the_papers_30_the_digits_and_mnist_in_latents():
     assert len(TABLE_2) == 23 and len(FURTHER) == 7
-    digits = [*(f"digits_{size}" for size in (64, 128, 256, 512, 1024)), "digits_classes", "digits_binary_190", "mnist_ba_256"]
+    digits = [
+        *(f"digits_{size}" for size in (64, 128, 256, 512, 1024)),
+        "digits_classes",
+        "digits_binary_190",
+        "mnist_ba_256",
+    ]
     assert recipe_names() == digits + PAPER_NAMES
 
 
@@ -55,7 +69,10 @@ def test_data_agree_with_the_papers_row_at_both_scales(row, scale):
     assert data.space == SPACES[row["space"]]
     assert data.binarise == (row["ensemble"] == "mnist_binary_190")
     train = "train" if "training split" in row["origin"] else "test"
-    assert data.split == {"metfaces": "all", "landscapes": "landscapes"}.get(row["ensemble"], train) and data.split in SPLITS[family]
+    assert (
+        data.split == {"metfaces": "all", "landscapes": "landscapes"}.get(row["ensemble"], train)
+        and data.split in SPLITS[family]
+    )
 
 
 @pytest.mark.parametrize("row", TABLE_2 + FURTHER, ids=lambda row: row["ensemble"])
@@ -93,7 +110,11 @@ def test_paper_scale_trains_and_samples_as_b2_says(name):
     recipe = get_recipe(name, "paper")
     assert recipe.diffusion.train_steps == 1000
     assert (recipe.sampling.sampler, recipe.sampling.steps) == ("ddpm", 50)
-    assert (recipe.training.batch_size, recipe.training.learning_rate, recipe.training.schedule) == (128, 1e-4, "constant")
+    assert (
+        recipe.training.batch_size,
+        recipe.training.learning_rate,
+        recipe.training.schedule,
+    ) == (128, 1e-4, "constant")
     assert recipe.network.predicts == "noise" and recipe.training.weighting == "noise"
 
 
@@ -101,7 +122,11 @@ def test_paper_scale_trains_and_samples_as_b2_says(name):
 def test_the_laptop_scale_is_the_same_experiment_with_another_network_and_code(name):
     laptop, paper = get_recipe(name), get_recipe(name, "paper")
     assert (laptop.scale, paper.scale) == ("laptop", "paper")
-    assert laptop.data == paper.data and laptop.sampling == paper.sampling and laptop.diffusion == paper.diffusion
+    assert (
+        laptop.data == paper.data
+        and laptop.sampling == paper.sampling
+        and laptop.diffusion == paper.diffusion
+    )
     assert laptop.code.n <= paper.code.n
     assert laptop.network.dropout == paper.network.dropout or laptop.data.family == "digits"
 
@@ -116,14 +141,22 @@ def test_every_code_has_a_codeword_for_every_source(recipe):
 def test_digits_have_one_source_an_image_and_one_code_length_a_scale(size):
     for scale, n in (("laptop", 14), ("paper", 22)):
         recipe = get_recipe(f"digits_{size}", scale)
-        assert (recipe.data.size, recipe.data.num_sources, recipe.data.sources) == (size, size, "image")
+        assert (recipe.data.size, recipe.data.num_sources, recipe.data.sources) == (
+            size,
+            size,
+            "image",
+        )
         assert (recipe.code.n, recipe.code.weight) == (n, n // 2)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_digit_classes_have_the_papers_code_for_classes(scale):
     recipe, papers = get_recipe("digits_classes", scale), get_recipe("mnist_classes", scale)
-    assert (recipe.data.sources, recipe.data.num_sources) == (papers.data.sources, papers.data.num_sources) == ("class", 10)
+    assert (
+        (recipe.data.sources, recipe.data.num_sources)
+        == (papers.data.sources, papers.data.num_sources)
+        == ("class", 10)
+    )
     assert recipe.code == papers.code and recipe.network == get_recipe("digits_1024", scale).network
 
 
@@ -145,8 +178,15 @@ def test_the_papers_networks_have_the_papers_size(name, least):
 
 def test_recipes_cannot_be_changed_in_place():
     recipe = get_recipe("digits_64")
-    for part, field in ((recipe, "name"), (recipe.data, "size"), (recipe.code, "n"), (recipe.network, "patch"),
-                        (recipe.training, "steps"), (recipe.sampling, "steps"), (recipe.diffusion, "train_steps")):
+    for part, field in (
+        (recipe, "name"),
+        (recipe.data, "size"),
+        (recipe.code, "n"),
+        (recipe.network, "patch"),
+        (recipe.training, "steps"),
+        (recipe.sampling, "steps"),
+        (recipe.diffusion, "train_steps"),
+    ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(part, field, 1)
     hash(recipe)
@@ -155,7 +195,9 @@ def test_recipes_cannot_be_changed_in_place():
 def test_replace_changes_a_copy():
     recipe = get_recipe("digits_64")
     other = recipe.replace(training={"steps": 7}, scale="paper")
-    assert other.training == dataclasses.replace(recipe.training, steps=7) and other.scale == "paper"
+    assert (
+        other.training == dataclasses.replace(recipe.training, steps=7) and other.scale == "paper"
+    )
     assert other.data == recipe.data
     assert get_recipe("digits_64").training.steps == recipe.training.steps != 7
 
@@ -173,8 +215,13 @@ def test_digests_are_distinct():
 def test_whatever_changes_the_members_changes_the_digest_and_sampling_does_not():
     recipe = get_recipe("digits_64")
     same = digest(recipe.model_spec)
-    for change in ({"data": {"subset_seed": 1}}, {"code": {"seed": 1}}, {"network": {"layers_per_block": 2}},
-                   {"training": {"seed": 1}}, {"diffusion": {"beta_end": 0.01}}):
+    for change in (
+        {"data": {"subset_seed": 1}},
+        {"code": {"seed": 1}},
+        {"network": {"layers_per_block": 2}},
+        {"training": {"seed": 1}},
+        {"diffusion": {"beta_end": 0.01}},
+    ):
         assert digest(recipe.replace(**change).model_spec) != same
     assert digest(recipe.replace(sampling={"steps": 10}).model_spec) == same
 
@@ -183,9 +230,13 @@ def test_a_field_at_its_default_does_not_change_a_digest():
     bare = Data("mnist", "test", 10)
     written_out = Data("mnist", "test", 10, "image", 0, 0, "pixel", False, False, 0.5, 2.0)
     assert digest(spec_of(bare)) == digest(spec_of(written_out))
-    later = dataclasses.make_dataclass("Later", [("added", float, 0.0)], bases=(Training,), frozen=True)
+    later = dataclasses.make_dataclass(
+        "Later", [("added", float, 0.0)], bases=(Training,), frozen=True
+    )
     assert digest(spec_of(later(steps=5, seed=3))) == digest(spec_of(Training(steps=5, seed=3)))
-    assert digest(spec_of(later(steps=5, seed=3, added=1.0))) != digest(spec_of(Training(steps=5, seed=3)))
+    assert digest(spec_of(later(steps=5, seed=3, added=1.0))) != digest(
+        spec_of(Training(steps=5, seed=3))
+    )
 
 
 def test_required_fields_are_always_in_the_spec():
@@ -194,11 +245,16 @@ def test_required_fields_are_always_in_the_spec():
 
 
 def test_a_near_miss_is_told_the_closest_name():
-    with pytest.raises(UnknownName, match="^unknown ensemble 'mnist_1000'; did you mean 'mnist_1024'[?]$"):
+    with pytest.raises(
+        UnknownName, match="^unknown ensemble 'mnist_1000'; did you mean 'mnist_1024'[?]$"
+    ):
         get_recipe("mnist_1000")
 
 
-@pytest.mark.parametrize("printed, name", [("MNIST_1024", "mnist_1024"), ("CIFAR-10_500", "cifar10_500"), ("MetFaces", "metfaces")])
+@pytest.mark.parametrize(
+    "printed, name",
+    [("MNIST_1024", "mnist_1024"), ("CIFAR-10_500", "cifar10_500"), ("MetFaces", "metfaces")],
+)
 def test_a_name_as_the_paper_prints_it_is_recognised_or_corrected(printed, name):
     try:
         assert get_recipe(printed).name == name
@@ -213,16 +269,23 @@ def test_an_unknown_scale_is_told_the_two_there_are():
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_latent_ensembles_have_the_papers_latents(scale):
-    latent = [recipe for recipe in EVERYTHING if recipe.scale == scale and recipe.data.space != "pixel"]
+    latent = [
+        recipe for recipe in EVERYTHING if recipe.scale == scale and recipe.data.space != "pixel"
+    ]
     assert len(latent) == 8 + 1
-    assert all(state_shape(recipe.data) == ((4, 8, 8) if recipe.name == "mnist_ba_256" else (4, 32, 32)) for recipe in latent)
+    assert all(
+        state_shape(recipe.data) == ((4, 8, 8) if recipe.name == "mnist_ba_256" else (4, 32, 32))
+        for recipe in latent
+    )
     # which autoencoder it is, is not known before it is trained or fetched
     assert not any(recipe.data.autoencoder for recipe in EVERYTHING)
 
 
 def test_a_family_is_ordered_by_size_and_unmixed():
     assert family_of("digits_256") == [f"digits_{size}" for size in DIGITS_SIZES]
-    assert family_of("fashion_512") == [f"fashion_{k}" for k in (256, 384, 512, 1024, 2048, 4096, 8192)]
+    assert family_of("fashion_512") == [
+        f"fashion_{k}" for k in (256, 384, 512, 1024, 2048, 4096, 8192)
+    ]
     assert family_of("cifar10_500") == ["cifar10_500", "cifar10_50000"]
     assert family_of("cifar100_500") == ["cifar100_500", "cifar100_50000"]
     assert family_of("mnist_classes") == ["mnist_classes"]
@@ -240,16 +303,28 @@ def test_status_of_an_ensemble_whose_images_are_here(empty_store):
     assert found.note == "can be trained here: its images are at hand"
 
 
-def test_status_of_a_latent_ensemble_without_images_says_what_to_download(empty_store, monkeypatch, tmp_path):
+def test_status_of_a_latent_ensemble_without_images_says_what_to_download(
+    empty_store, monkeypatch, tmp_path
+):
     monkeypatch.setattr("abc_lib.images.training_set.data_roots", lambda: [tmp_path / "nothing"])
     found = status("metfaces", store=empty_store)
-    assert found.runs and "metfaces/" in found.note and "ABC_DATA" in found.note and "\n" not in found.note
+    assert (
+        found.runs
+        and "metfaces/" in found.note
+        and "ABC_DATA" in found.note
+        and "\n" not in found.note
+    )
 
 
 def test_status_without_images_names_the_remedies(empty_store, monkeypatch, tmp_path):
     monkeypatch.setattr("abc_lib.images.training_set.data_roots", lambda: [tmp_path / "nothing"])
     found = status("mnist_256", store=empty_store)
-    assert "ABC_DATA" in found.note and "mnist/" in found.note and "data/raw" in found.note and "download" in found.note
+    assert (
+        "ABC_DATA" in found.note
+        and "mnist/" in found.note
+        and "data/raw" in found.note
+        and "download" in found.note
+    )
     assert "\n" not in found.note
 
 

@@ -7,13 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from abc_lib.method.code import Codebook
-from abc_lib.ground.errors import BadValue, NoSurvivors
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
-from abc_lib.method.distance import euclidean
-from abc_lib.results.removals import compute_removals, draw_sets, promised_k, stored_removals, survivor_table
 from stops import counted
+
+from abc_lib.ground.errors import BadValue, NoSurvivors
+from abc_lib.method.code import Codebook
+from abc_lib.method.distance import euclidean
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.results.removals import (
+    compute_removals,
+    draw_sets,
+    promised_k,
+    stored_removals,
+    survivor_table,
+)
 
 QUIET = {"n_jobs": 1, "progress": False}
 
@@ -24,7 +30,11 @@ def book():
 
 
 def removable(book, k):
-    return [each for each in combinations(range(book.num_sources), k) if not book.words[list(each)].any(axis=0).all()]
+    return [
+        each
+        for each in combinations(range(book.num_sources), k)
+        if not book.words[list(each)].any(axis=0).all()
+    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -33,7 +43,9 @@ def test_what_a_weight_promises_holds_for_every_code(n, data):
     from math import comb
 
     weight = data.draw(st.integers(1, n - 1))
-    book = Codebook.draw(n, weight, data.draw(st.integers(1, min(6, comb(n, weight)))), data.draw(st.integers(0, 5)))
+    book = Codebook.draw(
+        n, weight, data.draw(st.integers(1, min(6, comb(n, weight)))), data.draw(st.integers(0, 5))
+    )
     k = promised_k(n, weight)
     assert k >= 1
     if k <= book.num_sources:
@@ -46,7 +58,9 @@ def test_the_table_counts_what_all_sets_leave(book):
     table = survivor_table(book, [1, 2, 3, 12], 4000).set_index("k")
     assert table.loc[1, ["removable", "least", "mean", "most"]].tolist() == [1, 4, 4, 4]
     for k in (2, 3):
-        alive = np.array([(~book.words[list(each)].any(axis=0)).sum() for each in combinations(range(12), k)])
+        alive = np.array(
+            [(~book.words[list(each)].any(axis=0)).sum() for each in combinations(range(12), k)]
+        )
         assert table.loc[k, "least"] == alive.min() and table.loc[k, "most"] == alive.max()
         assert table.loc[k, "mean"] == pytest.approx(alive.mean(), abs=0.05)
         assert table.loc[k, "removable"] == pytest.approx((alive > 0).mean(), abs=0.03)
@@ -55,7 +69,9 @@ def test_the_table_counts_what_all_sets_leave(book):
 
 def test_sets_are_different_removable_and_the_same_again(book):
     sets = draw_sets(book, 3, 40, 5)
-    assert len({tuple(each) for each in sets}) == 40 and all(each == sorted(each) and len(set(each)) == 3 for each in sets)
+    assert len({tuple(each) for each in sets}) == 40 and all(
+        each == sorted(each) and len(set(each)) == 3 for each in sets
+    )
     assert all(book.survivors(each).any() for each in sets)
     assert draw_sets(book, 3, 40, 5) == sets and draw_sets(book, 3, 40, 6) != sets
 
@@ -78,15 +94,19 @@ def test_distances_are_those_of_ablating_by_hand(trained, store):
             assert found.survivors[column] == len(alive) > 0
             c = np.zeros(6)
             c[alive] = 6 / len(alive)
-            assert found.distances[row, column] == pytest.approx(float(euclidean(ensemble.sample(noise, c), factual)), abs=1e-2)
+            assert found.distances[row, column] == pytest.approx(
+                float(euclidean(ensemble.sample(noise, c), factual)), abs=1e-2
+            )
     assert found.sets == [sorted(each) for each in sets]
 
 
 def test_sets_of_one_are_the_landscape(trained, store):
-    found = compute_removals(trained.ensemble, [0, 1, 2], [[s] for s in range(12)], 0, store, **QUIET)
+    found = compute_removals(
+        trained.ensemble, [0, 1, 2], [[s] for s in range(12)], 0, store, **QUIET
+    )
     landscapes = read_landscapes(compute_landscapes(trained.ensemble, [0, 1, 2], 0, store, **QUIET))
     np.testing.assert_allclose(found.distances, landscapes.distances, atol=1e-2)
-    row, = found.by_size().to_dict("records")
+    (row,) = found.by_size().to_dict("records")
     assert (row["k"], row["sets"], row["survivors"]) == (1, 12, 3)
     assert row["radius"] == pytest.approx(landscapes.radii.mean(), abs=1e-2)
     assert row["mean"] == pytest.approx(landscapes.distances.mean(), abs=1e-2)
@@ -110,16 +130,36 @@ def test_a_stopped_run_goes_on(trained, store, monkeypatch):
     np.testing.assert_array_equal(stored.distances, found.distances)
     assert stored.sets == sets and stored_removals(trained.recipe, seed=9, store=store) is None
     again.calls.clear()
-    assert compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET).survivors.tolist() == [3] * 6 and not again.calls
+    assert (
+        compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET).survivors.tolist()
+        == [3] * 6
+        and not again.calls
+    )
 
 
 def test_slips_take_one_line(trained, store, one_line):
     ensemble = trained.ensemble
     for kind, message, slip in (
-        (NoSurvivors, "no member survives", lambda: compute_removals(ensemble, [0], [list(range(12))], store=store)),
-        (BadValue, "no sources were named", lambda: compute_removals(ensemble, [0], [[1], []], store=store)),
-        (BadValue, "no sources were named", lambda: compute_removals(ensemble, [0], [], store=store)),
-        (BadValue, "different whole numbers", lambda: compute_removals(ensemble, [0, 0], [[1]], store=store)),
+        (
+            NoSurvivors,
+            "no member survives",
+            lambda: compute_removals(ensemble, [0], [list(range(12))], store=store),
+        ),
+        (
+            BadValue,
+            "no sources were named",
+            lambda: compute_removals(ensemble, [0], [[1], []], store=store),
+        ),
+        (
+            BadValue,
+            "no sources were named",
+            lambda: compute_removals(ensemble, [0], [], store=store),
+        ),
+        (
+            BadValue,
+            "different whole numbers",
+            lambda: compute_removals(ensemble, [0, 0], [[1]], store=store),
+        ),
         (BadValue, "outside 0..11", lambda: compute_removals(ensemble, [0], [[12]], store=store)),
         (BadValue, "choose 1 to 12", lambda: draw_sets(ensemble.codebook, 13, 1)),
         (BadValue, "choose 1 to 12", lambda: survivor_table(ensemble.codebook, [0])),

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from small import budget, tiny_recipe
 
 from abc_lib.ground.store import Store
 from abc_lib.method.code import draw_codebook
 from abc_lib.training.members import find_ensemble, member_spec, train_ensemble
-from small import budget, tiny_recipe
 
 STEPS, SAMPLES, BLOCK = 20, 3, 2
 
@@ -44,8 +44,13 @@ def kill_until_done(zygote, kills, seed, start, finished, partial):
 
 
 def data_files(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*")
-            if p.is_file() and p.name != "manifest.json" and not any(part.startswith(".") for part in p.relative_to(folder).parts)}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file()
+        and p.name != "manifest.json"
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    }
 
 
 def kill_training(zygote, kills, tmp_path):
@@ -58,17 +63,27 @@ def kill_training(zygote, kills, tmp_path):
         store = Store(tmp_path / str(cache), None)
         assert data_files(store.cache / "member") == whole
         for member in range(draw_codebook(recipe).n):
-            store.find("member", f"{recipe.label}-m{member:02d}", member_spec(recipe, member)).verify()
+            store.find(
+                "member", f"{recipe.label}-m{member:02d}", member_spec(recipe, member)
+            ).verify()
         assert list((store.cache / "partial").rglob("*.safetensors")) == []
         assert find_ensemble(recipe, store) is not None
 
-    kill_until_done(zygote, kills, 1, lambda cache: zygote.start("train", tmp_path / str(cache), STEPS), finished,
-                    lambda cache: tmp_path / str(cache) / "partial")
+    kill_until_done(
+        zygote,
+        kills,
+        1,
+        lambda cache: zygote.start("train", tmp_path / str(cache), STEPS),
+        finished,
+        lambda cache: tmp_path / str(cache) / "partial",
+    )
 
 
 def kill_landscapes(zygote, kills, tmp_path, trained, memory):
     def start(cache):
-        return zygote.start("landscapes", trained.store.cache, tmp_path / str(cache), SAMPLES, memory)
+        return zygote.start(
+            "landscapes", trained.store.cache, tmp_path / str(cache), SAMPLES, memory
+        )
 
     assert zygote.wait(start("whole")) == 0
     whole = data_files(tmp_path / "whole" / "landscape")
@@ -82,7 +97,9 @@ def kill_landscapes(zygote, kills, tmp_path, trained, memory):
         assert artefact.info["block"] == BLOCK
         assert list((store.cache / "partial").rglob("*.safetensors")) == []
 
-    kill_until_done(zygote, kills, 2, start, finished, lambda cache: tmp_path / str(cache) / "partial")
+    kill_until_done(
+        zygote, kills, 2, start, finished, lambda cache: tmp_path / str(cache) / "partial"
+    )
 
 
 @pytest.fixture

@@ -5,25 +5,32 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from stops import steps_that_stop
 
-from abc_lib.images.training_set import training_set
-from abc_lib.method.space import to_images
-from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
 from abc_lib.ground.errors import AbcError, ArtefactError, BadValue, UnknownName
-from abc_lib.method.distance import euclidean
-from abc_lib.method.network import activation_bytes, build_network
-from abc_lib.images.registry import get_recipe
-from abc_lib.method.recipe import Network
-from abc_lib.results.retraining import retraining_landscapes
-from abc_lib.training.retrained import Retrained, find_retrained, get_retrained, pack_retrained
-from abc_lib.training.stacked import StackedNetwork
-from abc_lib.training.together import FULL, TrainingTogether, models_together, retrained_spec, train_group, train_retrained
-from abc_lib.results import retraining as landscape_room
-from abc_lib.training import together as train
 from abc_lib.ground.seeds import derive
 from abc_lib.ground.store import Store, Workspace
+from abc_lib.images.registry import get_recipe
+from abc_lib.images.training_set import training_set
+from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
+from abc_lib.method.distance import euclidean
+from abc_lib.method.network import activation_bytes, build_network
+from abc_lib.method.recipe import Network
+from abc_lib.method.space import to_images
+from abc_lib.results import retraining as landscape_room
+from abc_lib.results.retraining import retraining_landscapes
+from abc_lib.training import together as train
 from abc_lib.training.members import _Batches, learning_rate, train_member
-from stops import steps_that_stop
+from abc_lib.training.retrained import Retrained, find_retrained, get_retrained, pack_retrained
+from abc_lib.training.stacked import StackedNetwork
+from abc_lib.training.together import (
+    FULL,
+    TrainingTogether,
+    models_together,
+    retrained_spec,
+    train_group,
+    train_retrained,
+)
 
 DATA_FILES = ("models.safetensors", "losses.safetensors")
 
@@ -66,9 +73,22 @@ def repainted(images, source, value):
 def alone(recipe, source, images, steps, removed="black"):
     """One model by the ordinary loop, in float64: its parameters and losses."""
     shape = tuple(images.images.shape[1:])
-    net = build_network(recipe.network, shape, derive("initial", recipe.training.seed, "control"), recipe.diffusion).double().train()
+    net = (
+        build_network(
+            recipe.network,
+            shape,
+            derive("initial", recipe.training.seed, "control"),
+            recipe.diffusion,
+        )
+        .double()
+        .train()
+    )
     optimiser = torch.optim.Adam(net.parameters(), lr=1.0)
-    alphas, batches, losses = alphas_cumprod(recipe.diffusion).double(), _Batches(recipe, "control", len(images)), []
+    alphas, batches, losses = (
+        alphas_cumprod(recipe.diffusion).double(),
+        _Batches(recipe, "control", len(images)),
+        [],
+    )
     for step in range(steps):
         which = batches.indices(step)
         times, noise, flips, dropout = batches.chance(step, (len(which), *shape))
@@ -82,7 +102,9 @@ def alone(recipe, source, images, steps, removed="black"):
             x[images.sources[which] == source] = -1.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(dropout)
-            error = ((net(add_noise(x, noise, times, alphas), times) - noise) ** 2).mean(dim=(1, 2, 3))
+            error = ((net(add_noise(x, noise, times, alphas), times) - noise) ** 2).mean(
+                dim=(1, 2, 3)
+            )
         loss = (error / alphas[times] if recipe.training.weighting == "velocity" else error).mean()
         optimiser.param_groups[0]["lr"] = learning_rate(recipe, step)
         optimiser.zero_grad()
@@ -96,9 +118,15 @@ def alone(recipe, source, images, steps, removed="black"):
 
 NETWORKS = {
     "digits": (Network((8, 8), layers_per_block=1, groups=4, predicts="velocity"), (1, 8, 8)),
-    "patches": (Network((16, 16), layers_per_block=1, groups=8, patch=4, predicts="velocity"), (1, 32, 32)),
+    "patches": (
+        Network((16, 16), layers_per_block=1, groups=8, patch=4, predicts="velocity"),
+        (1, 32, 32),
+    ),
     "deep": (Network((8, 8, 16), layers_per_block=2, groups=4), (3, 8, 8)),
-    "attention": (Network((8, 16), (2), down_attention=(0, 1), up_attention=(0,), groups=4), (1, 8, 8)),
+    "attention": (
+        Network((8, 16), (2), down_attention=(0, 1), up_attention=(0,), groups=4),
+        (1, 8, 8),
+    ),
 }
 
 
@@ -106,18 +134,23 @@ NETWORKS = {
 def test_a_stacked_network_is_its_networks(name):
     network, shape = NETWORKS[name]
     nets = [build_network(network, shape, seed).double() for seed in range(3)]
-    parameters = {key: torch.stack([dict(net.named_parameters())[key] for net in nets]) for key, _ in nets[0].named_parameters()}
+    parameters = {
+        key: torch.stack([dict(net.named_parameters())[key] for net in nets])
+        for key, _ in nets[0].named_parameters()
+    }
     stack = StackedNetwork(build_network(network, shape, 0).double(), 3).load(parameters)
     x, t = torch.randn(5, 3, *shape, dtype=torch.float64), torch.tensor([0, 3, 500, 998, 999])
     expected = torch.stack([net(x[:, k], t) for k, net in enumerate(nets)], dim=1)
     found = stack(x.flatten(1, 2), t).unflatten(1, (3, -1))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
-    (expected ** 2).sum().backward()
-    (found ** 2).sum().backward()
+    (expected**2).sum().backward()
+    (found**2).sum().backward()
     for key, value in stack.net.named_parameters():
         theirs = torch.stack([dict(net.named_parameters())[key].grad for net in nets])
         torch.testing.assert_close(value.grad, theirs, rtol=1e-7, atol=1e-8)
-    torch.testing.assert_close(stack(x.flatten(1, 2), torch.tensor(7)), stack(x.flatten(1, 2), torch.full((5,), 7)))
+    torch.testing.assert_close(
+        stack(x.flatten(1, 2), torch.tensor(7)), stack(x.flatten(1, 2), torch.full((5,), 7))
+    )
 
 
 # --- together is one after another ---
@@ -132,11 +165,17 @@ def test_together_is_the_ordinary_loop_in_double_precision(tiny, images, removed
         parameters, expected = alone(tiny, -1 if model == FULL else model, images, 6, removed)
         assert losses[row].tolist() == pytest.approx(expected, rel=1e-9)
         for name, value in parameters.items():
-            torch.testing.assert_close(together.parameters()[name][row], value.detach(), rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(
+                together.parameters()[name][row], value.detach(), rtol=1e-6, atol=1e-8
+            )
 
 
 def test_flips_and_plain_noise_prediction_are_those_of_the_ordinary_loop(tiny, images):
-    recipe = tiny.replace(data={"flips": True}, network={"predicts": "noise"}, training={"weighting": "noise", "schedule": "constant"})
+    recipe = tiny.replace(
+        data={"flips": True},
+        network={"predicts": "noise"},
+        training={"weighting": "noise", "schedule": "constant"},
+    )
     together = TrainingTogether(recipe, [FULL, 3], images, dtype=torch.float64)
     losses = torch.stack([together.step(k) for k in range(4)], dim=1)
     for row, source in enumerate((-1, 3)):
@@ -171,10 +210,14 @@ def test_a_model_is_the_single_member_trained_on_blackened_images(tiny, images, 
     for model in (FULL, 5):
         theirs = images if model == FULL else repainted(images, model, 0.0)
         member = train_member(tiny, "control", theirs, Store(store.cache / str(model), None))
-        assert losses[model].tolist() == pytest.approx(member.tensors("losses.safetensors")["losses"].tolist(), rel=1e-4)
+        assert losses[model].tolist() == pytest.approx(
+            member.tensors("losses.safetensors")["losses"].tolist(), rel=1e-4
+        )
         net = retrained.full if model == FULL else retrained.model(model)
         for name, value in member.tensors("member.safetensors").items():
-            torch.testing.assert_close(dict(net.named_parameters())[name], value.float(), rtol=2e-3, atol=2e-3)
+            torch.testing.assert_close(
+                dict(net.named_parameters())[name], value.float(), rtol=2e-3, atol=2e-3
+            )
 
 
 def test_all_models_start_from_the_same_parameters_and_see_the_same_order(tiny, images):
@@ -216,16 +259,28 @@ def test_leaving_out_a_source_that_is_never_drawn_changes_nothing(tiny, images, 
 def test_a_left_out_image_has_no_way_into_its_model(tiny, images, store, removed):
     clean = group(tiny, [4, 9], images, Store(store.cache / "clean", None), removed)
     for value in (float("nan"), 0.7):
-        poisoned = group(tiny, [4], repainted(images, 4, value), Store(store.cache / str(value), None), removed)
+        poisoned = group(
+            tiny, [4], repainted(images, 4, value), Store(store.cache / str(value), None), removed
+        )
         other = group(tiny, [4], images, Store(store.cache / "alone", None), removed)
         assert bits(poisoned) == bits(other)
     for name, value in other.tensors("models.safetensors").items():
-        torch.testing.assert_close(value[0], clean.tensors("models.safetensors")[name][0], rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(
+            value[0], clean.tensors("models.safetensors")[name][0], rtol=2e-3, atol=2e-3
+        )
     with pytest.raises(BadValue, match="without source 9.*diverged"):
-        group(tiny, [4, 9], repainted(images, 4, float("nan")), Store(store.cache / "nan", None), removed)
+        group(
+            tiny,
+            [4, 9],
+            repainted(images, 4, float("nan")),
+            Store(store.cache / "nan", None),
+            removed,
+        )
 
 
-def test_black_and_removed_differ_and_a_black_image_left_out_as_black_changes_nothing(tiny, images, store):
+def test_black_and_removed_differ_and_a_black_image_left_out_as_black_changes_nothing(
+    tiny, images, store
+):
     dark = repainted(images, 2, 0.0)
     black = group(tiny, [FULL, 2], dark, store).tensors("models.safetensors")
     removed = group(tiny, [FULL, 2], dark, store, "removed").tensors("models.safetensors")
@@ -242,8 +297,12 @@ def test_a_minibatch_left_empty_by_removal_has_no_gradient(tiny, images):
     before = {name: value.clone() for name, value in together.parameters().items()}
     losses = together.step(step)
     assert losses[0] == 0 and losses[1] > 0
-    assert all(torch.equal(value[0], before[name][0]) for name, value in together.parameters().items())
-    assert not all(torch.equal(value[1], before[name][1]) for name, value in together.parameters().items())
+    assert all(
+        torch.equal(value[0], before[name][0]) for name, value in together.parameters().items()
+    )
+    assert not all(
+        torch.equal(value[1], before[name][1]) for name, value in together.parameters().items()
+    )
 
 
 def test_class_sources_leave_out_all_images_of_a_class(tiny):
@@ -268,10 +327,14 @@ def test_a_group_that_was_stopped_goes_on_to_the_same_bits(tiny, images, store, 
     done = group(tiny, [FULL, 1, 2], images, store, seconds=0)
     assert done.info["steps_in_these_seconds"] == 12 - step
     assert bits(done) == whole
-    assert not store.workspace("retrained", tiny.label, retrained_spec(tiny, [FULL, 1, 2])).path.exists()
+    assert not store.workspace(
+        "retrained", tiny.label, retrained_spec(tiny, [FULL, 1, 2])
+    ).path.exists()
 
 
-def test_a_stopped_run_of_several_groups_goes_on(tiny, images, store, stop_at, retrained, monkeypatch):
+def test_a_stopped_run_of_several_groups_goes_on(
+    tiny, images, store, stop_at, retrained, monkeypatch
+):
     monkeypatch.setattr(train, "TOGETHER", {"cpu": 3})
     options = {"store": store, "device": "cpu", "n_jobs": 1, "progress": False, "images": images}
     stop_at(None)
@@ -295,13 +358,19 @@ def test_a_stopped_run_of_several_groups_goes_on(tiny, images, store, stop_at, r
 
 
 def test_memory_changes_groups_and_not_results(tiny, images, retrained, store):
-    one = 2 * 8 * activation_bytes(retrained.full, (1, 8, 8)) + 20 * sum(p.numel() for p in retrained.full.parameters())
+    one = 2 * 8 * activation_bytes(retrained.full, (1, 8, 8)) + 20 * sum(
+        p.numel() for p in retrained.full.parameters()
+    )
     assert [models_together(tiny, k * one) for k in (1, 2, 5, 1000)] == [1, 2, 5, 8]
     assert models_together(tiny, 5 * one, jobs=2) == 2
-    small = get_retrained(tiny, range(4), store=store, device="cpu", memory=2 * one, n_jobs=1, progress=False)
+    small = get_retrained(
+        tiny, range(4), store=store, device="cpu", memory=2 * one, n_jobs=1, progress=False
+    )
     assert [len(a.spec["models"]) for a in small.artefacts] == [1, 2, 2]
     for name, value in small.parameters.items():
-        torch.testing.assert_close(value.float(), retrained.parameters[name][:5].float(), rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(
+            value.float(), retrained.parameters[name][:5].float(), rtol=2e-3, atol=2e-3
+        )
     with pytest.raises(BadValue, match="does not hold one model"):
         models_together(tiny, one - 1)
 
@@ -310,7 +379,11 @@ def test_only_missing_models_are_trained(tiny, images, store, monkeypatch):
     options = {"store": store, "device": "cpu", "n_jobs": 1, "progress": False}
     train_retrained(tiny, [3, 5], **options)
     trained, real = [], train._train
-    monkeypatch.setattr(train, "_train", lambda r, models, *rest: (trained.extend(models), real(r, models, *rest))[1])
+    monkeypatch.setattr(
+        train,
+        "_train",
+        lambda r, models, *rest: (trained.extend(models), real(r, models, *rest))[1],
+    )
     retrained = get_retrained(tiny, [5, 2, 3], **options)
     assert trained == [2] and retrained.sources.tolist() == [5, 2, 3] and len(retrained) == 4
     assert find_retrained(tiny, [2], store=store).parameters.keys() == retrained.parameters.keys()
@@ -327,10 +400,15 @@ def test_groups_run_side_by_side(tiny, images, store, retrained, capfd):
 def test_two_retrainings_can_differ_in_their_seed_alone(tiny, images, retrained, store):
     other = get_retrained(tiny, [0], seed=1, store=store, device="cpu", n_jobs=1, progress=False)
     assert other.recipe.training.seed == 1 and other.identity != retrained.identity
-    assert not torch.equal(other.parameters["unet.conv_in.weight"][0], retrained.parameters["unet.conv_in.weight"][0])
+    assert not torch.equal(
+        other.parameters["unet.conv_in.weight"][0], retrained.parameters["unet.conv_in.weight"][0]
+    )
     assert find_retrained(tiny, [0], store=store) is None
     assert find_retrained(tiny, [0], seed=1, store=store).identity == other.identity
-    assert find_retrained(tiny.replace(training={"seed": 1}), [0], store=store).identity == other.identity
+    assert (
+        find_retrained(tiny.replace(training={"seed": 1}), [0], store=store).identity
+        == other.identity
+    )
 
 
 # --- what is stored ---
@@ -338,7 +416,10 @@ def test_two_retrainings_can_differ_in_their_seed_alone(tiny, images, retrained,
 
 def test_models_are_read_as_they_were_stored(tiny, retrained, shared):
     assert len(retrained) == 13 and retrained.sources.tolist() == list(range(12))
-    assert [a.spec["models"] for a in retrained.artefacts] == [[FULL, *range(5)], [5, 6, 7, 8, 9, 10, 11]]
+    assert [a.spec["models"] for a in retrained.artefacts] == [
+        [FULL, *range(5)],
+        [5, 6, 7, 8, 9, 10, 11],
+    ]
     stored = retrained.artefacts[1].tensors("models.safetensors")
     for name, value in retrained.model(6).named_parameters():
         assert stored[name].dtype == torch.float16 and torch.equal(stored[name][1].float(), value)
@@ -379,7 +460,15 @@ def test_changed_data_is_noticed(tiny, images, retrained, shared, one_line):
 
 def by_itself(recipe, net, noise):
     with torch.inference_mode():
-        return to_images(denoise(lambda k, x, t: net(x, torch.full((len(x),), t)), noise, recipe.diffusion, recipe.sampling), recipe.data)
+        return to_images(
+            denoise(
+                lambda k, x, t: net(x, torch.full((len(x),), t)),
+                noise,
+                recipe.diffusion,
+                recipe.sampling,
+            ),
+            recipe.data,
+        )
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
@@ -387,32 +476,62 @@ def test_samples_are_those_of_each_model_by_itself(tiny, retrained, sampler):
     recipe = tiny.replace(sampling={"sampler": sampler})
     models = Retrained(recipe, retrained.sources, "black", retrained.parameters)
     noise = models.draw_noise(5, [0, 3, 8])
-    assert torch.equal(noise.initial, ExogenousNoise.draw(5, [0, 3, 8], (1, 8, 8), recipe.sampling).initial)
+    assert torch.equal(
+        noise.initial, ExogenousNoise.draw(5, [0, 3, 8], (1, 8, 8), recipe.sampling).initial
+    )
     factual, counterfactuals = models.counterfactuals(noise)
     assert factual.shape == (3, 1, 8, 8) and counterfactuals.shape == (3, 12, 1, 8, 8)
     torch.testing.assert_close(factual, by_itself(recipe, models.full, noise), rtol=0, atol=1e-4)
     for source in (0, 6, 11):
-        torch.testing.assert_close(counterfactuals[:, source], by_itself(recipe, models.model(source), noise), rtol=0, atol=1e-4)
-    torch.testing.assert_close(models.sample(noise, [4, FULL]), torch.stack([counterfactuals[:, 4], factual]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            counterfactuals[:, source],
+            by_itself(recipe, models.model(source), noise),
+            rtol=0,
+            atol=1e-4,
+        )
+    torch.testing.assert_close(
+        models.sample(noise, [4, FULL]),
+        torch.stack([counterfactuals[:, 4], factual]),
+        rtol=0,
+        atol=1e-4,
+    )
     one = activation_bytes(models.full, (1, 8, 8)) + 4 * 8 * 64
-    torch.testing.assert_close(models.sample(noise, memory=2 * one), models.sample(noise), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        models.sample(noise, memory=2 * one), models.sample(noise), rtol=0, atol=1e-4
+    )
 
 
 def test_landscapes_are_those_of_each_model_by_itself(tiny, retrained, images, store):
-    landscapes = retraining_landscapes(retrained, [2, 0, 5], 7, store, keep=3, n_jobs=1, progress=False)
+    landscapes = retraining_landscapes(
+        retrained, [2, 0, 5], 7, store, keep=3, n_jobs=1, progress=False
+    )
     noise = retrained.draw_noise(7, [2, 0, 5])
     factual = by_itself(tiny, retrained.full, noise)
     theirs = torch.stack([by_itself(tiny, retrained.model(s), noise) for s in range(12)], dim=1)
     distances = euclidean(theirs, factual[:, None]).numpy()
     np.testing.assert_allclose(landscapes.distances, distances, rtol=1e-3, atol=0.02)
-    assert landscapes.distances.shape == (3, 12) and landscapes.num_sources == 12 and len(landscapes) == 3
-    assert landscapes.indices.tolist() == [2, 0, 5] and landscapes.seed == 7 and landscapes.scale == "laptop"
+    assert (
+        landscapes.distances.shape == (3, 12)
+        and landscapes.num_sources == 12
+        and len(landscapes) == 3
+    )
+    assert (
+        landscapes.indices.tolist() == [2, 0, 5]
+        and landscapes.seed == 7
+        and landscapes.scale == "laptop"
+    )
     order = np.argsort(-landscapes.distances, axis=1, kind="stable")
-    assert (landscapes.kept_sources == order[:, :3]).all() and (landscapes.attributed_sources == order[:, 0]).all()
+    assert (landscapes.kept_sources == order[:, :3]).all() and (
+        landscapes.attributed_sources == order[:, 0]
+    ).all()
     for row in range(3):
         kept = landscapes.kept_images[row]
         torch.testing.assert_close(kept, theirs[row, order[row, :3]], rtol=0, atol=1e-4)
-        np.testing.assert_allclose(euclidean(kept, landscapes.factual[row]), landscapes.distances[row, order[row, :3]], rtol=1e-9)
+        np.testing.assert_allclose(
+            euclidean(kept, landscapes.factual[row]),
+            landscapes.distances[row, order[row, :3]],
+            rtol=1e-9,
+        )
         assert torch.equal(landscapes.attributed_images[row], images.images[order[row, 0]])
     np.testing.assert_array_equal(landscapes.radii, landscapes.distances.max(axis=1))
 
@@ -423,12 +542,20 @@ def test_landscapes_are_stored_and_computed_in_blocks_the_same(retrained, store,
     with monkeypatch.context() as patch:
         patch.setattr(landscape_room, "_landscape_task", lambda *_: pytest.fail("computed again"))
         again = retraining_landscapes(retrained, range(4), **options)
-    assert (again.distances == whole.distances).all() and torch.equal(again.kept_images, whole.kept_images)
+    assert (again.distances == whole.distances).all() and torch.equal(
+        again.kept_images, whole.kept_images
+    )
     (artefact,) = whole.artefacts
     assert artefact.path == again.artefacts[0].path
     # A block of samples that is done is not sampled again.
     real, calls = Retrained.sample, []
-    monkeypatch.setattr(Retrained, "sample", lambda self, noise, *rest: (calls.append(noise.indices.tolist()), real(self, noise, *rest))[1])
+    monkeypatch.setattr(
+        Retrained,
+        "sample",
+        lambda self, noise, *rest: (calls.append(noise.indices.tolist()), real(self, noise, *rest))[
+            1
+        ],
+    )
     with monkeypatch.context() as patch:
         patch.setattr(landscape_room, "job_count", lambda *_: 2)
         patch.setattr(landscape_room, "read_retraining_landscapes", lambda _: None)
@@ -446,16 +573,28 @@ def test_landscapes_of_some_sources_name_them(retrained, tiny, shared, store):
     some = find_retrained(tiny, [9, 4], store=shared)
     landscapes = retraining_landscapes(some, [0, 1], 0, store, n_jobs=1, progress=False)
     every = retraining_landscapes(retrained, [0, 1], 0, store, n_jobs=1, progress=False)
-    np.testing.assert_allclose(landscapes.distances, every.distances[:, [9, 4]], rtol=1e-3, atol=0.02)
+    np.testing.assert_allclose(
+        landscapes.distances, every.distances[:, [9, 4]], rtol=1e-3, atol=0.02
+    )
     assert landscapes.sources.tolist() == [9, 4] and every.sources.tolist() == list(range(12))
-    assert set(landscapes.attributed_sources) <= {9, 4} and set(landscapes.kept_sources.ravel()) == {9, 4}
+    assert set(landscapes.attributed_sources) <= {9, 4} and set(
+        landscapes.kept_sources.ravel()
+    ) == {9, 4}
 
 
 # --- mistakes ---
 
 
-@pytest.mark.parametrize("sources, message", [([12], "no source 12"), ([-1], "no source -1"), ([True], "no source True"),
-                                               (["3"], "no source '3'"), ([2, 2], "asked for twice")])
+@pytest.mark.parametrize(
+    "sources, message",
+    [
+        ([12], "no source 12"),
+        ([-1], "no source -1"),
+        ([True], "no source True"),
+        (["3"], "no source '3'"),
+        ([2, 2], "asked for twice"),
+    ],
+)
 def test_sources_that_are_not_there_give_one_line(tiny, store, sources, message, one_line):
     with pytest.raises(BadValue, match=message) as error:
         train_retrained(tiny, sources, store=store, device="cpu", progress=False)
@@ -464,26 +603,63 @@ def test_sources_that_are_not_there_give_one_line(tiny, store, sources, message,
 
 def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
     options = {"store": store, "device": "cpu", "progress": False}
-    some = Retrained(tiny, retrained.sources[:2], "black", {name: value[:3] for name, value in retrained.parameters.items()})
+    some = Retrained(
+        tiny,
+        retrained.sources[:2],
+        "black",
+        {name: value[:3] for name, value in retrained.parameters.items()},
+    )
     noise = retrained.draw_noise(0, [0])
     for kind, match, call in (
-        (UnknownName, "did you mean 'black'", lambda: train_retrained(tiny, removed="blac", **options)),
+        (
+            UnknownName,
+            "did you mean 'black'",
+            lambda: train_retrained(tiny, removed="blac", **options),
+        ),
         (BadValue, "seed is 0.5", lambda: train_retrained(tiny, seed=0.5, **options)),
         (BadValue, "not understood", lambda: train_retrained(tiny, memory="much", **options)),
-        (BadValue, "does not hold one model", lambda: train_retrained(tiny, memory=1000, **options)),
+        (
+            BadValue,
+            "does not hold one model",
+            lambda: train_retrained(tiny, memory=1000, **options),
+        ),
         (BadValue, "n_jobs", lambda: train_retrained(tiny, n_jobs=0, **options)),
-        (BadValue, "no image is left", lambda: group(tiny, [3], images.of_sources([3]), store, "removed")),
+        (
+            BadValue,
+            "no image is left",
+            lambda: group(tiny, [3], images.of_sources([3]), store, "removed"),
+        ),
         (BadValue, "no images", lambda: group(tiny, [3], images.of_sources([]), store)),
-        (AbcError, "CelebA is not at hand", lambda: train_retrained(get_recipe("celeba_ba_512"), **options)),
+        (
+            AbcError,
+            "CelebA is not at hand",
+            lambda: train_retrained(get_recipe("celeba_ba_512"), **options),
+        ),
         (BadValue, "no model without source 5", lambda: some.model(5)),
         (BadValue, "no model without source 5", lambda: some.counterfactuals(noise, [0, 5])),
         (BadValue, "does not hold one sample", lambda: some.sample(noise, memory=100)),
         (BadValue, "not read from artefacts", lambda: pack_retrained(some, store)),
-        (BadValue, "different whole numbers", lambda: retraining_landscapes(some, [1, 1], store=store)),
+        (
+            BadValue,
+            "different whole numbers",
+            lambda: retraining_landscapes(some, [1, 1], store=store),
+        ),
         (BadValue, "no samples", lambda: retraining_landscapes(some, [], store=store)),
         (BadValue, "keep is 0", lambda: retraining_landscapes(some, [1], store=store, keep=0)),
-        (BadValue, "no counterfactual", lambda: retraining_landscapes(
-            Retrained(tiny, retrained.sources[:0], "black", {k: v[:1] for k, v in retrained.parameters.items()}), [1], store=store)),
+        (
+            BadValue,
+            "no counterfactual",
+            lambda: retraining_landscapes(
+                Retrained(
+                    tiny,
+                    retrained.sources[:0],
+                    "black",
+                    {k: v[:1] for k, v in retrained.parameters.items()},
+                ),
+                [1],
+                store=store,
+            ),
+        ),
     ):
         with pytest.raises(kind, match=match) as error:
             call()

@@ -5,20 +5,37 @@ import shutil
 
 import numpy as np
 import pytest
+from small import own_store, tiny_classes, tiny_recipe
 
 from abc_lib.ground import paths
-from abc_lib.results import run as runs
-from abc_lib.method.ensemble import Ensemble
 from abc_lib.ground.errors import AbcError, BadValue, DataMissing, UnknownName
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.results import run as runs
 from abc_lib.results.comparisons import compare_counterfactuals
 from abc_lib.results.jacobians import compute_jacobians, get_jacobians
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
 from abc_lib.results.radii import family_radii, summarise_all
-from abc_lib.results.run import all_statuses, class_run, classes_origin, comparisons_origin, jacobians_origin, landscapes_origin, predictions, published_origin, retraining_origin, retraining_run, run, status, stored_comparisons, stored_jacobians, stored_landscapes, stored_predictions
-from abc_lib.ground.store import Store
+from abc_lib.results.run import (
+    all_statuses,
+    class_run,
+    classes_origin,
+    comparisons_origin,
+    jacobians_origin,
+    landscapes_origin,
+    predictions,
+    published_origin,
+    retraining_origin,
+    retraining_run,
+    run,
+    status,
+    stored_comparisons,
+    stored_jacobians,
+    stored_landscapes,
+    stored_predictions,
+)
 from abc_lib.training.members import _Batches, get_ensemble, pack_ensemble
-from small import own_store, tiny_classes, tiny_recipe
 
 QUIET = {"n_jobs": 1, "progress": False, "device": "cpu"}
 
@@ -29,7 +46,11 @@ def tiny_registry(monkeypatch):
 
     def get(name, scale="laptop"):
         recipe = get_recipe(name, scale)
-        return dataclasses.replace(tiny_recipe(), name=name, scale=scale) if name.startswith("digits") else recipe
+        return (
+            dataclasses.replace(tiny_recipe(), name=name, scale=scale)
+            if name.startswith("digits")
+            else recipe
+        )
 
     monkeypatch.setattr(runs, "get_recipe", get)
 
@@ -59,16 +80,28 @@ def test_a_run_with_nothing_there_trains_and_computes(store, trained):
     assert made.landscapes.indices.tolist() == [0, 1] and made.landscapes.distances.shape == (2, 12)
     assert not store.published.exists()
     text = made.origin()
-    assert "\n" not in text and "**digits_64**, scale *laptop*: 12 images" in text and "12 data sources" in text
-    assert "6 members of weight 3" in text and "12 steps of batch 8" in text and "from this machine" in text
+    assert (
+        "\n" not in text
+        and "**digits_64**, scale *laptop*: 12 images" in text
+        and "12 data sources" in text
+    )
+    assert (
+        "6 members of weight 3" in text
+        and "12 steps of batch 8" in text
+        and "from this machine" in text
+    )
     assert "2 samples with 12 counterfactuals each" in text and "published" not in text
 
 
 def test_without_a_number_a_run_computes_twelve_samples(with_members, no_training):
-    assert run("digits_64", store=with_members, **QUIET).landscapes.indices.tolist() == list(range(12))
+    assert run("digits_64", store=with_members, **QUIET).landscapes.indices.tolist() == list(
+        range(12)
+    )
 
 
-def test_without_a_number_a_run_takes_what_is_there(with_members, trained, no_training, monkeypatch):
+def test_without_a_number_a_run_takes_what_is_there(
+    with_members, trained, no_training, monkeypatch
+):
     landscapes_of(trained.ensemble, [0, 1, 4], with_members)
     monkeypatch.setattr(Ensemble, "sample", None)
     assert run("digits_64", store=with_members, **QUIET).landscapes.indices.tolist() == [0, 1, 4]
@@ -82,7 +115,10 @@ def test_published_results_are_enough(store, trained, no_training, monkeypatch):
     shutil.rmtree(store.cache)
     monkeypatch.setattr(Ensemble, "sample", None)
     found = run("digits_64", store=store, **QUIET)
-    assert found.landscapes.indices.tolist() == [0, 1] and found.ensemble.identity == trained.ensemble.identity
+    assert (
+        found.landscapes.indices.tolist() == [0, 1]
+        and found.ensemble.identity == trained.ensemble.identity
+    )
     assert not store.cache.exists()
 
 
@@ -91,23 +127,40 @@ def test_what_a_store_published_counts_as_published(store, trained):
     packed = pack_ensemble(trained.recipe, trained.artefacts, store)
     store.copy(landscapes_of(trained.ensemble, [0], store), "landscape")
     found = run("digits_64", store=store, **QUIET)
-    assert packed.published and found.landscapes.published and "published with this repository" in found.origin()
+    assert (
+        packed.published
+        and found.landscapes.published
+        and "published with this repository" in found.origin()
+    )
 
 
 def test_recompute_passes_over_what_is_published(store, trained):
     pack_ensemble(trained.recipe, trained.artefacts, store)
-    store.copy(landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "elsewhere", None)), "landscape")
+    store.copy(
+        landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "elsewhere", None)), "landscape"
+    )
     made = run("digits_64", 1, store=store, recompute=True, **QUIET)
-    assert store.cache in made.ensemble.artefact.path.parents and made.ensemble.identity == trained.ensemble.identity
+    assert (
+        store.cache in made.ensemble.artefact.path.parents
+        and made.ensemble.identity == trained.ensemble.identity
+    )
     assert [store.cache in a.path.parents for a in made.landscapes.artefacts] == [True]
     assert len(list((store.cache / "member").iterdir())) == 6
 
 
-@pytest.mark.parametrize("arguments, kind", [
-    (("digits_63",), UnknownName), (("digits_64", 2, 0, "desk"), UnknownName), (("celeba_sd_512",), DataMissing),
-    (("digits_64", 0), BadValue), (("digits_64", "two"), BadValue),
-])
-def test_a_slip_gives_one_line_before_anything_is_trained(store, no_training, arguments, kind, one_line):
+@pytest.mark.parametrize(
+    "arguments, kind",
+    [
+        (("digits_63",), UnknownName),
+        (("digits_64", 2, 0, "desk"), UnknownName),
+        (("celeba_sd_512",), DataMissing),
+        (("digits_64", 0), BadValue),
+        (("digits_64", "two"), BadValue),
+    ],
+)
+def test_a_slip_gives_one_line_before_anything_is_trained(
+    store, no_training, arguments, kind, one_line
+):
     with pytest.raises(kind) as error:
         run(*arguments, store=store, **QUIET)
     assert one_line(error) and not store.cache.exists()
@@ -149,14 +202,22 @@ def test_of_several_ensembles_or_seeds_that_with_most_samples_is_taken(store, tr
 
 def test_stored_landscapes_of_two_samplers_are_not_mixed(store, trained):
     landscapes_of(trained.ensemble, [0, 1], store)
-    landscapes_of(dataclasses.replace(trained.ensemble, recipe=trained.recipe.replace(sampling={"sampler": "ddim"})), [1, 2, 3], store)
+    landscapes_of(
+        dataclasses.replace(
+            trained.ensemble, recipe=trained.recipe.replace(sampling={"sampler": "ddim"})
+        ),
+        [1, 2, 3],
+        store,
+    )
     assert stored_landscapes("digits_64", store=store).indices.tolist() in ([0, 1], [1, 2, 3])
 
 
 def test_stored_landscapes_of_another_recipe_under_the_same_name_do_not_count(store, trained):
     """A reader's own variant of a recipe is not shown as the recipe itself."""
     variant = trained.recipe.replace(training={"steps": 2})
-    landscapes_of(dataclasses.replace(trained.ensemble, recipe=variant, identity="variant"), [0, 1, 2], store)
+    landscapes_of(
+        dataclasses.replace(trained.ensemble, recipe=variant, identity="variant"), [0, 1, 2], store
+    )
     landscapes_of(trained.ensemble, [7], store)
     assert stored_landscapes("digits_64", store=store).indices.tolist() == [7]
 
@@ -164,12 +225,16 @@ def test_stored_landscapes_of_another_recipe_under_the_same_name_do_not_count(st
 def test_radii_of_a_family_by_size(store, trained):
     assert family_radii("digits_256", store=store) == {}
     for name in ("digits_1024", "digits_64"):
-        ensemble = dataclasses.replace(trained.ensemble, recipe=dataclasses.replace(trained.recipe, name=name))
+        ensemble = dataclasses.replace(
+            trained.ensemble, recipe=dataclasses.replace(trained.recipe, name=name)
+        )
         landscapes_of(ensemble, [0, 1], store)
     radii = family_radii("digits_256", store=store)
     assert list(radii) == ["digits_64", "digits_1024"]
     for values in radii.values():
-        expected = read_landscapes(landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "alone", None)))
+        expected = read_landscapes(
+            landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "alone", None))
+        )
         np.testing.assert_array_equal(values, expected.distances.max(1))
     summaries = summarise_all({"digits_64": radii["digits_64"]})
     assert summaries[0].name == "digits_64" and summaries[0].count == 2
@@ -189,9 +254,14 @@ def test_every_name_has_a_status_of_one_line(store, one_line):
 
 def test_a_status_tells_what_is_there(with_members, trained, store):
     assert status("digits_128", store=store).note == "can be trained here: its images are at hand"
-    assert status("digits_64", store=store) == runs.Status("digits_64", "laptop", True, "trained on this machine")
+    assert status("digits_64", store=store) == runs.Status(
+        "digits_64", "laptop", True, "trained on this machine"
+    )
     landscapes_of(trained.ensemble, [0, 3], store)
-    assert status("digits_64", store=store).note == "trained on this machine, 2 samples with landscapes"
+    assert (
+        status("digits_64", store=store).note
+        == "trained on this machine, 2 samples with landscapes"
+    )
     pack_ensemble(trained.recipe, trained.artefacts, store)
     assert status("digits_64", store=store).note == "published, 2 samples with landscapes"
 
@@ -223,7 +293,9 @@ def test_stored_jacobians_are_those_of_the_ensemble_with_most_samples(store, tra
     found = stored_jacobians("digits_64", store=store)
     assert (found.seed, found.indices.tolist()) == (0, [1, 3])
     text = jacobians_origin(found)
-    assert text.startswith("Jacobians: of 2 samples, from this machine, computed on ") and text.endswith(" s).")
+    assert text.startswith(
+        "Jacobians: of 2 samples, from this machine, computed on "
+    ) and text.endswith(" s).")
 
 
 def test_predictions_match_samples_by_number(store, trained):
@@ -241,7 +313,9 @@ def test_predictions_match_samples_by_number(store, trained):
 def test_predictions_of_other_samples_or_another_seed_are_an_error(store, trained, one_line):
     landscapes = read_landscapes(landscapes_of(trained.ensemble, [0], store))
     for indices, seed in (([1], 0), ([0], 7)):
-        jacobians = get_jacobians(trained.ensemble, indices, seed, store=store, n_jobs=1, progress=False)
+        jacobians = get_jacobians(
+            trained.ensemble, indices, seed, store=store, n_jobs=1, progress=False
+        )
         with pytest.raises(BadValue, match="both") as error:
             predictions(landscapes, jacobians, trained.ensemble.codebook)
         assert one_line(error)
@@ -253,10 +327,16 @@ def test_stored_comparisons_have_each_sample_once_and_all_sources(store, trained
     compare_counterfactuals(trained.ensemble, [1], switches=[3], **options)
     compare_counterfactuals(trained.ensemble, [2], sources=[0, 4], **options)
     found = stored_comparisons("digits_64", store=store)
-    assert [(each.indices.tolist(), each.switches.tolist()) for each in found] == [([1], [3]), ([0], [])]
+    assert [(each.indices.tolist(), each.switches.tolist()) for each in found] == [
+        ([1], [3]),
+        ([0], []),
+    ]
     assert found[0].errors.shape == (1, 1, 12) and found[1].exact.shape == (1, 12)
     text = comparisons_origin(found)
-    assert "switched after 3 steps" in text and "1 sample with 12 counterfactuals each, from this machine" in text
+    assert (
+        "switched after 3 steps" in text
+        and "1 sample with 12 counterfactuals each, from this machine" in text
+    )
 
 
 def test_hybrid_landscapes_are_not_taken_for_stored_ones(store, trained):
@@ -267,7 +347,9 @@ def test_hybrid_landscapes_are_not_taken_for_stored_ones(store, trained):
 # --- retraining and classes ---
 
 
-def test_landscapes_by_retraining_are_computed_once_and_then_found(with_members, no_training_after, capsys):
+def test_landscapes_by_retraining_are_computed_once_and_then_found(
+    with_members, no_training_after, capsys
+):
     found = retraining_run("digits_64", range(3), sources=[4, 1], store=with_members, **QUIET)
     assert found.indices.tolist() == [0, 1, 2] and found.sources.tolist() == [4, 1]
     no_training_after()
@@ -275,7 +357,11 @@ def test_landscapes_by_retraining_are_computed_once_and_then_found(with_members,
     np.testing.assert_array_equal(again.distances, found.distances[[2, 0]][:, [1]])
     assert retraining_run("digits_64", store=with_members, **QUIET).sources.tolist() == [4, 1]
     text = retraining_origin(found)
-    assert "3 models with the training seed 0" in text and "replaced by black ones" in text and "2 of 12 counterfactuals" in text
+    assert (
+        "3 models with the training seed 0" in text
+        and "replaced by black ones" in text
+        and "2 of 12 counterfactuals" in text
+    )
 
 
 @pytest.fixture
@@ -290,8 +376,12 @@ def test_variants_of_an_ensemble_are_found_by_their_recipe(with_members):
     other = tiny_recipe().replace(training={"seed": 1})
     assert stored_landscapes(other, store=with_members) is None
     ensemble = get_ensemble(other, with_members, "cpu", n_jobs=1, progress=False)
-    made = read_landscapes(compute_landscapes(ensemble, [0, 1], store=with_members, n_jobs=1, progress=False))
-    np.testing.assert_array_equal(stored_landscapes(other, store=with_members).distances, made.distances)
+    made = read_landscapes(
+        compute_landscapes(ensemble, [0, 1], store=with_members, n_jobs=1, progress=False)
+    )
+    np.testing.assert_array_equal(
+        stored_landscapes(other, store=with_members).distances, made.distances
+    )
     base = stored_landscapes("digits_64", store=with_members)
     assert base is None or not np.array_equal(base.distances[:2], made.distances)
 
@@ -301,10 +391,14 @@ def test_classes_that_were_never_counted_are_computed_only_if_asked(store, monke
     assert class_run("digits_classes", store=store, compute=False, **QUIET) is None
     shutil.copytree(paths.PUBLISHED / "classifier", store.published / "classifier")
     counts = class_run("digits_classes", 4, store=store, **QUIET)
-    assert [each.method for each in counts] == ["ablation", "retraining"] and all(each.samples == 4 for each in counts)
+    assert [each.method for each in counts] == ["ablation", "retraining"] and all(
+        each.samples == 4 for each in counts
+    )
     found = class_run("digits_classes", store=store, compute=False, **QUIET)
     assert [each.counts.tolist() for each in found] == [each.counts.tolist() for each in counts]
-    assert "4 samples for each of 11 weightings of the ensemble" in classes_origin(counts) and "digits-laptop classifier" in classes_origin(counts)
+    assert "4 samples for each of 11 weightings of the ensemble" in classes_origin(
+        counts
+    ) and "digits-laptop classifier" in classes_origin(counts)
 
 
 def test_what_is_published_says_where_and_when(trained, tmp_path):
@@ -312,4 +406,8 @@ def test_what_is_published_says_where_and_when(trained, tmp_path):
     assert published_origin(store) == "Nothing is published here."
     store.copy(trained.artefacts[0], "member")
     text = published_origin(store)
-    assert text.startswith("1 published result, computed on ") and trained.artefacts[0].provenance["time"][:10] in text and "1 commit;" in text
+    assert (
+        text.startswith("1 published result, computed on ")
+        and trained.artefacts[0].provenance["time"][:10] in text
+        and "1 commit;" in text
+    )

@@ -20,11 +20,16 @@ from abc_lib.ground.seeds import derive, generator
 from abc_lib.ground.store import Store, Workspace
 
 SPEC = {"what": "a thing", "steps": 3, "rate": 1e-4}
-quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def put(store, label="thing", spec=SPEC, publish=False, **info):
-    files = {"a.bin": bytes(range(256)), "t.safetensors": {"x": torch.arange(40.0), "y": torch.tensor([1, 2])}}
+    files = {
+        "a.bin": bytes(range(256)),
+        "t.safetensors": {"x": torch.arange(40.0), "y": torch.tensor([1, 2])},
+    }
     return store.write("kind", label, spec, files, info, publish=publish)
 
 
@@ -44,19 +49,36 @@ def leftovers(folder):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
 tensors = st.builds(
-    lambda shape, dtype, seed: (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 50).to(dtype),
+    lambda shape, dtype, seed: (
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 50
+    ).to(dtype),
     st.lists(st.integers(0, 4), max_size=3),
-    st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]),
+    st.sampled_from(
+        [
+            torch.float32,
+            torch.float64,
+            torch.float16,
+            torch.bfloat16,
+            torch.int64,
+            torch.uint8,
+            torch.bool,
+        ]
+    ),
     st.integers(0, 2**32),
 )
 
 
 @quick
-@given(st.dictionaries(st.text(), json_values, max_size=4), st.dictionaries(st.text(), json_values, max_size=4),
-       st.binary(max_size=300), st.dictionaries(st.text("abc.", min_size=1), tensors, min_size=1, max_size=4))
+@given(
+    st.dictionaries(st.text(), json_values, max_size=4),
+    st.dictionaries(st.text(), json_values, max_size=4),
+    st.binary(max_size=300),
+    st.dictionaries(st.text("abc.", min_size=1), tensors, min_size=1, max_size=4),
+)
 def test_what_is_written_reads_back(tmp_path_factory, spec, info, data, named):
     store = Store(tmp_path_factory.mktemp("store"), None)
     written = store.write("kind", "label", spec, {"a.bin": data, "t.safetensors": named}, info)
@@ -71,7 +93,9 @@ def test_what_is_written_reads_back(tmp_path_factory, spec, info, data, named):
 
 
 def test_content_can_be_made_when_its_turn_comes(store):
-    made = store.write("kind", "late", {}, {"a.bin": lambda: b"now", "t.safetensors": lambda: {"x": torch.ones(2)}})
+    made = store.write(
+        "kind", "late", {}, {"a.bin": lambda: b"now", "t.safetensors": lambda: {"x": torch.ones(2)}}
+    )
     assert made.read("a.bin") == b"now" and made.tensors("t.safetensors")["x"].tolist() == [1, 1]
 
 
@@ -186,7 +210,9 @@ def test_no_other_content_of_a_file_is_accepted(tmp_path_factory, data):
     sound = path.read_bytes()
     cut = st.integers(0, len(sound) - 1).map(lambda n: sound[:n])
     longer = st.binary(min_size=1, max_size=5).map(lambda tail: sound + tail)
-    path.write_bytes(data.draw(cut | longer | st.binary(max_size=50).filter(lambda other: other != sound)))
+    path.write_bytes(
+        data.draw(cut | longer | st.binary(max_size=50).filter(lambda other: other != sound))
+    )
     with pytest.raises(ArtefactError) as error:
         store.find("kind", "thing", SPEC).verify()
     assert path.name in str(error.value) and "\n" not in str(error.value)
@@ -364,7 +390,12 @@ def test_a_lock_is_freed_by_an_error(store):
 
 # --- disks that do not take it ---
 
-REFUSALS = {errno.ENOSPC: "disk is full", errno.EDQUOT: "quota", errno.EROFS: "read-only", errno.EACCES: "permission denied"}
+REFUSALS = {
+    errno.ENOSPC: "disk is full",
+    errno.EDQUOT: "quota",
+    errno.EROFS: "read-only",
+    errno.EACCES: "permission denied",
+}
 
 
 @pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
@@ -401,7 +432,9 @@ def test_a_full_disk_while_publishing_gives_one_clear_line(store, monkeypatch, o
 def test_a_disk_that_is_really_full(tmp_path, one_line):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("a small file system cannot be mounted here")
     try:
         store = Store(disk, None)
@@ -426,7 +459,11 @@ def test_a_cache_that_cannot_be_a_folder_gives_one_clear_line(tmp_path, place, o
         with store.lock("kind", "thing", SPEC):
             pass
 
-    for attempt in (lambda: put(store), lock, lambda: store.workspace("kind", "thing", SPEC).save("piece", {"x": torch.ones(1)})):
+    for attempt in (
+        lambda: put(store),
+        lock,
+        lambda: store.workspace("kind", "thing", SPEC).save("piece", {"x": torch.ones(1)}),
+    ):
         with pytest.raises(ArtefactError, match="ABC_CACHE") as error:
             attempt()
         assert one_line(error)
@@ -492,7 +529,10 @@ def test_a_note_is_read_back_and_never_stops_the_work(tmp_path):
 
 
 @quick
-@given(st.lists(st.integers() | st.text("abc"), max_size=4), st.lists(st.integers() | st.text("abc"), max_size=4))
+@given(
+    st.lists(st.integers() | st.text("abc"), max_size=4),
+    st.lists(st.integers() | st.text("abc"), max_size=4),
+)
 def test_seeds_are_equal_only_for_equal_names(one, two):
     same = [str(x) for x in one] == [str(x) for x in two]
     # No names at all and one empty name are spelled alike; nobody uses either.
@@ -530,7 +570,9 @@ def test_a_thing_is_made_once_and_its_unfinished_parts_are_cleared(store):
     first = store.once("thing", "label", {"a": 1}, make)
     # the second try found what the first had left, and the third nothing to do
     assert made == [False, True] and not store.workspace("thing", "label", {"a": 1}).has("piece")
-    assert store.once("thing", "label", {"a": 1}, make).manifest == first.manifest and len(made) == 2
+    assert (
+        store.once("thing", "label", {"a": 1}, make).manifest == first.manifest and len(made) == 2
+    )
 
 
 def test_recomputing_passes_over_what_is_published_and_not_over_what_is_in_the_cache(store):

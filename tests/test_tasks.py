@@ -7,20 +7,26 @@ import threading
 import joblib
 import pytest
 import torch
-
-from abc_lib.ground.errors import AbcError, DataMissing
-from abc_lib.results.landscapes import compute_landscapes
-from abc_lib.ground.store import Store
-from abc_lib.ground.devices import available_cores, one_thread
-from abc_lib.ground.tasks import run_tasks
-from abc_lib.training.members import train_ensemble
 from small import budget
+
+from abc_lib.ground.devices import available_cores, one_thread
+from abc_lib.ground.errors import AbcError, DataMissing
+from abc_lib.ground.store import Store
+from abc_lib.ground.tasks import run_tasks
+from abc_lib.results.landscapes import compute_landscapes
+from abc_lib.training.members import train_ensemble
 
 CPU = torch.device("cpu")
 
 
 def tasks(function, arguments, **options):
-    options = {"device": CPU, "total": len(arguments), "description": "tasks", "unit": "task", "progress": False} | options
+    options = {
+        "device": CPU,
+        "total": len(arguments),
+        "description": "tasks",
+        "unit": "task",
+        "progress": False,
+    } | options
     return run_tasks(function, arguments, len(arguments), **options)
 
 
@@ -55,7 +61,9 @@ def test_no_tasks_have_no_results():
 def test_another_backend_can_be_chosen():
     with joblib.parallel_config("threading", n_jobs=2):
         results = list(tasks(square, [(x,) for x in range(7)]))
-    assert sorted(r[0] for r in results) == [x * x for x in range(7)] and {r[2] for r in results} == {os.getpid()}
+    assert sorted(r[0] for r in results) == [x * x for x in range(7)] and {
+        r[2] for r in results
+    } == {os.getpid()}
 
 
 def test_the_number_of_threads_is_put_back():
@@ -85,7 +93,9 @@ def test_progress_counts_tasks_or_what_poll_says(capfd, poll):
 def test_a_clear_error_in_a_worker_reaches_the_caller_as_itself(jobs, one_line):
     with pytest.raises(DataMissing, match="^number 2 is not at hand; fetch it$") as error:
         list(tasks(fail, [(x,) for x in range(5)], n_jobs=jobs))
-    assert one_line(error) and error.value._render_traceback_() == ["DataMissing: number 2 is not at hand; fetch it"]
+    assert one_line(error) and error.value._render_traceback_() == [
+        "DataMissing: number 2 is not at hand; fetch it"
+    ]
 
 
 @pytest.mark.slow
@@ -95,8 +105,15 @@ def test_two_jobs_train_and_sample_the_same_bits_as_one(trained, store):
         for name in one.manifest["files"]:
             assert one.read(name) == other.read(name)
     one, two = (
-        compute_landscapes(trained.ensemble, [0, 1, 2], store=Store(store.cache / str(jobs), None), n_jobs=jobs,
-                           memory=jobs * budget(trained.ensemble, 10), all_images=True, progress=False)
+        compute_landscapes(
+            trained.ensemble,
+            [0, 1, 2],
+            store=Store(store.cache / str(jobs), None),
+            n_jobs=jobs,
+            memory=jobs * budget(trained.ensemble, 10),
+            all_images=True,
+            progress=False,
+        )
         for jobs in (1, 2)
     )
     assert one.info["block"] == two.info["block"] == 10

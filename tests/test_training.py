@@ -9,15 +9,24 @@ import random
 import pytest
 import torch
 from diffusers import DDPMScheduler
-
-from abc_lib.training import members as training
-from abc_lib.images.training_set import training_set
-from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
-from abc_lib.images.registry import get_recipe
-from abc_lib.ground.store import Store, Workspace
-from abc_lib.method.code import draw_codebook
-from abc_lib.training.members import _Batches, find_ensemble, get_ensemble, learning_rate, member_spec, pack_ensemble, train_ensemble, train_member
 from stops import steps_that_stop
+
+from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
+from abc_lib.ground.store import Store, Workspace
+from abc_lib.images.registry import get_recipe
+from abc_lib.images.training_set import training_set
+from abc_lib.method.code import draw_codebook
+from abc_lib.training import members as training
+from abc_lib.training.members import (
+    _Batches,
+    find_ensemble,
+    get_ensemble,
+    learning_rate,
+    member_spec,
+    pack_ensemble,
+    train_ensemble,
+    train_member,
+)
 
 DATA_FILES = ("member.safetensors", "losses.safetensors")
 
@@ -28,7 +37,14 @@ def split_of(recipe, member, images=None):
 
 
 def train(recipe, member, store, images=None, seconds=1000.0):
-    return train_member(recipe, member, split_of(recipe, member) if images is None else images, store, "cpu", seconds)
+    return train_member(
+        recipe,
+        member,
+        split_of(recipe, member) if images is None else images,
+        store,
+        "cpu",
+        seconds,
+    )
 
 
 def bits(artefact):
@@ -108,10 +124,14 @@ def test_a_member_stopped_many_times_ends_with_the_same_bits(trained, store, sto
         stops += 1
     stop_at(None)
     assert stops > 5 and bits(train(trained.recipe, 3, store)) == bits(trained.artefacts[3])
-    assert not store.workspace("member", "digits_64-laptop-m03", member_spec(trained.recipe, 3)).path.exists()
+    assert not store.workspace(
+        "member", "digits_64-laptop-m03", member_spec(trained.recipe, 3)
+    ).path.exists()
 
 
-def test_a_stop_while_a_checkpoint_is_written_costs_that_checkpoint_only(trained, store, stop_at, monkeypatch):
+def test_a_stop_while_a_checkpoint_is_written_costs_that_checkpoint_only(
+    trained, store, stop_at, monkeypatch
+):
     stop_at(None)
     real, calls = Workspace.save, iter(range(100))
 
@@ -164,7 +184,9 @@ def test_a_checkpoint_of_other_images_is_not_gone_on_with(trained, store, stop_a
     assert bits(train(trained.recipe, 2, store)) == bits(trained.artefacts[2])
 
 
-def test_a_full_disk_stops_training_with_one_line_and_it_goes_on_afterwards(trained, store, stop_at, monkeypatch, one_line):
+def test_a_full_disk_stops_training_with_one_line_and_it_goes_on_afterwards(
+    trained, store, stop_at, monkeypatch, one_line
+):
     stop_at(6)
     with pytest.raises(KeyboardInterrupt):
         train(trained.recipe, 2, store, seconds=0)
@@ -195,13 +217,23 @@ def test_a_member_depends_on_its_own_split_only(trained, store):
     other = int((trained.images.sources == unseen).nonzero()[0, 0])
 
     def after(name, images):
-        return bits(train(trained.recipe, 0, Store(store.cache / name, None), split_of(trained.recipe, 0, images)))
+        return bits(
+            train(
+                trained.recipe,
+                0,
+                Store(store.cache / name, None),
+                split_of(trained.recipe, 0, images),
+            )
+        )
 
     same = bits(trained.artefacts[0])
     assert after("removed", trained.images.without(unseen)) == same
     assert after("repainted", altered(trained.images, lambda x: x[other].fill_(0.3))) == same
     # One pixel by one grey level is enough to be noticed.
-    assert after("one pixel", altered(trained.images, lambda x: x[mine, 0, 3, 3].add_(1 / 255)))[0] != same[0]
+    assert (
+        after("one pixel", altered(trained.images, lambda x: x[mine, 0, 3, 3].add_(1 / 255)))[0]
+        != same[0]
+    )
 
 
 def test_every_member_is_given_the_sources_of_its_column(trained):
@@ -213,7 +245,9 @@ def test_every_member_is_given_the_sources_of_its_column(trained):
 
 
 def test_the_control_is_trained_on_everything(trained, store):
-    (control,) = train_ensemble(trained.recipe, store, "cpu", 1, progress=False, members=["control"])
+    (control,) = train_ensemble(
+        trained.recipe, store, "cpu", 1, progress=False, members=["control"]
+    )
     assert control.info["images"] == 12 and control.info["member"] == "control"
     assert control.info["split_checksum"] == trained.images.checksum
     assert control.path.name.startswith("digits_64-laptop-control-")
@@ -247,9 +281,15 @@ def test_training_is_what_the_paper_says_written_out(trained):
     """Ho et al.: predict the noise; here with the recipe's weighting and cosine schedule, and plain Adam."""
     recipe, member = trained.recipe, 4
     images = split_of(recipe, member).images
-    net = training.build_network(recipe.network, (1, 8, 8), training.derive("initial", 0, member), recipe.diffusion).train()
+    net = training.build_network(
+        recipe.network, (1, 8, 8), training.derive("initial", 0, member), recipe.diffusion
+    ).train()
     optimiser = torch.optim.Adam(net.parameters(), lr=1.0)
-    scheduler, batches, losses = DDPMScheduler(beta_start=1e-4, beta_end=0.02), _Batches(recipe, member, len(images)), []
+    scheduler, batches, losses = (
+        DDPMScheduler(beta_start=1e-4, beta_end=0.02),
+        _Batches(recipe, member, len(images)),
+        [],
+    )
     assert recipe.training.weighting == "velocity" and not recipe.data.flips
     for step in range(12):
         which = batches.indices(step)
@@ -257,19 +297,25 @@ def test_training_is_what_the_paper_says_written_out(trained):
         noisy = scheduler.add_noise(2 * images[which] - 1, noise, times)
         error = (net(noisy, times) - noise) ** 2
         loss = (error.mean(dim=(1, 2, 3)) / scheduler.alphas_cumprod[times]).mean()
-        optimiser.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 3) * (1 + math.cos(math.pi * step / 12)) / 2
+        optimiser.param_groups[0]["lr"] = (
+            3e-3 * min(1, (step + 1) / 3) * (1 + math.cos(math.pi * step / 12)) / 2
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert trained.artefacts[member].tensors("losses.safetensors")["losses"].tolist() == pytest.approx(losses, rel=2e-3)
+    assert trained.artefacts[member].tensors("losses.safetensors")[
+        "losses"
+    ].tolist() == pytest.approx(losses, rel=2e-3)
     stored = trained.artefacts[member].tensors("member.safetensors")
     for name, value in net.state_dict().items():
         torch.testing.assert_close(stored[name].float(), value, rtol=2e-2, atol=2e-3)
 
 
 def test_training_makes_the_loss_fall(tiny, store):
-    losses = train(tiny.replace(training={"steps": 150}), 0, store).tensors("losses.safetensors")["losses"]
+    losses = train(tiny.replace(training={"steps": 150}), 0, store).tensors("losses.safetensors")[
+        "losses"
+    ]
     assert losses[-30:].mean() < 0.6 * losses[:10].mean()
 
 
@@ -277,12 +323,18 @@ def test_flips_are_seen_only_where_the_recipe_says(trained, store):
     flipping = trained.recipe.replace(data={"flips": True})
 
     def both(name, images):
-        return [bits(train(r, 0, Store(store.cache / name / str(k), None), images))[0] for k, r in enumerate((trained.recipe, flipping))]
+        return [
+            bits(train(r, 0, Store(store.cache / name / str(k), None), images))[0]
+            for k, r in enumerate((trained.recipe, flipping))
+        ]
 
     plain, flipped = both("digits", split_of(trained.recipe, 0))
     assert plain != flipped
     # Of images that are their own mirror images a flip changes nothing, so the rest of training is the same.
-    plain, flipped = both("symmetric", altered(split_of(trained.recipe, 0), lambda x: x.add_(x.clone().flip(-1)).div_(2)))
+    plain, flipped = both(
+        "symmetric",
+        altered(split_of(trained.recipe, 0), lambda x: x.add_(x.clone().flip(-1)).div_(2)),
+    )
     assert plain == flipped
 
 
@@ -310,11 +362,17 @@ def test_a_batch_is_a_function_of_its_step(tiny):
 def test_chance_is_spread_as_it_should_be(tiny):
     times, noise, flips, _ = _Batches(tiny, 0, 12).chance(0, (4000, 1, 2, 2))
     assert times.min() >= 0 and times.max() <= 999 and abs(times.float().mean() - 499.5) < 20
-    assert abs(noise.mean()) < 0.05 and abs(noise.std() - 1) < 0.05 and abs(flips.float().mean() - 0.5) < 0.05
+    assert (
+        abs(noise.mean()) < 0.05
+        and abs(noise.std() - 1) < 0.05
+        and abs(flips.float().mean() - 0.5) < 0.05
+    )
 
 
 def test_learning_rates(tiny):
-    cosine = tiny.replace(training={"steps": 100, "warmup": 10, "learning_rate": 1.0, "schedule": "cosine"})
+    cosine = tiny.replace(
+        training={"steps": 100, "warmup": 10, "learning_rate": 1.0, "schedule": "cosine"}
+    )
     assert learning_rate(cosine, 0) == pytest.approx(0.1)
     assert learning_rate(cosine, 50) == pytest.approx(0.5)
     assert learning_rate(cosine, 75) == pytest.approx((1 - math.sqrt(0.5)) / 2)
@@ -350,12 +408,17 @@ def test_what_is_loaded_is_what_was_stored_in_the_recipes_type(trained):
             assert torch.equal(loaded[name], value.float())
 
 
-@pytest.mark.parametrize("stored, dtype", [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    "stored, dtype", [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
 def test_members_can_be_stored_in_other_types(tiny, store, stored, dtype):
     recipe = tiny.replace(training={"stored": stored, "steps": 2})
     artefacts = train_ensemble(recipe, store, "cpu", 1, progress=False)
     assert {t.dtype for t in artefacts[0].tensors("member.safetensors").values()} == {dtype}
-    assert pack_ensemble(recipe, artefacts, store).info["identity"] == find_ensemble(recipe, store).identity
+    assert (
+        pack_ensemble(recipe, artefacts, store).info["identity"]
+        == find_ensemble(recipe, store).identity
+    )
 
 
 def test_a_packed_ensemble_is_its_members(trained, tmp_path):
@@ -367,7 +430,9 @@ def test_a_packed_ensemble_is_its_members(trained, tmp_path):
     assert found.identity == trained.ensemble.identity == packed.info["identity"] != ""
     assert (found.codebook.words == draw_codebook(trained.recipe).words).all()
     for one, other in zip(found.members, trained.ensemble.members, strict=True):
-        for (name, value), (name_2, value_2) in zip(one.state_dict().items(), other.state_dict().items(), strict=True):
+        for (name, value), (name_2, value_2) in zip(
+            one.state_dict().items(), other.state_dict().items(), strict=True
+        ):
             assert name == name_2 and torch.equal(value, value_2)
     assert packed.info["images"] == [a.info["images"] for a in trained.artefacts]
     losses = packed.tensors("losses.safetensors")["losses"]
@@ -398,7 +463,9 @@ def test_only_missing_members_are_trained(trained, store, monkeypatch):
     for member in (0, 1, 2, 4):
         train(trained.recipe, member, store)
     steps, real = [], _Batches.indices
-    monkeypatch.setattr(_Batches, "indices", lambda self, k: (steps.append(self.member), real(self, k))[1])
+    monkeypatch.setattr(
+        _Batches, "indices", lambda self, k: (steps.append(self.member), real(self, k))[1]
+    )
     ensemble = get_ensemble(trained.recipe, store, "cpu", n_jobs=1, progress=False)
     assert set(steps) == {3, 5} and len(steps) == 24
     assert ensemble.identity == trained.ensemble.identity and ensemble.device.type == "cpu"

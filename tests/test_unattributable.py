@@ -8,16 +8,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
-
-from abc_lib.results.jacobians import compute_jacobians, read_jacobians
-from abc_lib.ground.errors import BadValue
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
-from abc_lib.method.recipe import Code
-from abc_lib.ground.store import Store
-from abc_lib.training.members import find_ensemble, train_ensemble
-from abc_lib.results.unattributable import FINE_MARGIN, MARGIN, _double, _levels, _rounds, find_unattributable, read_unattributable, stored_unattributable, verdicts
 from small import tiny_recipe
 from stops import counted
+
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.store import Store
+from abc_lib.method.recipe import Code
+from abc_lib.results.jacobians import compute_jacobians, read_jacobians
+from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.results.unattributable import (
+    FINE_MARGIN,
+    MARGIN,
+    _double,
+    _levels,
+    _rounds,
+    find_unattributable,
+    read_unattributable,
+    stored_unattributable,
+    verdicts,
+)
+from abc_lib.training.members import find_ensemble, train_ensemble
 
 QUIET = {"n_jobs": 1, "progress": False}
 S = 24
@@ -26,7 +36,9 @@ S = 24
 @pytest.fixture(scope="module")
 def binary(tmp_path_factory):
     """8 members, of which each source takes one: 12 binarised digits in 8 groups. Some samples equal all counterfactuals, some do not."""
-    recipe = tiny_recipe(120).replace(data={"size": 16, "num_sources": 8, "sources": "group", "binarise": True}, code=Code(8, 1))
+    recipe = tiny_recipe(120).replace(
+        data={"size": 16, "num_sources": 8, "sources": "group", "binarise": True}, code=Code(8, 1)
+    )
     store = Store(tmp_path_factory.mktemp("binary"), None)
     train_ensemble(recipe, store, "cpu", progress=False, n_jobs=1)
     return find_ensemble(recipe, store)
@@ -34,12 +46,18 @@ def binary(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def landscapes(binary, tmp_path_factory):
-    return read_landscapes(compute_landscapes(binary, range(S), 0, Store(tmp_path_factory.mktemp("landscapes"), None), **QUIET))
+    return read_landscapes(
+        compute_landscapes(
+            binary, range(S), 0, Store(tmp_path_factory.mktemp("landscapes"), None), **QUIET
+        )
+    )
 
 
 @pytest.fixture(scope="module")
 def found(binary, tmp_path_factory):
-    return find_unattributable(binary, S, store=Store(tmp_path_factory.mktemp("found"), None), **QUIET)
+    return find_unattributable(
+        binary, S, store=Store(tmp_path_factory.mktemp("found"), None), **QUIET
+    )
 
 
 def test_samples_of_a_binarised_ensemble_are_black_and_white(binary):
@@ -68,7 +86,14 @@ def test_work_is_saved_on_samples_that_differ_early(found):
     assert info["counterfactuals"] < S * 8 and info["counterfactuals"] >= found.tested.sum()
 
 
-@pytest.mark.parametrize("change", ["blocks of 1", "blocks of 7", pytest.param("no oneDNN", marks=pytest.mark.filterwarnings("ignore:TF32"))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "blocks of 1",
+        "blocks of 7",
+        pytest.param("no oneDNN", marks=pytest.mark.filterwarnings("ignore:TF32")),
+    ],
+)
 def test_equality_does_not_hang_on_blocks_or_kernels(binary, found, change, store, monkeypatch):
     if change.startswith("blocks"):
         monkeypatch.setattr("abc_lib.unattributable.block_size", lambda *_: int(change.split()[-1]))
@@ -82,7 +107,11 @@ def test_float64_decides_as_float32_does_where_that_can_tell(binary, found, stor
     # so wide a margin that every pixel is near
     other = find_unattributable(binary, 8, store=store, margin=0.6, **QUIET)
     assert other.artefact.info["in_float64"] == other.artefact.info["counterfactuals"] > 0
-    assert (other.witness == found.witness[:8]).all() and (other.tested == found.tested[:8]).all() and not other.undecided.any()
+    assert (
+        (other.witness == found.witness[:8]).all()
+        and (other.tested == found.tested[:8]).all()
+        and not other.undecided.any()
+    )
 
 
 def test_float32_is_as_near_to_float64_as_the_margin_takes_for_granted(binary):
@@ -94,14 +123,19 @@ def test_float32_is_as_near_to_float64_as_the_margin_takes_for_granted(binary):
     assert next(binary.members[0].parameters()).dtype == torch.float32
 
 
-def test_what_not_even_float64_can_tell_is_not_called_unattributable(binary, landscapes, store, monkeypatch):
+def test_what_not_even_float64_can_tell_is_not_called_unattributable(
+    binary, landscapes, store, monkeypatch
+):
     monkeypatch.setattr("abc_lib.unattributable.FINE_MARGIN", 0.6)
     other = find_unattributable(binary, 6, store=store, margin=0.6, **QUIET)
     assert other.undecided.all() and len(other.indices) == 0 and (other.witness == -1).all()
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6), st.sampled_from([1e-3, 0.1, 0.3]))
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6),
+    st.sampled_from([1e-3, 0.1, 0.3]),
+)
 def test_a_verdict_is_right_for_everything_within_its_margin(pixels, margin):
     a, b = (torch.tensor(each, dtype=torch.float64)[None] for each in zip(*pixels))
     verdict = int(verdicts(a, b, margin))
@@ -136,9 +170,13 @@ def test_a_stopped_search_goes_on_and_a_finished_one_is_read(binary, found, stor
     fresh = find_unattributable(binary, S, store=Store(store.cache / "fresh", None), **QUIET)
     assert len(tried.calls) == needed + 2 and (fresh.witness == again.witness).all()
     tried.calls.clear()
-    assert (find_unattributable(binary, S, store=store, **QUIET).tested == found.tested).all() and not tried.calls
+    assert (
+        find_unattributable(binary, S, store=store, **QUIET).tested == found.tested
+    ).all() and not tried.calls
     stored = stored_unattributable(binary.recipe, store=store)
-    assert stored.indices.tolist() == found.indices.tolist() and torch.equal(stored.factual, found.factual)
+    assert stored.indices.tolist() == found.indices.tolist() and torch.equal(
+        stored.factual, found.factual
+    )
     assert stored_unattributable(binary.recipe, seed=1, store=store) is None
     assert stored_unattributable(binary.recipe.replace(training={"seed": 3}), store=store) is None
 
@@ -147,7 +185,9 @@ def test_the_interval_is_clopper_and_pearsons(found):
     k = len(found.indices)
     low, high = found.interval()
     # the shares at which so many, or so few, come up in one of forty series
-    assert binom.sf(k - 1, S, low) == pytest.approx(0.025, rel=1e-6) and binom.cdf(k, S, high) == pytest.approx(0.025, rel=1e-6)
+    assert binom.sf(k - 1, S, low) == pytest.approx(0.025, rel=1e-6) and binom.cdf(
+        k, S, high
+    ) == pytest.approx(0.025, rel=1e-6)
     nobody = dataclasses.replace(found, witness=np.zeros(S, dtype=np.int64))
     assert nobody.interval()[0] == 0 and nobody.interval()[1] == pytest.approx(1 - 0.025 ** (1 / S))
 
@@ -161,8 +201,14 @@ def test_the_published_samples_of_the_digits_are_read():
 
 def test_slips_take_one_line(trained, binary, store, one_line):
     for message, slip in (
-        ("samples of digits_64 are not discrete", lambda: find_unattributable(trained.ensemble, 4, store=store)),
-        ("samples of digits_64 are not discrete", lambda: stored_unattributable("digits_64", store=store)),
+        (
+            "samples of digits_64 are not discrete",
+            lambda: find_unattributable(trained.ensemble, 4, store=store),
+        ),
+        (
+            "samples of digits_64 are not discrete",
+            lambda: stored_unattributable("digits_64", store=store),
+        ),
         ("samples is 0", lambda: find_unattributable(binary, 0, store=store)),
     ):
         with pytest.raises(BadValue, match=message) as error:

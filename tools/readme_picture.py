@@ -15,7 +15,9 @@ def main() -> None:
     landscapes = abc.stored_landscapes("digits_256")
     order = np.argsort(landscapes.radii)
     rows = order[np.linspace(0, len(order) - 1, 8).round().astype(int)]
-    abc.figures.radius_gallery(landscapes, rows).savefig(ROOT / "book" / "_static" / "readme.png", dpi=110)
+    abc.figures.radius_gallery(landscapes, rows).savefig(
+        ROOT / "book" / "_static" / "readme.png", dpi=110
+    )
 
 
 if __name__ == "__main__":

@@ -61,9 +61,18 @@ class Archive:
                     if name in found:
                         raise self._refused(f"it has two members '{name}'")
                     found[name] = member
-        except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError) as error:
+        except (
+            tarfile.TarError,
+            OSError,
+            ValueError,
+            EOFError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             why = " ".join(str(error).split())[:200] or type(error).__name__
-            raise self._refused(f"it is not a plain tar archive ({why}); one that is compressed must be unpacked first") from None
+            raise self._refused(
+                f"it is not a plain tar archive ({why}); one that is compressed must be unpacked first"
+            ) from None
         return found
 
     def _checked(self, member: tarfile.TarInfo) -> str:
@@ -77,7 +86,9 @@ class Archive:
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
             raise self._refused(f"its member {shown!r} is not a plain file")
         if "/" in name or "\\" in name or not name.isprintable() or not name:
-            raise self._refused(f"its member {shown!r} lies in a folder or has no plain name; a universe is flat")
+            raise self._refused(
+                f"its member {shown!r} lies in a folder or has no plain name; a universe is flat"
+            )
         if member.size < 0:
             raise self._refused(f"its member {shown!r} has a negative size")
         return name
@@ -86,7 +97,9 @@ class Archive:
         """A member's bytes, of which there may be ``most``."""
         member = self._members[name]
         if member.size > most:
-            raise self._refused(f"its member '{name}' has {member.size} bytes; what the config announces takes at most {most}")
+            raise self._refused(
+                f"its member '{name}' has {member.size} bytes; what the config announces takes at most {most}"
+            )
         self._file.seek(member.offset_data)
         data = self._file.read(member.size)
         if len(data) != member.size:

@@ -2,11 +2,12 @@
 
 import io
 import math
-import numpy as np
 import struct
-import torch
 import warnings
 import zlib
+
+import numpy as np
+import torch
 from PIL import Image
 
 from abc_lib.ground.errors import ArtefactError, BadValue
@@ -20,9 +21,13 @@ def to_bytes(images: torch.Tensor) -> torch.Tensor:
     Raises :class:`BadValue` for NaN and for values outside [0, 1].
     """
     if not images.is_floating_point():
-        raise BadValue(f"images of type {images.dtype} have no scale; give floating-point values in [0, 1]")
+        raise BadValue(
+            f"images of type {images.dtype} have no scale; give floating-point values in [0, 1]"
+        )
     if not bool(((images >= 0) & (images <= 1)).all()):
-        raise BadValue("images to be written in 8 bits must lie in [0, 1], without NaN; clip them first")
+        raise BadValue(
+            "images to be written in 8 bits must lie in [0, 1], without NaN; clip them first"
+        )
     return (images.double() * 255).round().to(torch.uint8)
 
 
@@ -44,17 +49,23 @@ def encode_mosaic(images: torch.Tensor) -> bytes:
     """
     count, channels, height, width = images.shape
     if channels not in _MODES or images.dtype != torch.uint8 or images.numel() == 0:
-        raise BadValue(f"a mosaic is made of uint8 images (K, 1 or 3, H, W), not of {tuple(images.shape)} {images.dtype}")
+        raise BadValue(
+            f"a mosaic is made of uint8 images (K, 1 or 3, H, W), not of {tuple(images.shape)} {images.dtype}"
+        )
     rows, columns = grid(count)
     if rows * height * columns * width > _pixel_limit():
-        raise BadValue(f"a mosaic of {count} images of {height}x{width} is larger than the {_pixel_limit()} pixels that are "
-                       "safely opened; export fewer samples at once")
+        raise BadValue(
+            f"a mosaic of {count} images of {height}x{width} is larger than the {_pixel_limit()} pixels that are "
+            "safely opened; export fewer samples at once"
+        )
     canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
     canvas[:count] = images.permute(0, 2, 3, 1).numpy()
     canvas = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     canvas = canvas.reshape(rows * height, columns * width, channels)
     buffer = io.BytesIO()
-    Image.fromarray(canvas[..., 0] if channels == 1 else canvas, _MODES[channels]).save(buffer, "PNG")
+    Image.fromarray(canvas[..., 0] if channels == 1 else canvas, _MODES[channels]).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 
@@ -84,20 +95,40 @@ def decode_mosaic(data: bytes, count: int, shape: tuple[int, int, int], name: st
                 # np.asarray is what decodes
                 pixels = np.asarray(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise ArtefactError(f"{name} is refused: it has more pixels than the {_pixel_limit()} that are safely opened") from None
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, OverflowError) as error:
+            raise ArtefactError(
+                f"{name} is refused: it has more pixels than the {_pixel_limit()} that are safely opened"
+            ) from None
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            EOFError,
+            struct.error,
+            zlib.error,
+            IndexError,
+            KeyError,
+            OverflowError,
+        ) as error:
             why = " ".join(str(error).split()) or type(error).__name__
             # Pillow tells where in memory the data lie.
             why = "not a PNG" if isinstance(error, Image.UnidentifiedImageError) else why
-            raise ArtefactError(f"{name} is refused: it is not a whole PNG image ({why}); fetch the file again") from None
+            raise ArtefactError(
+                f"{name} is refused: it is not a whole PNG image ({why}); fetch the file again"
+            ) from None
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.shape[2] > channels:
         if not (pixels[..., :1] == pixels).all():
-            raise ArtefactError(f"{name} is refused: it is in colour, but the config says that its images are grey")
+            raise ArtefactError(
+                f"{name} is refused: it is in colour, but the config says that its images are grey"
+            )
         pixels = pixels[..., :1]
     rows, columns = pixels.shape[0] // height, pixels.shape[1] // width
-    tiles = pixels.reshape(rows, height, columns, width, channels).transpose(0, 2, 4, 1, 3).reshape(-1, *shape)
+    tiles = (
+        pixels.reshape(rows, height, columns, width, channels)
+        .transpose(0, 2, 4, 1, 3)
+        .reshape(-1, *shape)
+    )
     return torch.from_numpy(tiles[:count].copy())
 
 
@@ -106,7 +137,14 @@ def _check_size(image: Image.Image, count: int, shape: tuple[int, int, int], nam
     wide, high = image.size
     rows, columns = high // height, wide // width
     if high % height or wide % width or not count <= rows * columns <= 4 * count:
-        raise ArtefactError(f"{name} is refused: {wide}x{high} pixels are no mosaic of {count} tiles of {width}x{height}")
-    if image.mode not in ({"L", "RGB"} if channels == 1 else {"RGB"}) or getattr(image, "n_frames", 1) != 1:
-        raise ArtefactError(f"{name} is refused: its pixels are '{image.mode}' in {getattr(image, 'n_frames', 1)} frames; "
-                            f"a mosaic of {channels} channels is one 8-bit '{_MODES[channels]}' image")
+        raise ArtefactError(
+            f"{name} is refused: {wide}x{high} pixels are no mosaic of {count} tiles of {width}x{height}"
+        )
+    if (
+        image.mode not in ({"L", "RGB"} if channels == 1 else {"RGB"})
+        or getattr(image, "n_frames", 1) != 1
+    ):
+        raise ArtefactError(
+            f"{name} is refused: its pixels are '{image.mode}' in {getattr(image, 'n_frames', 1)} frames; "
+            f"a mosaic of {channels} channels is one 8-bit '{_MODES[channels]}' image"
+        )

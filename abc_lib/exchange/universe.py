@@ -13,12 +13,13 @@ back equal, bit for bit.
 """
 
 import json
-import numpy as np
 import re
 import tarfile
-import torch
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from abc_lib.exchange.archive import Archive, add_member, open_archive
 from abc_lib.exchange.mosaic import decode_mosaic, encode_mosaic, largest_png, to_bytes
@@ -35,7 +36,16 @@ from abc_lib.results.landscapes import compute_landscapes, read_all_images, read
 ONEFILE = "ONEFILE"
 MOST_UNITS = 65_536
 _MOST_SIDE = 4096
-_SIZES = ("TrainingUnits", "NumberGenerated", "TrainHeight", "TrainWidth", "TrainChannel", "GenHeight", "GenWidth", "GenChannel")
+_SIZES = (
+    "TrainingUnits",
+    "NumberGenerated",
+    "TrainHeight",
+    "TrainWidth",
+    "TrainChannel",
+    "GenHeight",
+    "GenWidth",
+    "GenChannel",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +65,25 @@ class Universe:
 
     def __post_init__(self):
         images = (self.factual, self.counterfactuals, self.training)
-        if [x.ndim for x in images] != [4, 5, 4] or any(x.dtype != torch.uint8 or x.numel() == 0 for x in images):
-            raise BadValue("a universe has uint8 images: factual (G, C, H, W), counterfactuals (N, G, C, H, W), training (K, C, H, W)")
+        if [x.ndim for x in images] != [4, 5, 4] or any(
+            x.dtype != torch.uint8 or x.numel() == 0 for x in images
+        ):
+            raise BadValue(
+                "a universe has uint8 images: factual (G, C, H, W), counterfactuals (N, G, C, H, W), training (K, C, H, W)"
+            )
         if self.counterfactuals.shape[1:] != self.factual.shape:
-            raise BadValue(f"counterfactuals {tuple(self.counterfactuals.shape)} do not fit samples {tuple(self.factual.shape)}")
+            raise BadValue(
+                f"counterfactuals {tuple(self.counterfactuals.shape)} do not fit samples {tuple(self.factual.shape)}"
+            )
         if self.factual.shape[1] not in (1, 3) or self.training.shape[1] not in (1, 3):
             raise BadValue("images of a universe have 1 channel (grey) or 3 (colour)")
         owners = self.training_sources
         if owners.dtype != torch.int64 or owners.shape != self.training.shape[:1]:
             raise BadValue("training_sources must be int64, one number a training image")
         if not torch.equal(torch.unique_consecutive(owners), torch.arange(self.num_sources)):
-            raise BadValue(f"training images must lie source after source, with at least one of each of the {self.num_sources}")
+            raise BadValue(
+                f"training images must lie source after source, with at least one of each of the {self.num_sources}"
+            )
 
     @property
     def num_sources(self) -> int:
@@ -76,12 +94,19 @@ class Universe:
     def distances(self) -> np.ndarray:
         """Euclidean distances of the rounded images (see :func:`abc_lib.metrics.euclidean`), (G, N) float64."""
         factual = self.factual.float() / 255
-        return np.stack([euclidean(each.float() / 255, factual).numpy() for each in self.counterfactuals], axis=1)
+        return np.stack(
+            [euclidean(each.float() / 255, factual).numpy() for each in self.counterfactuals],
+            axis=1,
+        )
 
 
 def make_universe(
-    ensemble: Ensemble, landscapes: Landscapes, rows: list[int] | None = None, images: TrainingSet | None = None,
-    store: Store | None = None, **options,
+    ensemble: Ensemble,
+    landscapes: Landscapes,
+    rows: list[int] | None = None,
+    images: TrainingSet | None = None,
+    store: Store | None = None,
+    **options,
 ) -> Universe:
     """The universe of some samples of a landscape (default: all), rounded to 8 bits.
 
@@ -93,15 +118,28 @@ def make_universe(
     rows = list(range(len(landscapes))) if rows is None else list(rows)
     if not rows or not all(-len(landscapes) <= row < len(landscapes) for row in rows):
         raise BadValue(f"rows must name some of the {len(landscapes)} samples, from 0 on")
-    if any(a.spec["ensemble"] != ensemble.identity for a in landscapes.artefacts) or landscapes.num_sources != ensemble.codebook.num_sources:
-        raise BadValue(f"the landscapes of {landscapes.name} are not those of this ensemble; compute them with compute_landscapes")
+    if (
+        any(a.spec["ensemble"] != ensemble.identity for a in landscapes.artefacts)
+        or landscapes.num_sources != ensemble.codebook.num_sources
+    ):
+        raise BadValue(
+            f"the landscapes of {landscapes.name} are not those of this ensemble; compute them with compute_landscapes"
+        )
     images = training_set(ensemble.recipe.data) if images is None else images
     indices = [int(landscapes.indices[row]) for row in rows]
     whole = {i: a for a in landscapes.artefacts if a.spec["everything"] for i in a.spec["indices"]}
     missing = sorted({i for i in indices if i not in whole})
     if missing:
-        made = compute_landscapes(ensemble, missing, landscapes.seed, store, 1, all_images=True,
-                                  tangent_steps=landscapes.tangent_steps, **options)
+        made = compute_landscapes(
+            ensemble,
+            missing,
+            landscapes.seed,
+            store,
+            1,
+            all_images=True,
+            tangent_steps=landscapes.tangent_steps,
+            **options,
+        )
         whole |= {i: made for i in missing}
     factual, counterfactuals = [], []
     for index in indices:
@@ -110,7 +148,12 @@ def make_universe(
         factual.append(to_bytes(found.factual[found.indices.tolist().index(index)]))
         counterfactuals.append(to_bytes(read_all_images(whole[index], index)))
     order = torch.argsort(images.sources, stable=True)
-    return Universe(torch.stack(factual), torch.stack(counterfactuals, dim=1), to_bytes(images.images[order]), images.sources[order])
+    return Universe(
+        torch.stack(factual),
+        torch.stack(counterfactuals, dim=1),
+        to_bytes(images.images[order]),
+        images.sources[order],
+    )
 
 
 def universe_landscapes(universe: Universe, name: str = "universe", keep: int = 8) -> Landscapes:
@@ -120,10 +163,24 @@ def universe_landscapes(universe: Universe, name: str = "universe", keep: int = 
     numbered from 0, and the scale is ``imported``.
     """
     distances = universe.distances
-    order = np.argsort(-distances, axis=1, kind="stable")[:, : max(1, min(keep, universe.num_sources))]
-    kept = torch.stack([universe.counterfactuals[torch.from_numpy(mine), g] for g, mine in enumerate(order)])
-    return Landscapes(name, "imported", 0, np.arange(len(distances)), universe.factual.float() / 255, distances,
-                      order, kept.float() / 255, None, None)
+    order = np.argsort(-distances, axis=1, kind="stable")[
+        :, : max(1, min(keep, universe.num_sources))
+    ]
+    kept = torch.stack(
+        [universe.counterfactuals[torch.from_numpy(mine), g] for g, mine in enumerate(order)]
+    )
+    return Landscapes(
+        name,
+        "imported",
+        0,
+        np.arange(len(distances)),
+        universe.factual.float() / 255,
+        distances,
+        order,
+        kept.float() / 255,
+        None,
+        None,
+    )
 
 
 def write_universe(universe: Universe, path: Path | str) -> None:
@@ -134,15 +191,22 @@ def write_universe(universe: Universe, path: Path | str) -> None:
     """
     N, G, *generated = universe.counterfactuals.shape
     if len(universe.training) != N:
-        raise BadValue(f"{ONEFILE} holds one training image a source, but {N} sources own {len(universe.training)}; "
-                       "export an ensemble whose sources are single images")
-    config = dict(zip(_SIZES, (N, G, *_height_first(universe.training.shape[1:]), *_height_first(generated))))
+        raise BadValue(
+            f"{ONEFILE} holds one training image a source, but {N} sources own {len(universe.training)}; "
+            "export an ensemble whose sources are single images"
+        )
+    config = dict(
+        zip(_SIZES, (N, G, *_height_first(universe.training.shape[1:]), *_height_first(generated)))
+    )
     # As a reader will check them.
     config = _checked_config({"Format": ONEFILE, **config}, BadValue, "this universe")
     mosaics = {"factual.png": universe.factual}
     mosaics |= {f"leave_{i}_out.png": each for i, each in enumerate(universe.counterfactuals)}
     mosaics["training_set.png"] = universe.training
-    with atomic_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        atomic_file(path) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         add_member(tar, "config.json", (json.dumps(config, indent=1) + "\n").encode())
         for name, images in mosaics.items():
             add_member(tar, name, encode_mosaic(images))
@@ -157,15 +221,27 @@ def _checked_config(config: object, error: type, where: str) -> dict:
     expected = {"Format", *_SIZES}
     if not isinstance(config, dict) or set(config) != expected:
         odd = sorted(expected ^ set(config)) if isinstance(config, dict) else ["an object"]
-        raise error(f"{where} is refused: its config must have the keys {', '.join(['Format', *_SIZES])}; missing or unknown: {str(odd)[:200]}")
+        raise error(
+            f"{where} is refused: its config must have the keys {', '.join(['Format', *_SIZES])}; missing or unknown: {str(odd)[:200]}"
+        )
     if not isinstance(config["Format"], str) or not 0 < len(config["Format"]) <= 64:
-        raise error(f"{where} is refused: Format in its config must be a short text such as {ONEFILE}")
+        raise error(
+            f"{where} is refused: Format in its config must be a short text such as {ONEFILE}"
+        )
     for key in _SIZES:
-        most = MOST_UNITS if key in ("TrainingUnits", "NumberGenerated") else 3 if "Channel" in key else _MOST_SIDE
+        most = (
+            MOST_UNITS
+            if key in ("TrainingUnits", "NumberGenerated")
+            else 3
+            if "Channel" in key
+            else _MOST_SIDE
+        )
         value = config[key]
         if type(value) is not int or not 1 <= value <= most or ("Channel" in key and value == 2):
             allowed = "1 or 3" if "Channel" in key else f"a whole number from 1 to {most}"
-            raise error(f"{where} is refused: {key} in its config is {str(value)[:40]!r}; it must be {allowed}")
+            raise error(
+                f"{where} is refused: {key} in its config is {str(value)[:40]!r}; it must be {allowed}"
+            )
     return config
 
 
@@ -177,12 +253,16 @@ def _no_repeats(pairs: list) -> dict:
 
 def _config_of(archive: Archive) -> dict:
     if "config.json" not in archive.names:
-        raise ArtefactError(f"{archive.path} is refused: it has no config.json, so it is not a counterfactual universe")
+        raise ArtefactError(
+            f"{archive.path} is refused: it has no config.json, so it is not a counterfactual universe"
+        )
     try:
         config = json.loads(archive.read("config.json", 65_536), object_pairs_hook=_no_repeats)
     except (ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:120]
-        raise ArtefactError(f"{archive.path} is refused: its config.json is not sound JSON ({why})") from None
+        raise ArtefactError(
+            f"{archive.path} is refused: its config.json is not sound JSON ({why})"
+        ) from None
     return _checked_config(config, ArtefactError, str(archive.path))
 
 
@@ -193,17 +273,25 @@ def _numbered(archive: Archive, names: list[str], pattern: str, N: int) -> list[
     for name in names:
         match = re.fullmatch(pattern, name)
         if match is None:
-            raise ArtefactError(f"{archive.path} is refused: '{name[:80]}' is not named as the format names it; "
-                                f"'{kind}_' is followed by a source's number")
+            raise ArtefactError(
+                f"{archive.path} is refused: '{name[:80]}' is not named as the format names it; "
+                f"'{kind}_' is followed by a source's number"
+            )
         if int(match[1]) in found:
-            raise ArtefactError(f"{archive.path} is refused: '{name}' and '{found[int(match[1])][0]}' are both of source {int(match[1])}")
+            raise ArtefactError(
+                f"{archive.path} is refused: '{name}' and '{found[int(match[1])][0]}' are both of source {int(match[1])}"
+            )
         found[int(match[1])] = match
     first = 1 if min(found, default=0) == 1 and N in found else 0
     absent = [i for i in range(first, first + N) if i not in found]
     if absent:
-        raise ArtefactError(f"{archive.path} is refused: {kind} of source {absent[0]} is missing; its config announces {N} sources")
+        raise ArtefactError(
+            f"{archive.path} is refused: {kind} of source {absent[0]} is missing; its config announces {N} sources"
+        )
     if len(found) > N:
-        raise ArtefactError(f"{archive.path} is refused: it has '{kind}' of {len(found)} sources, but its config announces {N}")
+        raise ArtefactError(
+            f"{archive.path} is refused: it has '{kind}' of {len(found)} sources, but its config announces {N}"
+        )
     return [found[i] for i in range(first, first + N)]
 
 
@@ -217,26 +305,47 @@ def read_universe(path: Path | str, memory: int | str = "2GiB") -> Universe:
     with open_archive(path) as archive:
         config = _config_of(archive)
         N, G = config["TrainingUnits"], config["NumberGenerated"]
-        shapes = {part: tuple(config[part + side] for side in ("Channel", "Height", "Width")) for part in ("Train", "Gen")}
-        leave = _numbered(archive, [n for n in archive.names if n.startswith("leave_")], r"leave_([0-9]{1,9})_out\.png", N)
+        shapes = {
+            part: tuple(config[part + side] for side in ("Channel", "Height", "Width"))
+            for part in ("Train", "Gen")
+        }
+        leave = _numbered(
+            archive,
+            [n for n in archive.names if n.startswith("leave_")],
+            r"leave_([0-9]{1,9})_out\.png",
+            N,
+        )
         names = {"config.json", "factual.png", *(match[0] for match in leave)}
         if config["Format"] == ONEFILE:
             train = {"training_set.png": N}
         else:
-            matches = _numbered(archive, [n for n in archive.names if n.startswith("train_")], r"train_([0-9]{1,9})_([0-9]{1,9})\.png", N)
+            matches = _numbered(
+                archive,
+                [n for n in archive.names if n.startswith("train_")],
+                r"train_([0-9]{1,9})_([0-9]{1,9})\.png",
+                N,
+            )
             train = {match[0]: int(match[2]) for match in matches}
             if 0 in train.values():
-                raise ArtefactError(f"{path} is refused: '{next(n for n in train if not train[n])}' announces no image")
+                raise ArtefactError(
+                    f"{path} is refused: '{next(n for n in train if not train[n])}' announces no image"
+                )
         names |= set(train)
         for name in ("factual.png", *train):
             if name not in archive.names:
                 raise ArtefactError(f"{path} is refused: {name} is missing")
         extra = [name for name in archive.names if name not in names]
         if extra:
-            raise ArtefactError(f"{path} is refused: its member '{extra[0][:80]}' is not part of a universe of the format {config['Format'][:64]!r}")
-        takes = (N + 1) * G * int(np.prod(shapes["Gen"])) + sum(train.values()) * int(np.prod(shapes["Train"]))
+            raise ArtefactError(
+                f"{path} is refused: its member '{extra[0][:80]}' is not part of a universe of the format {config['Format'][:64]!r}"
+            )
+        takes = (N + 1) * G * int(np.prod(shapes["Gen"])) + sum(train.values()) * int(
+            np.prod(shapes["Train"])
+        )
         if takes > parse_bytes(memory):
-            raise ArtefactError(f"{path} is refused: its images take {takes} bytes, more than the memory of {memory}; raise memory")
+            raise ArtefactError(
+                f"{path} is refused: its images take {takes} bytes, more than the memory of {memory}; raise memory"
+            )
 
         def tiles(name: str, count: int, part: str) -> torch.Tensor:
             data = archive.read(name, largest_png(count, shapes[part]))
@@ -246,5 +355,8 @@ def read_universe(path: Path | str, memory: int | str = "2GiB") -> Universe:
         for i, match in enumerate(leave):
             counterfactuals[i] = tiles(match[0], G, "Gen")
         training = torch.cat([tiles(name, count, "Train") for name, count in train.items()])
-        owners = torch.repeat_interleave(torch.arange(N), torch.tensor([1] * N if config["Format"] == ONEFILE else list(train.values())))
+        owners = torch.repeat_interleave(
+            torch.arange(N),
+            torch.tensor([1] * N if config["Format"] == ONEFILE else list(train.values())),
+        )
         return Universe(tiles("factual.png", G, "Gen"), counterfactuals, training, owners)

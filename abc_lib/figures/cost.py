@@ -1,9 +1,10 @@
 """What things cost, counted and timed."""
 
-import matplotlib.pyplot as plt
-import numpy as np
 from collections.abc import Sequence
 from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,10 +18,24 @@ def cost_by_sources(costs: dict[int, object], samples: int, ax: Axes) -> Axes:
     """
     sources = sorted(costs)
     costs = [costs[N] for N in sources]
-    for label, colour, marker, count in (("by retraining: a model for each source", ALERT, "s", lambda c: c.retraining + samples * c.retrained_landscape),
-                                         ("by ablation: one ensemble", OURS, "o", lambda c: c.members + samples * c.landscape)):
-        ax.plot(sources, [count(c) * c.flop for c in costs], color=colour, marker=marker, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="data sources N", ylabel=f"FLOP, training and {samples} landscapes")
+    for label, colour, marker, count in (
+        (
+            "by retraining: a model for each source",
+            ALERT,
+            "s",
+            lambda c: c.retraining + samples * c.retrained_landscape,
+        ),
+        ("by ablation: one ensemble", OURS, "o", lambda c: c.members + samples * c.landscape),
+    ):
+        ax.plot(
+            sources, [count(c) * c.flop for c in costs], color=colour, marker=marker, label=label
+        )
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="data sources N",
+        ylabel=f"FLOP, training and {samples} landscapes",
+    )
     ax.set_xticks(sources, [f"{N:,}" for N in sources])
     ax.set_xticks([], minor=True)
     ax.legend()
@@ -42,13 +57,36 @@ def scaling_curves(points: Sequence[dict], fit: dict) -> Figure:
     for ax, (key, name) in zip(axes.flat, names.items()):
         exponent = fit["exponents"][key]
         typical = {k: np.exp(np.log(v).mean()) for k, v in values.items()}
-        rest = np.prod([(values[k] / typical[k]) ** fit["exponents"][k] for k in names if k != key], axis=0)
+        rest = np.prod(
+            [(values[k] / typical[k]) ** fit["exponents"][k] for k in names if k != key], axis=0
+        )
         for side, colour in colours.items():
-            ax.plot(values[key][sides == side], (seconds / rest)[sides == side], "o", color=colour, markersize=4, alpha=0.7, label=f"{side}×{side}")
+            ax.plot(
+                values[key][sides == side],
+                (seconds / rest)[sides == side],
+                "o",
+                color=colour,
+                markersize=4,
+                alpha=0.7,
+                label=f"{side}×{side}",
+            )
         x = np.array([values[key].min(), values[key].max()])
         middle = fit["constant"] * np.prod([typical[k] ** fit["exponents"][k] for k in names])
-        ax.plot(x, middle * (x / typical[key]) ** exponent, color="black", linewidth=1, label=f"fitted: {exponent:.2f} ± {2 * fit['errors'][key]:.2f}")
-        ax.plot(x, middle * x / typical[key], color=PAPERS, linestyle="--", linewidth=1.2, label="in proportion" if key == "pixels" else "A.3: 1")
+        ax.plot(
+            x,
+            middle * (x / typical[key]) ** exponent,
+            color="black",
+            linewidth=1,
+            label=f"fitted: {exponent:.2f} ± {2 * fit['errors'][key]:.2f}",
+        )
+        ax.plot(
+            x,
+            middle * x / typical[key],
+            color=PAPERS,
+            linestyle="--",
+            linewidth=1.2,
+            label="in proportion" if key == "pixels" else "A.3: 1",
+        )
         ax.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds, the rest divided out")
         ticks = np.unique(values[key]).astype(int)
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -56,9 +94,24 @@ def scaling_curves(points: Sequence[dict], fit: dict) -> Figure:
         ax.legend()
     ax, product = axes[3], np.prod(list(values.values()), axis=0)
     for side, colour in colours.items():
-        ax.plot(product[sides == side], seconds[sides == side], "o", color=colour, markersize=4, alpha=0.7, label=f"{side}×{side}")
+        ax.plot(
+            product[sides == side],
+            seconds[sides == side],
+            "o",
+            color=colour,
+            markersize=4,
+            alpha=0.7,
+            label=f"{side}×{side}",
+        )
     x = np.array([product.min(), product.max()])
-    ax.plot(x, x * np.exp(np.log(seconds / product).mean()), color=PAPERS, linestyle="--", linewidth=1.2, label="A.3: in proportion")
+    ax.plot(
+        x,
+        x * np.exp(np.log(seconds / product).mean()),
+        color=PAPERS,
+        linestyle="--",
+        linewidth=1.2,
+        label="A.3: in proportion",
+    )
     ax.set(xscale="log", yscale="log", xlabel="N × n × pixels", ylabel="seconds for a landscape")
     ax.legend()
     return figure

@@ -1,9 +1,10 @@
 """Differential ablation: Jacobians, predictions, and what they spare (figure 8)."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,7 +17,9 @@ def jacobian_images(factual: torch.Tensor, jacobian: torch.Tensor, columns: int 
     maps = jacobian.mean(dim=1).numpy()
     reach = float(np.abs(maps).max()) or 1.0
     rows = -(-(len(maps) + 1) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95 + 0.8, rows * 1.15), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * 0.95 + 0.8, rows * 1.15), squeeze=False
+    )
     for ax in axes.flat:
         ax.set_axis_off()
     axes[0, 0].set_axis_on()
@@ -33,7 +36,13 @@ def predicted_distances(predicted: np.ndarray, exact: np.ndarray, ax: Axes) -> A
     ax.scatter(exact, predicted, s=9, color=OURS, alpha=0.6, linewidths=0)
     top = 1.05 * max(predicted.max(), exact.max())
     ax.plot([0, top], [0, top], color=PAPERS, linestyle="--", linewidth=1)
-    ax.set(xlim=(0, top), ylim=(0, top), xlabel="exact distance (Euclidean)", ylabel="predicted distance", aspect="equal")
+    ax.set(
+        xlim=(0, top),
+        ylim=(0, top),
+        xlabel="exact distance (Euclidean)",
+        ylabel="predicted distance",
+        aspect="equal",
+    )
     return ax
 
 
@@ -44,19 +53,31 @@ def screening_curves(shares: dict[str, np.ndarray], ax: Axes) -> Axes:
         ax.plot(k, np.median(share, axis=0), color=colour, label=name)
         ax.plot(k, share.min(axis=0), color=colour, linestyle=":", linewidth=1)
     ax.axhline(0.99, color=PAPERS, linestyle="--", linewidth=1)
-    ax.set(xscale="log", xlabel="k, counterfactuals computed exactly", ylabel="screened radius / radius", ylim=(None, 1.01))
+    ax.set(
+        xscale="log",
+        xlabel="k, counterfactuals computed exactly",
+        ylabel="screened radius / radius",
+        ylim=(None, 1.01),
+    )
     ax.legend(title="median (dotted: lowest sample)", loc="lower right")
     return ax
 
 
-def hybrid_errors(errors: dict[str, tuple[np.ndarray, np.ndarray]], ax: Axes, label: str, steps: int) -> Axes:
+def hybrid_errors(
+    errors: dict[str, tuple[np.ndarray, np.ndarray]], ax: Axes, label: str, steps: int
+) -> Axes:
     """Errors over the number of tangent steps: for each ensemble ``(switches (J,), errors (J, M))``.
 
     The median, and a band from it to the 95th percentile.
     """
-    for (name, (switches, each)), colour, marker in zip(errors.items(), cycle(PALETTE), cycle("osD^v")):
+    for (name, (switches, each)), colour, marker in zip(
+        errors.items(), cycle(PALETTE), cycle("osD^v")
+    ):
         # an error of exactly zero has no place on a logarithmic axis
-        middle, high = np.maximum(np.median(each, axis=1), 1e-8), np.maximum(np.quantile(each, 0.95, axis=1), 1e-8)
+        middle, high = (
+            np.maximum(np.median(each, axis=1), 1e-8),
+            np.maximum(np.quantile(each, 0.95, axis=1), 1e-8),
+        )
         ax.plot(switches, middle, color=colour, marker=marker, markersize=4, label=name)
         ax.fill_between(switches, middle, high, color=colour, alpha=0.15, linewidth=0)
     ax.axhline(0.01, color=PAPERS, linestyle="--", linewidth=1)

@@ -1,9 +1,10 @@
 """Images side by side."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -12,10 +13,18 @@ from abc_lib.figures.style import ALERT, LABEL, PALETTE
 from abc_lib.ground.errors import BadValue
 
 
-def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None) -> None:
+def show_image(
+    ax: Axes, image: torch.Tensor, title: str | None = None, frame: object = None
+) -> None:
     """One image without axes; ``frame`` is the colour of a border."""
     array = image.detach().cpu().float().permute(1, 2, 0).numpy()
-    ax.imshow(array.squeeze(-1) if array.shape[-1] == 1 else array, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.imshow(
+        array.squeeze(-1) if array.shape[-1] == 1 else array,
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     for spine in ax.spines.values():
@@ -25,7 +34,10 @@ def show_image(ax: Axes, image: torch.Tensor, title: str | None = None, frame: o
 
 
 def image_rows(
-    rows: dict[str, torch.Tensor], titles: Sequence[str], notes: Sequence[str] | dict[str, Sequence[str]] = (), framed: Sequence[str] = (),
+    rows: dict[str, torch.Tensor],
+    titles: Sequence[str],
+    notes: Sequence[str] | dict[str, Sequence[str]] = (),
+    framed: Sequence[str] = (),
 ) -> Figure:
     """Rows of images under each other, a column a sample: ``rows`` maps a row's name to images (K, C, H, W).
 
@@ -36,12 +48,24 @@ def image_rows(
     wrong = [name for name, images in rows.items() if len(images) != columns]
     if wrong or columns == 0:
         first = (wrong or list(rows))[0]
-        raise BadValue(f"{columns} titles do not go with the images of '{first}'; give one image for each, and at least one")
+        raise BadValue(
+            f"{columns} titles do not go with the images of '{first}'; give one image for each, and at least one"
+        )
     under = notes if isinstance(notes, dict) else {list(rows)[-1]: notes}
-    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 0.95 + 1.2, len(rows) * 1.1 + 0.22 * len(under) + 0.15), squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(columns * 0.95 + 1.2, len(rows) * 1.1 + 0.22 * len(under) + 0.15),
+        squeeze=False,
+    )
     for line, (name, images) in zip(axes, rows.items()):
         for column, ax in enumerate(line):
-            show_image(ax, images[column], titles[column] if ax is axes[0, column] else None, PALETTE[1] if name in framed else None)
+            show_image(
+                ax,
+                images[column],
+                titles[column] if ax is axes[0, column] else None,
+                PALETTE[1] if name in framed else None,
+            )
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=LABEL)
         for ax, note in zip(line, under.get(name, ())):
             ax.set_xlabel(note, fontsize=LABEL)
@@ -54,7 +78,9 @@ def image_grid(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 
         raise BadValue("there is no image to show; give at least one")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.85, rows * (1.05 if titles else 0.87)), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * 0.85, rows * (1.05 if titles else 0.87)), squeeze=False
+    )
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, title in zip(axes.flat, images, titles or [None] * len(images)):
@@ -77,5 +103,14 @@ def mosaic(first: torch.Tensor, images: torch.Tensor, columns: int | None = None
     side = min(7.0, 0.55 * columns + 0.4)
     figure, ax = plt.subplots(figsize=(side, side * lines / columns))
     show_image(ax, canvas)
-    ax.add_patch(Rectangle((gap - 1, gap - 1), width - gap + 1, height - gap + 1, fill=False, edgecolor=ALERT, linewidth=2.5))
+    ax.add_patch(
+        Rectangle(
+            (gap - 1, gap - 1),
+            width - gap + 1,
+            height - gap + 1,
+            fill=False,
+            edgecolor=ALERT,
+            linewidth=2.5,
+        )
+    )
     return figure

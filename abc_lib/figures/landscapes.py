@@ -1,9 +1,10 @@
 """Landscapes: what comes out when sources are left out, and how far it lies."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,13 +14,17 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.method.landscape import Landscapes
 
 
-def landscape_grid(landscapes: Landscapes, row: int, images: torch.Tensor, sources: Sequence[int], columns: int = 8) -> Figure:
+def landscape_grid(
+    landscapes: Landscapes, row: int, images: torch.Tensor, sources: Sequence[int], columns: int = 8
+) -> Figure:
     """A sample, framed, and its counterfactuals without each of ``sources``, each with its distance.
 
     ``images`` (K, C, H, W) are the counterfactuals.
     """
     if len(images) != len(sources):
-        raise BadValue(f"{len(images)} images do not go with {len(sources)} sources; give one image for each")
+        raise BadValue(
+            f"{len(images)} images do not go with {len(sources)} sources; give one image for each"
+        )
     total = len(sources) + 1
     rows = -(-total // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.9, rows * 1.15), squeeze=False)
@@ -38,10 +43,16 @@ def radius_gallery(landscapes: Landscapes, rows: Sequence[int]) -> Figure:
     """Samples, the counterfactual farthest from each, and the training image whose removal made it."""
     shown = landscapes.attributed_images is not None
     names = ["sample", "farthest\ncounterfactual"] + (["training image\nremoved"] if shown else [])
-    figure, axes = plt.subplots(len(names), len(rows), figsize=(len(rows) * 1.0 + 1.0, len(names) * 1.2), squeeze=False)
+    figure, axes = plt.subplots(
+        len(names), len(rows), figsize=(len(rows) * 1.0 + 1.0, len(names) * 1.2), squeeze=False
+    )
     for column, row in enumerate(rows):
         source = landscapes.attributed_sources[row]
-        show_image(axes[0, column], landscapes.factual[row], f"#{landscapes.indices[row]}\nr = {landscapes.radii[row]:.1f}")
+        show_image(
+            axes[0, column],
+            landscapes.factual[row],
+            f"#{landscapes.indices[row]}\nr = {landscapes.radii[row]:.1f}",
+        )
         show_image(axes[1, column], landscapes.farthest_images[row])
         if shown:
             show_image(axes[2, column], landscapes.attributed_images[row], frame=PALETTE[1])
@@ -54,8 +65,18 @@ def radius_gallery(landscapes: Landscapes, rows: Sequence[int]) -> Figure:
 def landscape_curves(landscapes: Landscapes, ax: Axes) -> Axes:
     """Distances of every sample's counterfactuals, from the farthest down, one line a sample."""
     for distances in landscapes.distances:
-        ax.plot(np.arange(1, len(distances) + 1), np.sort(distances)[::-1], color=OURS, alpha=0.35, linewidth=1)
+        ax.plot(
+            np.arange(1, len(distances) + 1),
+            np.sort(distances)[::-1],
+            color=OURS,
+            alpha=0.35,
+            linewidth=1,
+        )
     # Only zeros, from unattributable samples, have no place on a logarithmic axis.
-    ax.set(xscale="log", yscale="log" if landscapes.distances.any() else "linear",
-           xlabel="counterfactuals, farthest first (rank)", ylabel="distance to the sample (Euclidean)")
+    ax.set(
+        xscale="log",
+        yscale="log" if landscapes.distances.any() else "linear",
+        xlabel="counterfactuals, farthest first (rank)",
+        ylabel="distance to the sample (Euclidean)",
+    )
     return ax

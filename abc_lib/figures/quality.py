@@ -1,8 +1,9 @@
 """How good ensembles are as generative models (figure 2)."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
-from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,9 +17,18 @@ def fid_curves(tables: dict[str, pd.DataFrame]) -> Figure:
     distances stand on to a frame with columns images, ensemble, single, member."""
     figure, axes = plt.subplots(len(tables), 1, figsize=(6, 3.4 * len(tables)), squeeze=False)
     for ax, (name, table) in zip(axes.flat, tables.items()):
-        for (column, label), marker, colour in zip(_MODELS.items(), "osD", (PALETTE[0], PALETTE[1], PALETTE[2])):
+        for (column, label), marker, colour in zip(
+            _MODELS.items(), "osD", (PALETTE[0], PALETTE[1], PALETTE[2])
+        ):
             shown = table[["images", column]].dropna().sort_values("images")
-            ax.plot(shown["images"], shown[column], marker=marker, markersize=5, color=colour, label=label)
+            ax.plot(
+                shown["images"],
+                shown[column],
+                marker=marker,
+                markersize=5,
+                color=colour,
+                label=label,
+            )
         ax.set(xscale="log", xlabel="training images", ylabel="FID", title=name)
         ticks = sorted(table["images"].unique())
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=LABEL)
@@ -28,10 +38,22 @@ def fid_curves(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def removal_curve(removed: Sequence[int], fids: Sequence[float], counterfactual: int, ax: Axes, others: dict[str, float]) -> Axes:
+def removal_curve(
+    removed: Sequence[int],
+    fids: Sequence[float],
+    counterfactual: int,
+    ax: Axes,
+    others: dict[str, float],
+) -> Axes:
     """FID of an ensemble without so many of its members; ``counterfactual`` is how many leave with one data source, ``others`` are FIDs to compare with."""
     ax.plot(removed, fids, marker="o", color=OURS)
-    ax.axvline(counterfactual, color=PALETTE[1], linestyle=":", linewidth=1.6, label=f"one data source removed: {counterfactual} members")
+    ax.axvline(
+        counterfactual,
+        color=PALETTE[1],
+        linestyle=":",
+        linewidth=1.6,
+        label=f"one data source removed: {counterfactual} members",
+    )
     for (name, value), style in zip(others.items(), ("--", "-.")):
         ax.axhline(value, color=PAPERS, linestyle=style, linewidth=1.3, label=name)
     ax.set(xlabel="members removed", ylabel="FID", ylim=(0, None))

@@ -2,14 +2,14 @@
 
 import hashlib
 import io
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
 from IPython.display import HTML
-from PIL import Image
 from matplotlib.figure import Figure
-
+from PIL import Image
 
 PALETTE = sns.color_palette("colorblind")
 OURS, PAPERS, ALERT = PALETTE[0], (0.55, 0.55, 0.55), PALETTE[3]
@@ -21,8 +21,19 @@ RADIUS_LABEL = "counterfactual radius (Euclidean, 3×256×256)"
 def use_style() -> None:
     """The one style of all figures: seaborn's white grid, colours that colour-blind readers can tell apart."""
     sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
-    plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.spines.top": False,
-                         "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False, "legend.fontsize": LABEL, "legend.title_fontsize": LABEL})
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "axes.titlesize": "medium",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+            "legend.fontsize": LABEL,
+            "legend.title_fontsize": LABEL,
+        }
+    )
     shell = get_ipython()
     if shell is not None:
         # The backend brings a formatter of its own, but only when it is first asked for.
@@ -35,15 +46,28 @@ def palette_png(figure: Figure) -> bytes:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight")
     image, small = Image.open(drawn).convert("RGB"), io.BytesIO()
-    image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE).save(
+        small, "PNG", optimize=True
+    )
     return small.getvalue()
 
 
 def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> HTML:
     """A table for a page: no index, room between columns, ``formats`` by column as in ``"{:.2f}"``, nothing where a number is missing."""
-    cells = [{"selector": "th, td", "props": "padding: 0.25em 0.9em; text-align: left; vertical-align: top"}]
+    cells = [
+        {
+            "selector": "th, td",
+            "props": "padding: 0.25em 0.9em; text-align: left; vertical-align: top",
+        }
+    ]
     # pandas would draw a random name for the table, and two runs of a page would differ by it
     name = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
-    text = frame.style.set_uuid(name).hide(axis="index").format(formats, na_rep="").set_table_styles(cells).to_html()
+    text = (
+        frame.style.set_uuid(name)
+        .hide(axis="index")
+        .format(formats, na_rep="")
+        .set_table_styles(cells)
+        .to_html()
+    )
     # on a phone the table scrolls, not the page
     return HTML(f'<div style="overflow-x: auto">{text}</div>')

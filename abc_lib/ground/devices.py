@@ -3,8 +3,9 @@
 import contextlib
 import os
 import re
-import torch
 from collections.abc import Iterator
+
+import torch
 
 from abc_lib.ground.errors import BadValue, unknown
 
@@ -34,15 +35,23 @@ def resolve_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "gpu":
-        raise BadValue("unknown device 'gpu'; a GPU is 'cuda' (or 'mps' on a Mac), 'auto' takes one if there is one")
+        raise BadValue(
+            "unknown device 'gpu'; a GPU is 'cuda' (or 'mps' on a Mac), 'auto' takes one if there is one"
+        )
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise unknown("device", name, ("auto", "cpu", "cuda", "mps")) from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise BadValue(f"device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is")
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise BadValue(
+            f"device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise BadValue(f"device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is")
+        raise BadValue(
+            f"device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is"
+        )
     if device.type not in ("cpu", "cuda", "mps"):
         raise unknown("device", name, ("auto", "cpu", "cuda", "mps"))
     return device
@@ -55,9 +64,13 @@ def parse_bytes(budget: int | str) -> int:
     else:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(budget), re.IGNORECASE)
         if not match:
-            raise BadValue(f"memory budget '{budget}' is not understood; write it like 512MiB or 2GiB")
+            raise BadValue(
+                f"memory budget '{budget}' is not understood; write it like 512MiB or 2GiB"
+            )
         power = " KMGT".index(match[2].upper() or " ")
         value = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
     if value < 1:
-        raise BadValue(f"memory budget {budget!r} leaves nothing to work with; write it like 512MiB or 2GiB")
+        raise BadValue(
+            f"memory budget {budget!r} leaves nothing to work with; write it like 512MiB or 2GiB"
+        )
     return value

@@ -3,8 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import torch
 
+import torch
 
 
 def spec_of(part) -> dict:
@@ -13,7 +13,11 @@ def spec_of(part) -> dict:
     Leaving defaults out means that a field added later does not rename what exists.
     The other side of it: a default, once published, never changes.
     """
-    return {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if getattr(part, f.name) != f.default}
+    return {
+        f.name: getattr(part, f.name)
+        for f in dataclasses.fields(part)
+        if getattr(part, f.name) != f.default
+    }
 
 
 def digest(spec: object) -> str:

@@ -5,7 +5,6 @@ import numbers
 from collections.abc import Iterable
 
 
-
 class AbcError(Exception):
     """A mistake or a lack that the user can mend; the message names the remedy.
 

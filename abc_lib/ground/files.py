@@ -31,8 +31,10 @@ def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ArtefactError(f"{path} cannot be written ({error.strerror or error}); choose a folder that exists, "
-                            "has room and can be written") from None
+        raise ArtefactError(
+            f"{path} cannot be written ({error.strerror or error}); choose a folder that exists, "
+            "has room and can be written"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -49,7 +51,11 @@ def bounded_file(path: Path | str, limit: int) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
-                raise ArtefactError(f"{path} is refused: it has {size} bytes, more than the {limit} that are read")
+                raise ArtefactError(
+                    f"{path} is refused: it has {size} bytes, more than the {limit} that are read"
+                )
             yield file
     except OSError as error:
-        raise ArtefactError(f"{path} cannot be read ({error.strerror or error}); check the path and its permissions") from None
+        raise ArtefactError(
+            f"{path} cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from None

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = ROOT / "data" / "paper"
 PUBLISHED = ROOT / "data" / "published"

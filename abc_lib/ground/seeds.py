@@ -6,8 +6,8 @@ member gets the same numbers whether or not the process was stopped in between.
 """
 
 import hashlib
-import torch
 
+import torch
 
 
 def derive(*names: object) -> int:

@@ -18,22 +18,24 @@ import hashlib
 import io
 import json
 import os
-import pandas as pd
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import torch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from filelock import FileLock, Timeout
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from safetensors.torch import load as load_tensors, save as save_tensors
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from abc_lib.ground.digests import digest
 from abc_lib.ground.errors import ArtefactError
@@ -55,11 +57,15 @@ def _canonical(manifest: dict) -> bytes:
 def _commit() -> str:
     """The commit of the code, with ``+`` when the library has changes on top; ``unknown`` outside git."""
     try:
-        run = lambda *args: subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=10)  # noqa: E731
+        run = lambda *args: subprocess.run(
+            ["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=10
+        )  # noqa: E731
         head = run("rev-parse", "--short=12", "HEAD")
         if head.returncode:
             return "unknown"
-        return head.stdout.strip() + ("+" if run("status", "--porcelain", "--", "abc_lib").stdout.strip() else "")
+        return head.stdout.strip() + (
+            "+" if run("status", "--porcelain", "--", "abc_lib").stdout.strip() else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
@@ -67,7 +73,9 @@ def _commit() -> str:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -78,12 +86,14 @@ def provenance(device: torch.device | str = "cpu") -> dict:
     hardware = f"{os.cpu_count()} x {_processor()}"
     if device.type == "cuda":
         hardware = torch.cuda.get_device_name(device)
-    packages = {name: metadata.version(name) for name in ("torch", "diffusers", "safetensors", "numpy")}
+    packages = {
+        name: metadata.version(name) for name in ("torch", "diffusers", "safetensors", "numpy")
+    }
     return {
         "commit": _commit(),
         "hardware": hardware,
         "packages": packages | {"python": platform.python_version()},
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -147,7 +157,9 @@ def parquet_bytes(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     floats = [name for name, kind in table.dtypes.items() if kind.kind == "f"]
     # The bytes of all first digits side by side are alike, which shrinks the file.
-    table.to_parquet(buffer, index=False, compression="zstd", use_dictionary=False, use_byte_stream_split=floats)
+    table.to_parquet(
+        buffer, index=False, compression="zstd", use_dictionary=False, use_byte_stream_split=floats
+    )
     return buffer.getvalue()
 
 
@@ -197,14 +209,20 @@ class Artefact:
         """Reads and checks every file; raises :class:`ArtefactError` naming the first that is not right."""
         for name in self.manifest["files"]:
             self.read(name)
-        extra = {p.name for p in self.path.iterdir()} - set(self.manifest["files"]) - {"manifest.json"}
+        extra = (
+            {p.name for p in self.path.iterdir()} - set(self.manifest["files"]) - {"manifest.json"}
+        )
         if extra:
             raise _refused(self.path / min(extra), "its manifest does not name it")
 
 
 def _refused(path: Path, why: str) -> ArtefactError:
     folder = path.parent if path.suffix else path
-    remedy = f"restore {folder} from the repository" if PUBLISHED in path.parents else f"delete {folder} to have it computed again"
+    remedy = (
+        f"restore {folder} from the repository"
+        if PUBLISHED in path.parents
+        else f"delete {folder} to have it computed again"
+    )
     return ArtefactError(f"{path} is refused: {why}; {remedy}")
 
 
@@ -228,7 +246,9 @@ def _open(path: Path, kind: str, published: bool = False) -> Artefact:
     if not sound:
         raise _refused(manifest_path, "its checksum is not its own: truncated, swapped or edited")
     if manifest["format"] != FORMAT:
-        raise _refused(manifest_path, f"its format is {manifest['format']}, this version reads {FORMAT}")
+        raise _refused(
+            manifest_path, f"its format is {manifest['format']}, this version reads {FORMAT}"
+        )
     if not path.name.endswith("-" + digest(manifest["spec"])):
         raise _refused(path, "its name is not that of its spec: renamed or swapped")
     return Artefact(path, manifest, published)
@@ -302,12 +322,19 @@ class Store:
                     _write(temporary / name, data)
                     listed[name] = {"bytes": len(data), "sha256": _sha256(data)}
                 manifest = {
-                    "format": FORMAT, "kind": kind, "spec": spec, "info": info or {},
-                    "provenance": provenance(device), "files": listed,
+                    "format": FORMAT,
+                    "kind": kind,
+                    "spec": spec,
+                    "info": info or {},
+                    "provenance": provenance(device),
+                    "files": listed,
                 }
                 # Through JSON once, so that what is hashed is what a reader will parse.
                 manifest = json.loads(_canonical(manifest))
-                _write(temporary / "manifest.json", _canonical(manifest | {"sha256": _sha256(_canonical(manifest))}))
+                _write(
+                    temporary / "manifest.json",
+                    _canonical(manifest | {"sha256": _sha256(_canonical(manifest))}),
+                )
                 _put_in_place(temporary, path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -331,7 +358,9 @@ class Store:
         return _open(path, kind, True)
 
     @contextlib.contextmanager
-    def lock(self, kind: str, label: str, spec: dict, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    def lock(
+        self, kind: str, label: str, spec: dict, on_wait: Callable[[], None] | None = None
+    ) -> Iterator[None]:
         """Holds the right to make an artefact; the system frees it when the process dies.
 
         Who has to wait for another process is told so, by ``on_wait()`` or by a line on standard error.
@@ -346,14 +375,25 @@ class Store:
                 if on_wait:
                     on_wait()
                 else:
-                    print(f"another process is making the {kind} {label}; waiting for it", file=sys.stderr, flush=True)
+                    print(
+                        f"another process is making the {kind} {label}; waiting for it",
+                        file=sys.stderr,
+                        flush=True,
+                    )
                 lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def once(self, kind: str, label: str, spec: dict, make: Callable[["Workspace"], Artefact], recompute: bool = False) -> Artefact:
+    def once(
+        self,
+        kind: str,
+        label: str,
+        spec: dict,
+        make: Callable[["Workspace"], Artefact],
+        recompute: bool = False,
+    ) -> Artefact:
         """The artefact of this spec: the one that is there, or what ``make`` writes.
 
         ``make`` gets the workspace for its pieces, in which a stopped run left those it had. Of
@@ -385,7 +425,11 @@ class Workspace:
         self.path = path
 
     def _pieces(self, name: str) -> list[Path]:
-        return sorted(self.path.glob(f"{name}.????????????????.safetensors"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+        return sorted(
+            self.path.glob(f"{name}.????????????????.safetensors"),
+            key=lambda p: p.stat().st_mtime_ns,
+            reverse=True,
+        )
 
     def save(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
         """Writes a piece, then drops older ones of the same name."""

@@ -1,11 +1,12 @@
 """Independent tasks run side by side, with one progress bar (through joblib)."""
 
-import joblib
 import threading
-import torch
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+import joblib
+import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from abc_lib.ground.devices import available_cores, one_thread
@@ -72,7 +73,14 @@ def run_tasks(
     """
     on_cpu = device.type == "cpu"
     jobs = min(job_count(n_jobs, device), max(1, count))
-    bar = tqdm(total=total, desc=description, unit=unit, disable=not progress, mininterval=1.0, smoothing=0.05)
+    bar = tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        disable=not progress,
+        mininterval=1.0,
+        smoothing=0.05,
+    )
     stop = threading.Event()
 
     def refresh():
@@ -102,7 +110,9 @@ def run_tasks(
         bar.close()
 
 
-def _finished(function: Callable, on_cpu: bool, arguments: Iterable[tuple], jobs: int, bar: tqdm | None) -> Iterator:
+def _finished(
+    function: Callable, on_cpu: bool, arguments: Iterable[tuple], jobs: int, bar: tqdm | None
+) -> Iterator:
     if jobs == 1:
         results = (_call(function, on_cpu, each) for each in arguments)
     else:
@@ -114,10 +124,27 @@ def _finished(function: Callable, on_cpu: bool, arguments: Iterable[tuple], jobs
         yield result
 
 
-def run_blocks(function: Callable, tasks: dict[str, tuple], workspace, device: torch.device, description: str, n_jobs=None, progress: bool = True) -> None:
+def run_blocks(
+    function: Callable,
+    tasks: dict[str, tuple],
+    workspace,
+    device: torch.device,
+    description: str,
+    n_jobs=None,
+    progress: bool = True,
+) -> None:
     """``function(*arguments, workspace, name)`` for every name of ``tasks`` whose piece is not in the workspace yet."""
     todo = [name for name in tasks if not workspace.has(name)]
     if todo:
-        for _ in run_tasks(function, ((*tasks[name], workspace, name) for name in todo), len(todo), device=device, total=len(todo),
-                           description=description, unit="block", n_jobs=n_jobs, progress=progress):
+        for _ in run_tasks(
+            function,
+            ((*tasks[name], workspace, name) for name in todo),
+            len(todo),
+            device=device,
+            total=len(todo),
+            description=description,
+            unit="block",
+            n_jobs=n_jobs,
+            progress=progress,
+        ):
             pass

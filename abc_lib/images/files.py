@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
-import numpy as np
 import os
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from abc_lib.ground.errors import DataCorrupt, unknown
 
@@ -63,7 +64,9 @@ class ImageFiles:
     def select(self, which) -> "ImageFiles":
         """Some of these files, by position or by booleans, still unread."""
         which = self._positions(which)
-        return dataclasses.replace(self, names=tuple(self.names[k] for k in which.tolist()), owners=self.owners[which])
+        return dataclasses.replace(
+            self, names=tuple(self.names[k] for k in which.tolist()), owners=self.owners[which]
+        )
 
     def scaled(self, size: int) -> "ImageFiles":
         """The same files, scaled to another size in the end."""
@@ -98,13 +101,23 @@ class ImageFiles:
             raise self._refused(path, "is missing", "unpack the data set again") from None
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise self._refused(path, f"cannot be read ({reason})", "replace it with a fresh copy") from None
+            raise self._refused(
+                path, f"cannot be read ({reason})", "replace it with a fresh copy"
+            ) from None
         height, width = self.expected
         if image.size != (width, height):
-            raise self._refused(path, f"is {image.size[0]}x{image.size[1]}, not {width}x{height}", "replace it with a fresh copy")
+            raise self._refused(
+                path,
+                f"is {image.size[0]}x{image.size[1]}, not {width}x{height}",
+                "replace it with a fresh copy",
+            )
         if image.mode != "RGB":
             if self.odd != "convert":
-                raise self._refused(path, f"is of mode {image.mode}, not RGB", "set ABC_ODD_IMAGES=convert to take it as RGB")
+                raise self._refused(
+                    path,
+                    f"is of mode {image.mode}, not RGB",
+                    "set ABC_ODD_IMAGES=convert to take it as RGB",
+                )
             image = image.convert("RGB")
         left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
         image = image.crop((left, top, left + self.crop, top + self.crop))
@@ -113,17 +126,23 @@ class ImageFiles:
         return np.array(image)
 
     def _refused(self, path: Path, why: str, remedy: str) -> DataCorrupt:
-        return DataCorrupt(f"{path} of {self.title} {why}; {remedy}, or set ABC_ODD_IMAGES=skip to do without such files")
+        return DataCorrupt(
+            f"{path} of {self.title} {why}; {remedy}, or set ABC_ODD_IMAGES=skip to do without such files"
+        )
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the files' names and sizes, in order, and of how they are prepared: cheap, and unlike for other files."""
-        digest = hashlib.sha256(repr((self.title, self.expected, self.crop, self.size, self.odd == "convert")).encode())
+        digest = hashlib.sha256(
+            repr((self.title, self.expected, self.crop, self.size, self.odd == "convert")).encode()
+        )
         for name in self.names:
             try:
                 digest.update(f"{name}\x1f{(self.root / name).stat().st_size}\x1e".encode())
             except OSError:
-                raise self._refused(self.root / name, "is missing", "unpack the data set again") from None
+                raise self._refused(
+                    self.root / name, "is missing", "unpack the data set again"
+                ) from None
         return digest.hexdigest()
 
     def checked(self) -> "ImageFiles":
@@ -141,7 +160,9 @@ class ImageFiles:
         if not left_out:
             return self
         name, why = next(iter(left_out.items()))
-        print(f"{self.title}: {len(left_out):,} of {len(self):,} images are left out, as ABC_ODD_IMAGES=skip asks; the first: {name} {why}")
+        print(
+            f"{self.title}: {len(left_out):,} of {len(self):,} images are left out, as ABC_ODD_IMAGES=skip asks; the first: {name} {why}"
+        )
         return self.select([k for k, each in enumerate(self.names) if each not in left_out])
 
     def _is_there(self, name: str, folders: dict[Path, set[str]]) -> bool:
@@ -156,7 +177,13 @@ class ImageFiles:
         from abc_lib.ground.tasks import tqdm
 
         found = {}
-        for k, name in tqdm(enumerate(self.names), total=len(self), desc=f"looking at {self.title}", unit="image", mininterval=1.0):
+        for k, name in tqdm(
+            enumerate(self.names),
+            total=len(self),
+            desc=f"looking at {self.title}",
+            unit="image",
+            mininterval=1.0,
+        ):
             if k not in missing:
                 try:
                     self._read(name)
@@ -177,6 +204,10 @@ def read_text(path: Path, title: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataCorrupt(f"{path} is missing, so {title} is not whole; put the file there") from None
+        raise DataCorrupt(
+            f"{path} is missing, so {title} is not whole; put the file there"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataCorrupt(f"{path} cannot be read ({error}); replace it with a fresh copy") from None
+        raise DataCorrupt(
+            f"{path} cannot be read ({error}); replace it with a fresh copy"
+        ) from None

@@ -10,8 +10,9 @@ which one, by its identity, and with that the recipe's artefacts have their name
 """
 
 import dataclasses
-import torch
 from dataclasses import dataclass
+
+import torch
 
 from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.store import Artefact, Content, Store, Workspace, stopwatch
@@ -24,6 +25,7 @@ from abc_lib.images.files import ImageFiles
 from abc_lib.images.training_set import TrainingSet, load_split, training_set
 from abc_lib.method.recipe import Data, Recipe
 from abc_lib.method.space import Space, to_model
+
 FILE = "space.safetensors"
 """in the artefact of members that live in latents: how their latents were normalised"""
 _KIND = "latents"
@@ -37,8 +39,10 @@ _A_FILE = 8192
 def _basic(recipe: Recipe):
     found = basic_recipe(recipe.data.family, recipe.scale)
     if found.split == recipe.data.split:
-        raise BadValue(f"{recipe.name} trains on the {found.split} split of {found.family}, on which its autoencoder is trained; "
-                       "an ensemble's images must be new to its autoencoder")
+        raise BadValue(
+            f"{recipe.name} trains on the {found.split} split of {found.family}, on which its autoencoder is trained; "
+            "an ensemble's images must be new to its autoencoder"
+        )
     return found
 
 
@@ -50,7 +54,9 @@ def find_autoencoder(recipe: Recipe, store: Store) -> Autoencoder | None:
     return None if found is None else _same(recipe, found)
 
 
-def get_autoencoder(recipe: Recipe, store: Store, device: torch.device | str = "cpu", progress: bool = True) -> Autoencoder:
+def get_autoencoder(
+    recipe: Recipe, store: Store, device: torch.device | str = "cpu", progress: bool = True
+) -> Autoencoder:
     """The autoencoder of a latent recipe: found, else trained (basic) or downloaded (Stable Diffusion) now."""
     found = find_autoencoder(recipe, store)
     if found is None:
@@ -87,12 +93,18 @@ def bind(recipe: Recipe, store: Store) -> Recipe:
         # the manifest tells; the network need not be read
         basic = _basic(recipe)
         artefact = store.find("autoencoder", basic.label, basic.spec)
-        return recipe if artefact is None else recipe.replace(data={"autoencoder": artefact.info["identity"]})
+        return (
+            recipe
+            if artefact is None
+            else recipe.replace(data={"autoencoder": artefact.info["identity"]})
+        )
     autoencoder = find_autoencoder(recipe, store)
     return recipe if autoencoder is None else _bound(recipe, autoencoder)
 
 
-def prepare(recipe: Recipe, store: Store, device: torch.device | str = "cpu", progress: bool = True) -> Recipe:
+def prepare(
+    recipe: Recipe, store: Store, device: torch.device | str = "cpu", progress: bool = True
+) -> Recipe:
     """:func:`bind`, with the autoencoder trained or downloaded where it is not at hand."""
     recipe = bind(recipe, store)
     if recipe.data.space == "pixel" or recipe.data.autoencoder:
@@ -124,8 +136,10 @@ def to_states(images: TrainingSet, data: Data) -> torch.Tensor:
 
 def _require_states(images: TrainingSet, data: Data) -> None:
     if data.space != "pixel" or isinstance(images.images, ImageFiles):
-        raise BadValue(f"members of {data.family} in the space {data.space} cannot be trained on image files or images; "
-                       "turn them into states with training_states")
+        raise BadValue(
+            f"members of {data.family} in the space {data.space} cannot be trained on image files or images; "
+            "turn them into states with training_states"
+        )
 
 
 def black_state(images: TrainingSet, data: Data) -> torch.Tensor:
@@ -137,7 +151,11 @@ def black_state(images: TrainingSet, data: Data) -> torch.Tensor:
 
 def space_files(images: TrainingSet) -> dict[str, Content]:
     """What an artefact of members trained on ``images`` must hold for its states to become images: nothing in pixels."""
-    return {FILE: {"shift": images.shift, "factor": images.factor}} if isinstance(images, Latents) else {}
+    return (
+        {FILE: {"shift": images.shift, "factor": images.factor}}
+        if isinstance(images, Latents)
+        else {}
+    )
 
 
 def read_space(recipe: Recipe, artefact: Artefact, store: Store) -> Space:
@@ -152,8 +170,12 @@ def read_space(recipe: Recipe, artefact: Artefact, store: Store) -> Space:
 
 
 def training_states(
-    recipe: Recipe, store: Store, device: torch.device | str = "cpu", images: TrainingSet | None = None,
-    n_jobs: int | None = None, progress: bool = True,
+    recipe: Recipe,
+    store: Store,
+    device: torch.device | str = "cpu",
+    images: TrainingSet | None = None,
+    n_jobs: int | None = None,
+    progress: bool = True,
 ) -> TrainingSet:
     """What a recipe's members are trained on: its images, by default its training set, or their :class:`Latents`.
 
@@ -165,10 +187,14 @@ def training_states(
         lazy = isinstance(images.images, ImageFiles)
         return dataclasses.replace(images, images=images.images[:]) if lazy else images
     autoencoder = get_autoencoder(recipe, store, device, progress)
-    return _read_latents(_latents(recipe, autoencoder, images, store, torch.device(device), n_jobs, progress), images)
+    return _read_latents(
+        _latents(recipe, autoencoder, images, store, torch.device(device), n_jobs, progress), images
+    )
 
 
-def _encode_task(autoencoder: Autoencoder, images, flips: bool, workspace: Workspace, name: str) -> int:
+def _encode_task(
+    autoencoder: Autoencoder, images, flips: bool, workspace: Workspace, name: str
+) -> int:
     pixels = images[:]
     found = {"latents": autoencoder.encode(pixels).cpu()}
     if flips:
@@ -178,25 +204,54 @@ def _encode_task(autoencoder: Autoencoder, images, flips: bool, workspace: Works
 
 
 def _latents(recipe, autoencoder, images, store, device, n_jobs, progress) -> Artefact:
-    data, label = recipe.data, f"{recipe.data.family}-{recipe.data.split.replace(' ', '-')}-{recipe.data.space}"
-    spec = {"autoencoder": autoencoder.identity, "images": images.fingerprint, "count": len(images), "flips": data.flips}
+    data, label = (
+        recipe.data,
+        f"{recipe.data.family}-{recipe.data.split.replace(' ', '-')}-{recipe.data.space}",
+    )
+    spec = {
+        "autoencoder": autoencoder.identity,
+        "images": images.fingerprint,
+        "count": len(images),
+        "flips": data.flips,
+    }
     return store.once(
-        _KIND, label, spec, lambda workspace: _encode(recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress))
+        _KIND,
+        label,
+        spec,
+        lambda workspace: _encode(
+            recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress
+        ),
+    )
 
 
-def _encode(recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress) -> Artefact:
+def _encode(
+    recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress
+) -> Artefact:
     data, seconds = recipe.data, stopwatch()
     pieces = [(start, f"piece-{_PIECE}-{start:07d}") for start in range(0, len(images), _PIECE)]
     todo = [piece for piece in pieces if not workspace.has(piece[1])]
 
     def part(start: int):
         chosen = slice(start, start + _PIECE)
-        return images.images.select(chosen) if isinstance(images.images, ImageFiles) else images.images[chosen]
+        return (
+            images.images.select(chosen)
+            if isinstance(images.images, ImageFiles)
+            else images.images[chosen]
+        )
 
     tasks = ((autoencoder, part(start), data.flips, workspace, name) for start, name in todo)
     if todo:
-        for _ in run_tasks(_encode_task, tasks, len(todo), device=device, total=len(todo), description=f"latents of {recipe.label}",
-                           unit="block", n_jobs=n_jobs, progress=progress):
+        for _ in run_tasks(
+            _encode_task,
+            tasks,
+            len(todo),
+            device=device,
+            total=len(todo),
+            description=f"latents of {recipe.label}",
+            unit="block",
+            n_jobs=n_jobs,
+            progress=progress,
+        ):
             pass
     names = [name for _, name in pieces]
     normalisation = _normalisation(workspace, names, by_channel=data.space == "basic")
@@ -205,7 +260,12 @@ def _encode(recipe, autoencoder, images, store, label, spec, workspace, device, 
     step = _A_FILE // _PIECE
     for k, first in enumerate(range(0, len(names), step)):
         files[f"latents-{k:03d}.safetensors"] = _Gather(workspace, names[first : first + step])
-    info = {"seconds": round(seconds(), 1), "origin": images.origin, "shape": list(autoencoder.shape), "space": data.space}
+    info = {
+        "seconds": round(seconds(), 1),
+        "origin": images.origin,
+        "shape": list(autoencoder.shape),
+        "space": data.space,
+    }
     return store.write(_KIND, label, spec, files, info, device)
 
 
@@ -221,7 +281,9 @@ class _Gather:
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def _normalisation(workspace: Workspace, names: list[str], by_channel: bool) -> dict[str, torch.Tensor]:
+def _normalisation(
+    workspace: Workspace, names: list[str], by_channel: bool
+) -> dict[str, torch.Tensor]:
     """Mean and one over the standard deviation of all latents, mirrored ones too, (c, 1, 1) each."""
     total = squares = 0
     count = 0
@@ -236,7 +298,10 @@ def _normalisation(workspace: Workspace, names: list[str], by_channel: bool) -> 
     deviation = (square - mean.square()).clamp(min=0).sqrt()
     # A channel that is the same everywhere stays so; it is not divided by nothing.
     deviation = torch.where(deviation > 1e-6 * mean.abs() + 1e-12, deviation, 1.0)
-    return {"shift": mean.float()[:, None, None].contiguous(), "factor": (1 / deviation).float()[:, None, None].contiguous()}
+    return {
+        "shift": mean.float()[:, None, None].contiguous(),
+        "factor": (1 / deviation).float()[:, None, None].contiguous(),
+    }
 
 
 def _read_latents(artefact: Artefact, images: TrainingSet) -> Latents:
@@ -249,5 +314,13 @@ def _read_latents(artefact: Artefact, images: TrainingSet) -> Latents:
         if flips:
             found[K + start : K + stop] = part["flipped"]
         start = stop
-    repeated = {key: torch.cat([getattr(images, key)] * (2 if flips else 1)) for key in ("labels", "sources", "where")}
-    return Latents(images=found, origin=images.origin, **repeated, **artefact.tensors("normalisation.safetensors"))
+    repeated = {
+        key: torch.cat([getattr(images, key)] * (2 if flips else 1))
+        for key in ("labels", "sources", "where")
+    }
+    return Latents(
+        images=found,
+        origin=images.origin,
+        **repeated,
+        **artefact.tensors("normalisation.safetensors"),
+    )

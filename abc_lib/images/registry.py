@@ -5,8 +5,7 @@ import dataclasses
 
 from abc_lib.ground.errors import unknown
 from abc_lib.ground.paths import PAPER
-from abc_lib.method.recipe import Code, Data, Network, Recipe, SCALES, Sampling, Training
-
+from abc_lib.method.recipe import SCALES, Code, Data, Network, Recipe, Sampling, Training
 
 # The paper's networks: four levels, attention in the second down and the third up block (B.2).
 _SMALL = Network((128, 256, 512, 512), down_attention=(1,), up_attention=(2,))
@@ -15,20 +14,49 @@ _LARGE = Network((192, 384, 768, 768), down_attention=(1,), up_attention=(2,), d
 # B.2 prints (x - 1) * 4 for CIFAR, which would put images in [-4, 0]. It also says that data
 # were normalised to mean 0 and standard deviation 1; (x - 0.5) * 4 does nearly that on [0, 1]
 # and is what we take it to mean.
-_NORMALISATION = {"mnist": (0.5, 2.0), "fashion": (0.5, 2.0), "digits": (0.5, 2.0), "cifar10": (0.5, 4.0), "cifar100": (0.5, 4.0)}
+_NORMALISATION = {
+    "mnist": (0.5, 2.0),
+    "fashion": (0.5, 2.0),
+    "digits": (0.5, 2.0),
+    "cifar10": (0.5, 4.0),
+    "cifar100": (0.5, 4.0),
+}
 
 # How many images each of the paper's splits holds, for the ensembles that take all of one.
 _FAMILIES = {
-    "MNIST": "mnist", "Fashion-MNIST": "fashion", "CIFAR-10": "cifar10", "CIFAR-100": "cifar100",
-    "CelebA": "celeba", "MetFaces": "metfaces", "ArtBench": "artbench",
+    "MNIST": "mnist",
+    "Fashion-MNIST": "fashion",
+    "CIFAR-10": "cifar10",
+    "CIFAR-100": "cifar100",
+    "CelebA": "celeba",
+    "MetFaces": "metfaces",
+    "ArtBench": "artbench",
 }
-_SOURCES = {"data point": "image", "image class": "class", "random group": "group", "celebrity": "celebrity", "artist": "artist"}
-_SPACES = {"pixel": "pixel", "basic autoencoder": "basic", "Stable Diffusion v1-5 autoencoder": "stable-diffusion"}
+_SOURCES = {
+    "data point": "image",
+    "image class": "class",
+    "random group": "group",
+    "celebrity": "celebrity",
+    "artist": "artist",
+}
+_SPACES = {
+    "pixel": "pixel",
+    "basic autoencoder": "basic",
+    "Stable Diffusion v1-5 autoencoder": "stable-diffusion",
+}
 _LATENT = ("celeba", "metfaces", "artbench")
 
 # The paper does not print how long it trained, only that MNIST members took a few hours.
-_PAPER_STEPS = {"mnist": 60_000, "fashion": 60_000, "cifar10": 200_000, "cifar100": 200_000,
-                "celeba": 200_000, "metfaces": 100_000, "artbench": 200_000, "digits": 20_000}
+_PAPER_STEPS = {
+    "mnist": 60_000,
+    "fashion": 60_000,
+    "cifar10": 200_000,
+    "cifar100": 200_000,
+    "celeba": 200_000,
+    "metfaces": 100_000,
+    "artbench": 200_000,
+    "digits": 20_000,
+}
 
 DIGITS_SIZES = (64, 128, 256, 512, 1024)
 
@@ -43,7 +71,9 @@ def _paper_tables() -> dict[str, dict]:
 
 def _paper_recipe(row: dict) -> Recipe:
     origin = row["origin"].split(",")[0]
-    family = _FAMILIES[max((key for key in _FAMILIES if origin.startswith(key)), key=len)]  # CIFAR-100, not CIFAR-10
+    family = _FAMILIES[
+        max((key for key in _FAMILIES if origin.startswith(key)), key=len)
+    ]  # CIFAR-100, not CIFAR-10
     split = "all" if family == "metfaces" else "train" if "training" in origin else "test"
     name = row["ensemble"]
     latent = family in _LATENT
@@ -63,7 +93,9 @@ def _paper_recipe(row: dict) -> Recipe:
     )
     large = row.get("unet") == "large"
     return Recipe(
-        name, "paper", data,
+        name,
+        "paper",
+        data,
         Code(int(row["members"]), int(row["weight"])),
         _LARGE if large else _SMALL,
         Training(steps=_PAPER_STEPS[family], precision="bfloat16"),
@@ -80,7 +112,8 @@ def _digits_recipe(size: int) -> Recipe:
     the training set.
     """
     return Recipe(
-        f"digits_{size}", "paper",
+        f"digits_{size}",
+        "paper",
         Data("digits", "ensemble", size, num_sources=size),
         Code(22, 11),
         Network((32, 64), groups=8),
@@ -91,8 +124,10 @@ def _digits_recipe(size: int) -> Recipe:
 def _digits_classes() -> Recipe:
     """Not in the paper: its ensembles of ten class sources (3.2, B.3), on the digits."""
     largest = _digits_recipe(DIGITS_SIZES[-1])
-    return dataclasses.replace(largest.replace(data={"sources": "class", "num_sources": 10}, code=Code(6, 3)),
-                               name="digits_classes")
+    return dataclasses.replace(
+        largest.replace(data={"sources": "class", "num_sources": 10}, code=Code(6, 3)),
+        name="digits_classes",
+    )
 
 
 def _digits_binary() -> Recipe:
@@ -101,7 +136,10 @@ def _digits_binary() -> Recipe:
     1,000 of the 1,024 digits are left when each pixel is black or white and copies are taken out.
     """
     return dataclasses.replace(
-        _digits_recipe(DIGITS_SIZES[-1]).replace(data={"size": 1000, "sources": "group", "num_sources": 190, "binarise": True}, code=Code(20, 2)),
+        _digits_recipe(DIGITS_SIZES[-1]).replace(
+            data={"size": 1000, "sources": "group", "num_sources": 190, "binarise": True},
+            code=Code(20, 2),
+        ),
         name="digits_binary_190",
     )
 
@@ -109,17 +147,28 @@ def _digits_binary() -> Recipe:
 def _mnist_ba() -> Recipe:
     """Not in the paper: MNIST in the latents of a basic autoencoder, so that latent diffusion runs without CelebA."""
     return Recipe(
-        "mnist_ba_256", "paper",
+        "mnist_ba_256",
+        "paper",
         Data("mnist", "test", 256, num_sources=256, space="basic", shift=0.0, factor=1.0),
-        Code(22, 11), _SMALL, Training(steps=_PAPER_STEPS["mnist"], precision="bfloat16"), sampling=Sampling(clip=None),
+        Code(22, 11),
+        _SMALL,
+        Training(steps=_PAPER_STEPS["mnist"], precision="bfloat16"),
+        sampling=Sampling(clip=None),
     )
 
 
 # Tried on two cores: networks that predict the velocity sampled cleaner digits after the same
 # steps than those that predict the noise, most of all on patches, where a level of 32 channels
 # has to carry 16 input channels through.
-_SMALL_STEPS = Training(steps=1000, batch_size=64, learning_rate=3e-3, schedule="cosine", warmup=50,
-                        stored="float16", weighting="velocity")
+_SMALL_STEPS = Training(
+    steps=1000,
+    batch_size=64,
+    learning_rate=3e-3,
+    schedule="cosine",
+    warmup=50,
+    stored="float16",
+    weighting="velocity",
+)
 
 
 def _laptop(recipe: Recipe) -> Recipe:
@@ -127,13 +176,17 @@ def _laptop(recipe: Recipe) -> Recipe:
     data, code = recipe.data, recipe.code
     if data.family == "digits":
         return recipe.replace(
-            scale="laptop", code=Code(14, 7) if code.n == 22 else code, training=_SMALL_STEPS,
+            scale="laptop",
+            code=Code(14, 7) if code.n == 22 else code,
+            training=_SMALL_STEPS,
             network=Network((16, 16), layers_per_block=1, groups=8, predicts="velocity"),
         )
     if recipe.name == "mnist_ba_256":
         # Its states are as small as the digits': ten minutes of one core for the whole ensemble, 3 MB.
         return recipe.replace(
-            scale="laptop", code=Code(14, 7), training=dataclasses.replace(_SMALL_STEPS, steps=800),
+            scale="laptop",
+            code=Code(14, 7),
+            training=dataclasses.replace(_SMALL_STEPS, steps=800),
             network=Network((16, 24), layers_per_block=1, groups=8, predicts="velocity"),
         )
     if code.n == 22:
@@ -141,17 +194,27 @@ def _laptop(recipe: Recipe) -> Recipe:
         n = {"mnist": 16, "fashion": 16, "celeba": 16, "artbench": 16}.get(data.family, 20)
         code = Code(n, n // 2)
     return recipe.replace(
-        scale="laptop", code=code,
+        scale="laptop",
+        code=code,
         network=Network(
-            (32, 32) if data.family in ("mnist", "fashion") else (48, 96), layers_per_block=1, groups=8,
-            patch=4 if data.space == "pixel" else 1, dropout=recipe.network.dropout, predicts="velocity",
+            (32, 32) if data.family in ("mnist", "fashion") else (48, 96),
+            layers_per_block=1,
+            groups=8,
+            patch=4 if data.space == "pixel" else 1,
+            dropout=recipe.network.dropout,
+            predicts="velocity",
         ),
         training=dataclasses.replace(_SMALL_STEPS, steps=3000, learning_rate=2e-3),
     )
 
 
 def _registry() -> dict[tuple[str, str], Recipe]:
-    recipes = [*(_digits_recipe(size) for size in DIGITS_SIZES), _digits_classes(), _digits_binary(), _mnist_ba()]
+    recipes = [
+        *(_digits_recipe(size) for size in DIGITS_SIZES),
+        _digits_classes(),
+        _digits_binary(),
+        _mnist_ba(),
+    ]
     recipes += [_paper_recipe(row) for row in _paper_tables().values()]
     recipes += [_laptop(recipe) for recipe in recipes]
     return {(recipe.name, recipe.scale): recipe for recipe in recipes}
@@ -177,6 +240,13 @@ def get_recipe(name: str, scale: str = "laptop") -> Recipe:
 def family_of(name: str, scale: str = "laptop") -> list[str]:
     """The ensembles of the same family, source and space as ``name``, by training set size."""
     me = get_recipe(name, scale).data
-    alike = [r for (_, s), r in _RECIPES.items() if s == scale and r.data.family == me.family
-             and r.data.sources == me.sources and r.data.space == me.space and r.data.binarise == me.binarise]
+    alike = [
+        r
+        for (_, s), r in _RECIPES.items()
+        if s == scale
+        and r.data.family == me.family
+        and r.data.sources == me.sources
+        and r.data.space == me.space
+        and r.data.binarise == me.binarise
+    ]
     return [r.name for r in sorted(alike, key=lambda r: r.data.size)]

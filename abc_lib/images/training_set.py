@@ -19,25 +19,21 @@ Scikit-learn's digits are built in.
 
 import dataclasses
 import hashlib
-import numpy as np
-import torch
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from abc_lib.ground.errors import BadValue, DataMissing, positive_int, unknown
 from abc_lib.ground.paths import RAW, data_roots
 from abc_lib.ground.seeds import generator
+from abc_lib.images.families import artbench, celeba, cifar, digits, idx, metfaces
+from abc_lib.images.families import paintings as landscapes
 from abc_lib.images.families.names import REMEDIES, TITLES, TORCHVISION
 from abc_lib.images.files import ImageFiles, odd_images
 from abc_lib.method.recipe import Data, image_shape
-from abc_lib.images.families import artbench
-from abc_lib.images.families import celeba
-from abc_lib.images.families import cifar
-from abc_lib.images.families import digits
-from abc_lib.images.families import idx
-from abc_lib.images.families import paintings as landscapes
-from abc_lib.images.families import metfaces
 
 
 @dataclass(frozen=True)
@@ -67,8 +63,16 @@ class TrainingSet:
         return self._only(self.sources != source)
 
     def _only(self, keep: torch.Tensor) -> "TrainingSet":
-        images = self.images.select(keep) if isinstance(self.images, ImageFiles) else self.images[keep]
-        return dataclasses.replace(self, images=images, labels=self.labels[keep], sources=self.sources[keep], where=self.where[keep])
+        images = (
+            self.images.select(keep) if isinstance(self.images, ImageFiles) else self.images[keep]
+        )
+        return dataclasses.replace(
+            self,
+            images=images,
+            labels=self.labels[keep],
+            sources=self.sources[keep],
+            where=self.where[keep],
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -81,12 +85,16 @@ class TrainingSet:
     def checksum(self) -> str:
         """SHA-256 of images and sources: two sets with the same one train the same members."""
         lazy = isinstance(self.images, ImageFiles)
-        digest = hashlib.sha256(self.images.fingerprint.encode() if lazy else self.images.numpy().tobytes())
+        digest = hashlib.sha256(
+            self.images.fingerprint.encode() if lazy else self.images.numpy().tobytes()
+        )
         digest.update(self.sources.numpy().tobytes())
         return digest.hexdigest()
 
 
-def owned_subset(owners: torch.Tensor, size: int, num_sources: int, owner: str, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def owned_subset(
+    owners: torch.Tensor, size: int, num_sources: int, owner: str, rng: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Picks ``num_sources`` owners with ``size`` images in all: positions (size,), ascending, and sources (size,).
 
     ``owners`` (K,) says whose each image is. If everything is asked for, everything is
@@ -104,7 +112,9 @@ def owned_subset(owners: torch.Tensor, size: int, num_sources: int, owner: str, 
     floor = size // num_sources
     order = torch.randperm(len(people), generator=rng)
     rich = order[counts[order] >= max(1, floor)].tolist()
-    problem = f"no {num_sources:,} of the {len(people):,} {owner}s have {size:,} images between them"
+    problem = (
+        f"no {num_sources:,} of the {len(people):,} {owner}s have {size:,} images between them"
+    )
     remedy = "ask for other numbers with recipe.replace(data={'size': ..., 'num_sources': ...})"
     if len(rich) < num_sources:
         raise BadValue(f"{problem}: only {len(rich):,} have {max(1, floor)} or more; {remedy}")
@@ -120,31 +130,52 @@ def owned_subset(owners: torch.Tensor, size: int, num_sources: int, owner: str, 
         kept[better] = int(counts[better])
     for _ in range(sum(kept.values()) - size):
         kept[max(kept, key=kept.get)] -= 1
-    taken = torch.cat([(number == k).nonzero().squeeze(1)[:many] for k, many in kept.items()]).sort().values
+    taken = (
+        torch.cat([(number == k).nonzero().squeeze(1)[:many] for k, many in kept.items()])
+        .sort()
+        .values
+    )
     numbers = {k: s for s, k in enumerate(sorted(kept))}
     return taken, torch.tensor([numbers[int(k)] for k in number[taken]])
 
+
 FOLDERS = {
-    "mnist": "mnist", "fashion": "fashion", "cifar10": "cifar10_jpeg", "cifar100": "cifar-100-python",
-    "celeba": "celeba", "metfaces": "metfaces", "artbench": "artbench",
+    "mnist": "mnist",
+    "fashion": "fashion",
+    "cifar10": "cifar10_jpeg",
+    "cifar100": "cifar-100-python",
+    "celeba": "celeba",
+    "metfaces": "metfaces",
+    "artbench": "artbench",
 }
 """what to put into a data folder for each family that is not built in"""
 SPLITS = {
-    "digits": ("ensemble", "held out"), **{family: ("train", "test") for family in TORCHVISION},
-    "celeba": ("train", "valid", "test"), "metfaces": ("all",), "artbench": ("train", "test", "landscapes"),
+    "digits": ("ensemble", "held out"),
+    **{family: ("train", "test") for family in TORCHVISION},
+    "celeba": ("train", "valid", "test"),
+    "metfaces": ("all",),
+    "artbench": ("train", "test", "landscapes"),
 }
 _SMALL = {"mnist": idx, "fashion": idx, "cifar10": cifar, "cifar100": cifar}
 _FILES = {"celeba": celeba, "metfaces": metfaces, "artbench": artbench}
 
 
 def _present(root: Path, family: str, split: str) -> bool:
-    return _SMALL[family].present(root, family, split) if family in _SMALL else _FILES[family].present(root, split)
+    return (
+        _SMALL[family].present(root, family, split)
+        if family in _SMALL
+        else _FILES[family].present(root, split)
+    )
 
 
 def _load(roots: tuple[Path, ...], family: str, split: str) -> tuple | None:
     for root in roots:
         if _present(root, family, split):
-            return _SMALL[family].load(root, family, split) if family in _SMALL else _FILES[family].load(root, split)
+            return (
+                _SMALL[family].load(root, family, split)
+                if family in _SMALL
+                else _FILES[family].load(root, split)
+            )
     return None
 
 
@@ -157,7 +188,9 @@ def _download(family: str, split: str) -> None:
     print(f"{title} is not in {places}; downloading it to {RAW}")
     try:
         RAW.mkdir(parents=True, exist_ok=True)
-        getattr(torchvision.datasets, TORCHVISION[family])(RAW, train=split == "train", download=True)
+        getattr(torchvision.datasets, TORCHVISION[family])(
+            RAW, train=split == "train", download=True
+        )
     except (OSError, RuntimeError) as error:
         # torchvision lists its mirrors one a line
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -168,20 +201,28 @@ def _download(family: str, split: str) -> None:
 
 
 @lru_cache(maxsize=4)
-def _load_split(family: str, split: str, roots: tuple, odd: str) -> tuple[torch.Tensor | ImageFiles, torch.Tensor, str]:
+def _load_split(
+    family: str, split: str, roots: tuple, odd: str
+) -> tuple[torch.Tensor | ImageFiles, torch.Tensor, str]:
     if family == "digits":
         return digits.load(split)
     part = "train" if split == "landscapes" else split
     found = _load(roots, family, part)
     if found is None and family in REMEDIES:
-        raise DataMissing(f"{TITLES[family]} is not at hand: {REMEDIES[family]} in the folder that ABC_DATA names, or in {RAW}")
+        raise DataMissing(
+            f"{TITLES[family]} is not at hand: {REMEDIES[family]} in the folder that ABC_DATA names, or in {RAW}"
+        )
     if found is None:
         _download(family, part)
         found = _load(roots, family, part)
     if split == "landscapes":
         images, labels, _ = found
         taken = landscapes.are_landscapes(landscapes.cosines(images))
-        found = images.select(taken), labels[taken], "ArtBench-10 train split, landscapes by OpenCLIP"
+        found = (
+            images.select(taken),
+            labels[taken],
+            "ArtBench-10 train split, landscapes by OpenCLIP",
+        )
     return found
 
 
@@ -216,13 +257,19 @@ def training_set(data: Data) -> TrainingSet:
     positive_int("size", data.size)
     positive_int("num_sources", data.num_sources)
     images, labels, origin = load_split(data.family, data.split)
-    where = torch.randperm(len(images), generator=generator("subset", data.family, data.split, data.subset_seed))
+    where = torch.randperm(
+        len(images), generator=generator("subset", data.family, data.split, data.subset_seed)
+    )
     if data.binarise:
         images = (images > 127).to(torch.uint8) * 255
         where = where[_first_of_each(images[where])]
     if data.size > len(where):
-        raise BadValue(f"{origin} has {len(where)} images, fewer than the {data.size} that the recipe asks for")
-    owners = images.owners if isinstance(images, ImageFiles) and images.owner == data.sources else None
+        raise BadValue(
+            f"{origin} has {len(where)} images, fewer than the {data.size} that the recipe asks for"
+        )
+    owners = (
+        images.owners if isinstance(images, ImageFiles) and images.owner == data.sources else None
+    )
     if owners is not None:
         rng = generator("owners", data.family, data.split, data.subset_seed)
         taken, sources = owned_subset(owners[where], data.size, data.num_sources, images.owner, rng)
@@ -237,11 +284,19 @@ def training_set(data: Data) -> TrainingSet:
     elif data.sources == "group":
         sources = torch.arange(len(where)) % data.num_sources
     elif owners is None:
-        raise BadValue(f"sources of {data.family} cannot be '{data.sources}'; choose image, class or group")
+        raise BadValue(
+            f"sources of {data.family} cannot be '{data.sources}'; choose image, class or group"
+        )
     owned = len(torch.unique(sources))
     if owned != data.num_sources or int(sources.max()) != data.num_sources - 1:
-        raise BadValue(f"the recipe names {data.num_sources} sources, but its {len(where)} images have {owned}")
-    chosen = images.select(where).scaled(image_shape(data)[-1]) if isinstance(images, ImageFiles) else images[where].float() / 255
+        raise BadValue(
+            f"the recipe names {data.num_sources} sources, but its {len(where)} images have {owned}"
+        )
+    chosen = (
+        images.select(where).scaled(image_shape(data)[-1])
+        if isinstance(images, ImageFiles)
+        else images[where].float() / 255
+    )
     return TrainingSet(chosen, labels, sources, where, origin)
 
 

@@ -5,11 +5,12 @@ source whose removal moves the sample farthest. Distances come as matrices (S, N
 column for each source, so that any metric of B.6 serves for either.
 """
 
-import numpy as np
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import comb, inf, nan
+
+import numpy as np
+import torch
 from scipy import stats
 
 from abc_lib.ground.errors import BadValue, positive_int
@@ -20,18 +21,28 @@ def _distances(name: str, distances) -> np.ndarray:
     """Distances (S, N) that can be ranked, as float64."""
     distances = np.asarray(distances, dtype=np.float64)
     if distances.ndim != 2:
-        raise BadValue(f"{name} distances have the shape {distances.shape}; they are a matrix, a row a sample, a column a source")
+        raise BadValue(
+            f"{name} distances have the shape {distances.shape}; they are a matrix, a row a sample, a column a source"
+        )
     S, N = distances.shape
     if S == 0 or N == 0:
-        raise BadValue(f"{name} distances of {S} samples to {N} sources leave nothing to attribute; at least one of each is needed")
+        raise BadValue(
+            f"{name} distances of {S} samples to {N} sources leave nothing to attribute; at least one of each is needed"
+        )
     if not np.isfinite(distances).all():
         row = int(np.flatnonzero(~np.isfinite(distances).all(axis=1))[0])
-        raise BadValue(f"{name} distances of the sample in row {row} are NaN or infinite; compute them again")
+        raise BadValue(
+            f"{name} distances of the sample in row {row} are NaN or infinite; compute them again"
+        )
     if N == 1:
-        raise BadValue(f"{name} distances to a single source cannot be ranked; attribution needs at least two sources")
+        raise BadValue(
+            f"{name} distances to a single source cannot be ranked; attribution needs at least two sources"
+        )
     equal = np.flatnonzero(distances.min(axis=1) == distances.max(axis=1))
     if len(equal):
-        raise BadValue(f"all {N} sources have the same {name} distance for the sample in row {equal[0]}: nothing to rank; leave it out")
+        raise BadValue(
+            f"all {N} sources have the same {name} distance for the sample in row {equal[0]}: nothing to rank; leave it out"
+        )
     return distances
 
 
@@ -80,7 +91,9 @@ def counterfactual_distance_ranks(distances: np.ndarray, sources) -> np.ndarray:
 def _top(keys: np.ndarray, k: int) -> np.ndarray:
     k = positive_int("k", k)
     if k > keys.shape[1]:
-        raise BadValue(f"k is {k}, more than the {keys.shape[1]} sources there are; choose a smaller k")
+        raise BadValue(
+            f"k is {k}, more than the {keys.shape[1]} sources there are; choose a smaller k"
+        )
     # A stable order puts the lowest number first among equals.
     return np.argsort(keys, axis=1, kind="stable")[:, :k]
 
@@ -157,14 +170,18 @@ def intersections(a: np.ndarray, b: np.ndarray, num_sources: int) -> Intersectio
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.ndim != 2 or len(a) == 0:
-        raise BadValue(f"top sources have the shape {a.shape}; at least one sample is needed, as (S, k)")
+        raise BadValue(
+            f"top sources have the shape {a.shape}; at least one sample is needed, as (S, k)"
+        )
     (S, k), N = a.shape, num_sources
     chance = intersection_chance(N, k)
     a, b = (np.sort(_source_numbers("top sources", each, (S, k), N), axis=1) for each in (a, b))
     for each in (a, b):
         twice = np.flatnonzero((np.diff(each) == 0).any(axis=1))
         if len(twice):
-            raise BadValue(f"a source appears twice among the top {k} of row {twice[0]}; they must be different")
+            raise BadValue(
+                f"a source appears twice among the top {k} of row {twice[0]}; they must be different"
+            )
     # Neither set repeats a source, so one that is there twice is in both.
     count = int((np.diff(np.sort(np.concatenate([a, b], axis=1))) == 0).any(axis=1).sum())
     p = float(stats.binom.sf(count - 1, S, chance))
@@ -179,7 +196,9 @@ def top_k_intersections(visual: np.ndarray, distances: np.ndarray, k: int) -> In
     """
     visual, distances = _distances("visual", visual), _distances("counterfactual", distances)
     if visual.shape != distances.shape:
-        raise BadValue(f"visual distances {visual.shape} and counterfactual distances {distances.shape} are not of the same samples")
+        raise BadValue(
+            f"visual distances {visual.shape} and counterfactual distances {distances.shape} are not of the same samples"
+        )
     return intersections(_top(visual, k), _top(-distances, k), visual.shape[1])
 
 
@@ -203,7 +222,11 @@ class FalseAttribution:
 
 
 def false_attribution(
-    attributed: np.ndarray, without: np.ndarray, instead: np.ndarray, seed: int = 0, resamples: int = 10_000,
+    attributed: np.ndarray,
+    without: np.ndarray,
+    instead: np.ndarray,
+    seed: int = 0,
+    resamples: int = 10_000,
 ) -> FalseAttribution:
     """The false attribution rate of the authors' earlier work (reference 4), from attributions already made.
 
@@ -225,9 +248,13 @@ def false_attribution(
     """
     attributed, without, instead = (np.asarray(each) for each in (attributed, without, instead))
     if attributed.ndim != 1 or len(attributed) == 0:
-        raise BadValue(f"attributed sources have the shape {attributed.shape}; at least one sample is needed, as (S,)")
+        raise BadValue(
+            f"attributed sources have the shape {attributed.shape}; at least one sample is needed, as (S,)"
+        )
     if not attributed.shape == without.shape == instead.shape:
-        raise BadValue(f"attributions of {attributed.shape}, {without.shape} and {instead.shape} are not of the same samples")
+        raise BadValue(
+            f"attributions of {attributed.shape}, {without.shape} and {instead.shape} are not of the same samples"
+        )
     positive_int("resamples", resamples)
     S = len(attributed)
     hit, base = without == attributed, instead == attributed
@@ -236,7 +263,9 @@ def false_attribution(
         return FalseAttribution(S, again, share, inf if again else nan, nan, nan)
     # A resample is no more than how often each of the four pairs of outcomes was drawn.
     kinds = np.bincount(2 * hit + base, minlength=4) / S
-    drawn = np.random.default_rng(derive("false attribution", seed)).multinomial(S, kinds, size=resamples)
+    drawn = np.random.default_rng(derive("false attribution", seed)).multinomial(
+        S, kinds, size=resamples
+    )
     top, bottom = drawn[:, 2] + drawn[:, 3], drawn[:, 1] + drawn[:, 3]
     lower = np.divide(top, bottom, out=np.where(top > 0, inf, 0.0), where=bottom > 0)
     upper = np.divide(top, bottom, out=np.full(resamples, inf), where=bottom > 0)
@@ -246,7 +275,9 @@ def false_attribution(
     return FalseAttribution(S, again, share, again / share, float(low), float(high))
 
 
-def other_sources(attributed: np.ndarray, indices: Iterable[int], num_sources: int, seed: int = 0) -> np.ndarray:
+def other_sources(
+    attributed: np.ndarray, indices: Iterable[int], num_sources: int, seed: int = 0
+) -> np.ndarray:
     """For each sample a source other than the attributed one, uniformly at random, (S,) int64.
 
     It depends on ``seed``, the sample's number and N alone, and for all attributions of a sample it is the same
@@ -255,8 +286,12 @@ def other_sources(attributed: np.ndarray, indices: Iterable[int], num_sources: i
     """
     indices, N = list(indices), positive_int("num_sources", num_sources)
     if N == 1:
-        raise BadValue("there is no other source than the only one; attribution needs at least two sources")
-    attributed = _source_numbers("attributed sources, one a sample,", attributed, (len(indices),), N)
+        raise BadValue(
+            "there is no other source than the only one; attribution needs at least two sources"
+        )
+    attributed = _source_numbers(
+        "attributed sources, one a sample,", attributed, (len(indices),), N
+    )
     chosen = []
     for index, source in zip(indices, attributed):
         rng = generator("another source", seed, int(index), N)

@@ -6,10 +6,11 @@ all codewords have the same weight, ablating the members that saw one source nev
 removes all that saw another (theorem 1, appendix A.1).
 """
 
-import numpy as np
 import random
 from dataclasses import dataclass
 from math import comb
+
+import numpy as np
 
 from abc_lib.ground.errors import BadValue, NoSurvivors, positive_int
 from abc_lib.ground.seeds import derive
@@ -33,7 +34,9 @@ def codeword_at(rank: int, n: int, weight: int) -> np.ndarray:
     codewords is ever made.
     """
     if not 0 <= rank < comb(n, weight):
-        raise BadValue(f"rank {rank} is outside 0..{comb(n, weight) - 1}, the codewords of n={n}, weight={weight}")
+        raise BadValue(
+            f"rank {rank} is outside 0..{comb(n, weight) - 1}, the codewords of n={n}, weight={weight}"
+        )
     word = np.zeros(n, dtype=np.uint8)
     left = weight
     for position in range(n):
@@ -78,11 +81,15 @@ class Codebook:
     def __post_init__(self):
         words = self.words
         if words.ndim != 2 or 0 in words.shape or not np.isin(words, (0, 1)).all():
-            raise BadValue("a codebook is a matrix of zeros and ones with one row a source and one column a member")
+            raise BadValue(
+                "a codebook is a matrix of zeros and ones with one row a source and one column a member"
+            )
         if len(set(words.sum(1).tolist())) != 1:
             raise BadValue("the codewords differ in weight; theorem 1 needs a constant weight")
         if not 0 < words[0].sum() < words.shape[1]:
-            raise BadValue("a weight of 0 or of n leaves a source unseen or nobody without it; choose one in between")
+            raise BadValue(
+                "a weight of 0 or of n leaves a source unseen or nobody without it; choose one in between"
+            )
         if len(np.unique(words, axis=0)) != len(words):
             raise BadValue("two sources share a codeword; every source needs its own")
 
@@ -93,7 +100,9 @@ class Codebook:
         positive_int("weight", weight)
         positive_int("num_sources", num_sources)
         if weight >= n:
-            raise BadValue(f"weight {weight} of {n} members leaves none when a source is removed; choose a smaller weight")
+            raise BadValue(
+                f"weight {weight} of {n} members leaves none when a source is removed; choose a smaller weight"
+            )
         total = comb(n, weight)
         if num_sources > total:
             enough = smallest_sufficient_n(num_sources)
@@ -130,10 +139,14 @@ class Codebook:
         """Source numbers as int64, shape (K,); a mask or a fraction is no source number."""
         sources = np.atleast_1d(np.asarray(sources))
         if len(sources) and not np.issubdtype(sources.dtype, np.integer):
-            raise BadValue(f"sources are given by number, 0..{self.num_sources - 1}, not as {sources.dtype}")
+            raise BadValue(
+                f"sources are given by number, 0..{self.num_sources - 1}, not as {sources.dtype}"
+            )
         outside = sources[(sources < 0) | (sources >= self.num_sources)]
         if len(outside):
-            raise BadValue(f"source {outside.max() if outside.max() >= 0 else outside.min()} is outside 0..{self.num_sources - 1}")
+            raise BadValue(
+                f"source {outside.max() if outside.max() >= 0 else outside.min()} is outside 0..{self.num_sources - 1}"
+            )
         return sources.astype(np.int64)
 
     def survivors(self, sources: int | list[int] | np.ndarray) -> np.ndarray:

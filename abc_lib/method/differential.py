@@ -1,9 +1,10 @@
 """Differential ablation: a landscape predicted from one Jacobian (2.4)."""
 
-import numpy as np
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+import numpy as np
+import torch
 from scipy import stats
 
 from abc_lib.ground.errors import BadValue
@@ -43,9 +44,19 @@ class Jacobians:
         position = {int(index): row for row, index in enumerate(self.indices)}
         missing = [int(i) for i in indices if int(i) not in position]
         if missing:
-            raise BadValue(f"sample {missing[0]} of {self.name} has no Jacobian here; compute it with get_jacobians")
+            raise BadValue(
+                f"sample {missing[0]} of {self.name} has no Jacobian here; compute it with get_jacobians"
+            )
         rows = [position[int(i)] for i in indices]
-        return Jacobians(self.name, self.scale, self.seed, self.indices[rows], self.factual[rows], self.jacobians[rows], self.artefacts)
+        return Jacobians(
+            self.name,
+            self.scale,
+            self.seed,
+            self.indices[rows],
+            self.factual[rows],
+            self.jacobians[rows],
+            self.artefacts,
+        )
 
     def predict(self, row: int, c: np.ndarray) -> torch.Tensor:
         """Equation 1 without its remainder for one sample: images (K, C, H, W) for weights ``c`` (K, n).
@@ -54,7 +65,9 @@ class Jacobians:
         any linear prediction can.
         """
         change = torch.from_numpy(self._checked(c) - 1).to(self.jacobians.dtype)
-        return self.factual[row] + (change @ self.jacobians[row].flatten(1)).unflatten(1, self.factual.shape[1:])
+        return self.factual[row] + (change @ self.jacobians[row].flatten(1)).unflatten(
+            1, self.factual.shape[1:]
+        )
 
     def distances(self, c: np.ndarray) -> np.ndarray:
         """Predicted distance of each sample to its counterfactual under each of the weights ``c`` (K, n): (S, K) float64.
@@ -66,7 +79,9 @@ class Jacobians:
         change = self._checked(c) - 1
         inner = np.stack([_inner_products(each).numpy() for each in self.jacobians])
         if not np.isfinite(inner).all():
-            raise BadValue(f"a Jacobian of {self.name} has values that are not finite; a distance from it means nothing")
+            raise BadValue(
+                f"a Jacobian of {self.name} has values that are not finite; a distance from it means nothing"
+            )
         squared = np.einsum("ki,sik->sk", change, inner @ change.T, optimize=True)
         return np.sqrt(np.maximum(squared, 0))
 
@@ -77,7 +92,9 @@ class Jacobians:
     def _checked(self, c) -> np.ndarray:
         c = np.atleast_2d(np.asarray(c, dtype=np.float64))
         if c.ndim != 2 or c.shape[1] != self.n:
-            raise BadValue(f"weights of shape {c.shape} do not fit {self.n} members; give one row a counterfactual")
+            raise BadValue(
+                f"weights of shape {c.shape} do not fit {self.n} members; give one row a counterfactual"
+            )
         if not np.isfinite(c).all():
             raise BadValue("weights must be finite numbers")
         return c
@@ -105,9 +122,14 @@ def rank_correlations(predicted: np.ndarray, exact: np.ndarray) -> np.ndarray:
 
 
 def _alike(predicted, exact) -> tuple[np.ndarray, np.ndarray]:
-    predicted, exact = np.atleast_2d(np.asarray(predicted, float)), np.atleast_2d(np.asarray(exact, float))
+    predicted, exact = (
+        np.atleast_2d(np.asarray(predicted, float)),
+        np.atleast_2d(np.asarray(exact, float)),
+    )
     if predicted.shape != exact.shape:
-        raise BadValue(f"predicted distances {predicted.shape} and exact ones {exact.shape} are not of the same samples and sources")
+        raise BadValue(
+            f"predicted distances {predicted.shape} and exact ones {exact.shape} are not of the same samples and sources"
+        )
     if exact.shape[1] < 2:
         raise BadValue("one source has no order to compare; it takes at least two")
     if not (np.isfinite(predicted).all() and np.isfinite(exact).all()):
@@ -126,7 +148,9 @@ def screening_bounds(predicted: np.ndarray, exact: np.ndarray) -> np.ndarray:
     From landscapes known in full; column N - 1 is the radius.
     """
     predicted, exact = _alike(predicted, exact)
-    return np.maximum.accumulate(np.take_along_axis(exact, _most_promising(predicted), axis=1), axis=1)
+    return np.maximum.accumulate(
+        np.take_along_axis(exact, _most_promising(predicted), axis=1), axis=1
+    )
 
 
 def screening_sizes(predicted: np.ndarray, exact: np.ndarray, share: float) -> np.ndarray:

@@ -1,9 +1,10 @@
 """The noise schedule, exogenous noise as a value, and one denoising loop (2.3, B.2)."""
 
-import torch
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+
+import torch
 
 from abc_lib.ground.errors import BadValue, positive_int, unknown
 from abc_lib.ground.seeds import generator
@@ -17,8 +18,10 @@ def _scheduler(diffusion: Diffusion, kind: str = "ddpm"):
 
     cls = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}[kind]
     return cls(
-        num_train_timesteps=diffusion.train_steps, beta_start=diffusion.beta_start,
-        beta_end=diffusion.beta_end, beta_schedule=diffusion.beta_schedule,
+        num_train_timesteps=diffusion.train_steps,
+        beta_start=diffusion.beta_start,
+        beta_end=diffusion.beta_end,
+        beta_schedule=diffusion.beta_schedule,
     )
 
 
@@ -27,7 +30,9 @@ def alphas_cumprod(diffusion: Diffusion) -> torch.Tensor:
     return _scheduler(diffusion).alphas_cumprod
 
 
-def add_noise(x: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+def add_noise(
+    x: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, alphas: torch.Tensor
+) -> torch.Tensor:
     """Images (B, C, H, W) at step ``t`` (B,) of the forward process."""
     a = alphas[t][:, None, None, None]
     return a.sqrt() * x + (1 - a).sqrt() * noise
@@ -59,7 +64,9 @@ def sampler_steps(diffusion: Diffusion, sampling: Sampling) -> tuple[Step, ...]:
         raise unknown("sampler", sampling.sampler, SAMPLERS)
     positive_int("sampling steps", sampling.steps)
     if sampling.steps > diffusion.train_steps:
-        raise BadValue(f"{sampling.steps} sampling steps are more than the {diffusion.train_steps} that were trained")
+        raise BadValue(
+            f"{sampling.steps} sampling steps are more than the {diffusion.train_steps} that were trained"
+        )
     scheduler = _scheduler(diffusion, sampling.sampler)
     scheduler.set_timesteps(sampling.steps)
     alphas = scheduler.alphas_cumprod.double()
@@ -93,7 +100,9 @@ class ExogenousNoise:
     indices: torch.Tensor
 
     @classmethod
-    def draw(cls, seed: int, indices, shape: tuple[int, int, int], sampling: Sampling) -> "ExogenousNoise":
+    def draw(
+        cls, seed: int, indices, shape: tuple[int, int, int], sampling: Sampling
+    ) -> "ExogenousNoise":
         """Standard normal noise for the samples with these numbers; always made on the CPU."""
         indices = torch.as_tensor(list(indices), dtype=torch.int64)
         if len(indices) == 0:
@@ -102,7 +111,11 @@ class ExogenousNoise:
         # The last step of the ancestral sampler adds no noise.
         rows = sampling.steps if ancestral else 1
         drawn = torch.stack(
-            [torch.randn(rows, *shape, generator=generator("exogenous noise", seed, int(i))) for i in indices], dim=1
+            [
+                torch.randn(rows, *shape, generator=generator("exogenous noise", seed, int(i)))
+                for i in indices
+            ],
+            dim=1,
         )
         return cls(drawn[0], drawn[1:] if ancestral else None, indices)
 
@@ -115,7 +128,9 @@ class ExogenousNoise:
         if which.dtype == torch.bool:
             which = which.nonzero().reshape(-1)
         steps = None if self.steps is None else self.steps[:, which.to(self.initial.device)]
-        return ExogenousNoise(self.initial[which.to(self.initial.device)], steps, self.indices[which])
+        return ExogenousNoise(
+            self.initial[which.to(self.initial.device)], steps, self.indices[which]
+        )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "ExogenousNoise":
         """On another device or in another precision."""
@@ -150,10 +165,14 @@ def denoise(
         owner = torch.arange(len(noise), device=noise.initial.device)
     steps = sampler_steps(diffusion, sampling)
     if not 0 <= first <= len(steps) or (first > 0 and state is None):
-        raise BadValue(f"denoising cannot go on from step {first} of {len(steps)} {'without a state' if state is None else ''}".rstrip())
+        raise BadValue(
+            f"denoising cannot go on from step {first} of {len(steps)} {'without a state' if state is None else ''}".rstrip()
+        )
     last = len(steps) if last is None else last
     if not first <= last <= len(steps):
-        raise BadValue(f"denoising from step {first} of {len(steps)} cannot stop before step {last}")
+        raise BadValue(
+            f"denoising from step {first} of {len(steps)} cannot stop before step {last}"
+        )
     x = noise.initial[owner] if state is None else state
     for k, step in list(enumerate(steps))[first:last]:
         if visit is not None:

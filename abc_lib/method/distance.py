@@ -4,9 +4,10 @@ They are those of the paper's figure 7: images in [0, 1], grey ones repeated to 
 channels, scaled to 3x256x256, so that data sets compare.
 """
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
-from functools import lru_cache
 
 from abc_lib.ground.errors import BadValue
 
@@ -22,7 +23,9 @@ def resize_matrix(side: int, resolution: int = RESOLUTION) -> torch.Tensor:
     is what it uses elsewhere (B.1, C.1).
     """
     eye = torch.eye(side, dtype=torch.float64)[:, None]
-    return F.interpolate(eye, size=resolution, mode="linear", align_corners=False)[:, 0].T.contiguous()
+    return F.interpolate(eye, size=resolution, mode="linear", align_corners=False)[
+        :, 0
+    ].T.contiguous()
 
 
 def euclidean(a: torch.Tensor, b: torch.Tensor, resolution: int = RESOLUTION) -> torch.Tensor:
@@ -34,14 +37,20 @@ def euclidean(a: torch.Tensor, b: torch.Tensor, resolution: int = RESOLUTION) ->
     a grey image counts as three equal channels.
     """
     if a.shape[-3:] != b.shape[-3:]:
-        raise BadValue(f"images of shapes {tuple(a.shape[-3:])} and {tuple(b.shape[-3:])} cannot be compared; resize one first")
+        raise BadValue(
+            f"images of shapes {tuple(a.shape[-3:])} and {tuple(b.shape[-3:])} cannot be compared; resize one first"
+        )
     if a.ndim < 3:
         raise BadValue(f"an image has the shape (C, H, W), not {tuple(a.shape)}")
     if not (a.is_floating_point() and b.is_floating_point()):
-        raise BadValue("images of whole numbers have no scale; give floating-point values in [0, 1]")
+        raise BadValue(
+            "images of whole numbers have no scale; give floating-point values in [0, 1]"
+        )
     channels, height, width = a.shape[-3:]
     if channels not in (1, 3):
-        raise BadValue(f"images have {channels} channels; a distance is defined for 1 (grey) or 3 (colour)")
+        raise BadValue(
+            f"images have {channels} channels; a distance is defined for 1 (grey) or 3 (colour)"
+        )
     difference = a.double() - b.double()
     if torch.isnan(difference).any():
         raise BadValue("an image contains NaN; a distance to it means nothing")

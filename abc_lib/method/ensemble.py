@@ -1,15 +1,16 @@
 """Members and a code, as one model that takes weights (2.2 to 2.4)."""
 
-import numpy as np
-import torch
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+
 from abc_lib.ground.devices import one_thread
+from abc_lib.ground.duals import Dual
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.store import Artefact
 from abc_lib.method.code import Codebook
 from abc_lib.method.diffusion import ExogenousNoise, denoise
-from abc_lib.method.duals import Dual
 from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import Space
@@ -36,7 +37,9 @@ class Ensemble:
     def __post_init__(self):
         self.space = self.space or Space(self.recipe.data)
         if len(self.members) != self.codebook.n:
-            raise BadValue(f"{len(self.members)} members do not fit a code of length {self.codebook.n}")
+            raise BadValue(
+                f"{len(self.members)} members do not fit a code of length {self.codebook.n}"
+            )
         for member in self.members:
             member.eval().requires_grad_(False)
 
@@ -70,7 +73,9 @@ class Ensemble:
             c = np.ones(self.n)
         c = torch.as_tensor(c, dtype=torch.float32)
         if c.shape[-1] != self.n or c.ndim > 2 or (c.ndim == 2 and len(c) not in (1, batch)):
-            raise BadValue(f"weights of shape {tuple(c.shape)} do not fit {batch} trajectories and {self.n} members")
+            raise BadValue(
+                f"weights of shape {tuple(c.shape)} do not fit {batch} trajectories and {self.n} members"
+            )
         return c.to(self.device).expand(batch, self.n)
 
     def predict(self, x: torch.Tensor, t: int | torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -94,7 +99,12 @@ class Ensemble:
 
     @torch.inference_mode()
     def denoise(
-        self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None, visit=None, first: int = 0,
+        self,
+        noise: ExogenousNoise,
+        c=None,
+        owner: torch.Tensor | None = None,
+        visit=None,
+        first: int = 0,
         state: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Trajectories with weights ``c`` (n,) or (B, n) from exogenous noise, in the members' range.
@@ -119,13 +129,22 @@ class Ensemble:
                 for member, share in zip(self.members, (c / self.n).T):
                     keep = share.nonzero().squeeze(1)
                     if len(keep):
-                        total.index_add_(0, keep, member(noise.initial, times)[owner[keep]] * share[keep][:, None, None, None])
+                        total.index_add_(
+                            0,
+                            keep,
+                            member(noise.initial, times)[owner[keep]]
+                            * share[keep][:, None, None, None],
+                        )
                 return total
             return self.predict(x, t, c)
 
-        return denoise(predict, noise, self.recipe.diffusion, self.recipe.sampling, owner, visit, first, state)
+        return denoise(
+            predict, noise, self.recipe.diffusion, self.recipe.sampling, owner, visit, first, state
+        )
 
-    def sample(self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None) -> torch.Tensor:
+    def sample(
+        self, noise: ExogenousNoise, c=None, owner: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Images in [0, 1], (B, C, H, W), on the CPU; arguments as :meth:`denoise`."""
         return self.space.to_images(self.denoise(noise, c, owner)).cpu()
 
@@ -172,10 +191,18 @@ class Ensemble:
         if self.device.type == "cpu" and torch.get_num_threads() > 1:
             with one_thread():
                 return self._dual_states(noise, visit, last)
-        return denoise(lambda _, x, t: self._dual_prediction(x, t), noise.to(self.device), self.recipe.diffusion,
-                       self.recipe.sampling, visit=visit, last=last)
+        return denoise(
+            lambda _, x, t: self._dual_prediction(x, t),
+            noise.to(self.device),
+            self.recipe.diffusion,
+            self.recipe.sampling,
+            visit=visit,
+            last=last,
+        )
 
-    def tangents(self, noise: ExogenousNoise, steps, jacobians: bool = True) -> dict[str, torch.Tensor]:
+    def tangents(
+        self, noise: ExogenousNoise, steps, jacobians: bool = True
+    ) -> dict[str, torch.Tensor]:
         """What hybrid counterfactuals start from: :meth:`differentiate` with the dual states on the way.
 
         ``factual`` (S, C, H, W) and ``jacobians`` (S, n, C, H, W) as there; for each k > 0 of
@@ -195,9 +222,15 @@ class Ensemble:
             return found | {"factual": factual.contiguous(), "jacobians": moved.contiguous()}
         k = max(steps)
         state = self._dual_states(noise, visit, k).primal
-        return found | {"factual": self.space.to_images(self.denoise(noise, first=k, state=state)).cpu().contiguous()}
+        return found | {
+            "factual": self.space.to_images(self.denoise(noise, first=k, state=state))
+            .cpu()
+            .contiguous()
+        }
 
-    def sample_hybrid(self, noise: ExogenousNoise, c, owner: torch.Tensor, moving: dict[str, torch.Tensor], k: int) -> torch.Tensor:
+    def sample_hybrid(
+        self, noise: ExogenousNoise, c, owner: torch.Tensor, moving: dict[str, torch.Tensor], k: int
+    ) -> torch.Tensor:
         """Images as :meth:`sample`, but carried through the first ``k`` steps by tangents (``moving``, of :meth:`tangents`).
 
         Early on, all trajectories of a sample lie close together, and where weights c take
@@ -206,5 +239,9 @@ class Ensemble:
         if k == 0:
             return self.sample(noise, c, owner)
         change = self.weights(c, len(owner)).cpu() - 1
-        state = moving[f"state-{k}"][owner] + torch.einsum("bi,bichw->bchw", change, moving[f"tangents-{k}"][owner])
-        return self.space.to_images(self.denoise(noise, c, owner, first=k, state=state.to(self.device))).cpu()
+        state = moving[f"state-{k}"][owner] + torch.einsum(
+            "bi,bichw->bchw", change, moving[f"tangents-{k}"][owner]
+        )
+        return self.space.to_images(
+            self.denoise(noise, c, owner, first=k, state=state.to(self.device))
+        ).cpu()

@@ -1,10 +1,11 @@
 """A landscape: every counterfactual of a sample, and how far each lies (2.1)."""
 
 import dataclasses
-import numpy as np
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+import numpy as np
+import torch
 
 from abc_lib.ground.store import Artefact
 from abc_lib.method.ensemble import Ensemble
@@ -72,9 +73,17 @@ class Landscapes:
 def _select(landscapes: Landscapes, rows: list[int]) -> Landscapes:
     pick = lambda value: None if value is None else value[rows]  # noqa: E731
     return Landscapes(
-        landscapes.name, landscapes.scale, landscapes.seed, landscapes.indices[rows], landscapes.factual[rows],
-        landscapes.distances[rows], landscapes.kept_sources[rows], landscapes.kept_images[rows],
-        pick(landscapes.attributed_images), pick(landscapes.attributed_labels), landscapes.artefacts,
+        landscapes.name,
+        landscapes.scale,
+        landscapes.seed,
+        landscapes.indices[rows],
+        landscapes.factual[rows],
+        landscapes.distances[rows],
+        landscapes.kept_sources[rows],
+        landscapes.kept_images[rows],
+        pick(landscapes.attributed_images),
+        pick(landscapes.attributed_labels),
+        landscapes.artefacts,
         landscapes.tangent_steps,
     )
 
@@ -84,8 +93,14 @@ def _widen(landscapes: Landscapes, width: int) -> Landscapes:
     fill = width - landscapes.kept_sources.shape[1]
     return dataclasses.replace(
         landscapes,
-        kept_sources=np.concatenate([landscapes.kept_sources, np.repeat(landscapes.kept_sources[:, :1], fill, axis=1)], axis=1),
-        kept_images=torch.cat([landscapes.kept_images, landscapes.kept_images[:, :1].expand(-1, fill, -1, -1, -1)], dim=1),
+        kept_sources=np.concatenate(
+            [landscapes.kept_sources, np.repeat(landscapes.kept_sources[:, :1], fill, axis=1)],
+            axis=1,
+        ),
+        kept_images=torch.cat(
+            [landscapes.kept_images, landscapes.kept_images[:, :1].expand(-1, fill, -1, -1, -1)],
+            dim=1,
+        ),
     )
 
 
@@ -94,7 +109,9 @@ def join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
     parts = [_widen(p, width) for p in parts]
     shown = all(p.attributed_images is not None for p in parts)
     joined = Landscapes(
-        parts[0].name, parts[0].scale, parts[0].seed,
+        parts[0].name,
+        parts[0].scale,
+        parts[0].seed,
         np.concatenate([p.indices for p in parts]),
         torch.cat([p.factual for p in parts]),
         np.concatenate([p.distances for p in parts]),
@@ -109,7 +126,9 @@ def join(parts: list[Landscapes], indices: list[int]) -> Landscapes:
     return _select(joined, [position[i] for i in indices])
 
 
-def counterfactuals(ensemble: Ensemble, landscapes: Landscapes, row: int, sources: Iterable[int]) -> torch.Tensor:
+def counterfactuals(
+    ensemble: Ensemble, landscapes: Landscapes, row: int, sources: Iterable[int]
+) -> torch.Tensor:
     """Samples the counterfactuals of one sample without each of ``sources`` now, (K, C, H, W), in [0, 1]."""
     sources = np.asarray(list(sources), dtype=np.int64)
     noise = ensemble.draw_noise(landscapes.seed, [landscapes.indices[row]])

@@ -22,7 +22,9 @@ class NoisePredictor(nn.Module):
     network then need not carry its own input through to its output.
     """
 
-    def __init__(self, network: Network, shape: tuple[int, int, int], diffusion: Diffusion = Diffusion()):
+    def __init__(
+        self, network: Network, shape: tuple[int, int, int], diffusion: Diffusion = Diffusion()
+    ):
         super().__init__()
         # diffusers takes seconds to import, and only those who build a network need it
         from diffusers import UNet2DModel
@@ -36,7 +38,9 @@ class NoisePredictor(nn.Module):
                 f"their sides must be multiples of {smallest}"
             )
         if network.predicts not in ("noise", "velocity"):
-            raise BadValue(f"a network cannot predict '{network.predicts}'; choose noise or velocity")
+            raise BadValue(
+                f"a network cannot predict '{network.predicts}'; choose noise or velocity"
+            )
         self.patch = network.patch
         self.velocity = network.predicts == "velocity"
         # Part of the recipe, not of what is learned, so not of the stored parameters.
@@ -48,9 +52,12 @@ class NoisePredictor(nn.Module):
             block_out_channels=network.channels,
             layers_per_block=network.layers_per_block,
             down_block_types=tuple(
-                "AttnDownBlock2D" if k in network.down_attention else "DownBlock2D" for k in range(levels)
+                "AttnDownBlock2D" if k in network.down_attention else "DownBlock2D"
+                for k in range(levels)
             ),
-            up_block_types=tuple("AttnUpBlock2D" if k in network.up_attention else "UpBlock2D" for k in range(levels)),
+            up_block_types=tuple(
+                "AttnUpBlock2D" if k in network.up_attention else "UpBlock2D" for k in range(levels)
+            ),
             norm_num_groups=network.groups,
             attention_head_dim=network.head_dim,
             dropout=network.dropout,
@@ -102,8 +109,10 @@ def activation_bytes(module: nn.Module, shape: tuple[int, int, int]) -> int:
     parameter = next(module.parameters())
     try:
         with torch.inference_mode():
-            module(torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype),
-                   torch.zeros(1, device=parameter.device, dtype=torch.long))
+            module(
+                torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype),
+                torch.zeros(1, device=parameter.device, dtype=torch.long),
+            )
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,8 +1,9 @@
 """Counterfactual radius, and how it shrinks as training sets grow (3.5, 3.6)."""
 
-import numpy as np
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 from scipy import stats
 
 from abc_lib.ground.errors import BadValue
@@ -15,7 +16,9 @@ def counterfactual_radius(distances: np.ndarray) -> np.ndarray:
     """
     distances = np.asarray(distances, dtype=float)
     if distances.shape[-1:] in ((), (0,)):
-        raise BadValue("a landscape without counterfactuals has no radius; it needs at least one data source")
+        raise BadValue(
+            "a landscape without counterfactuals has no radius; it needs at least one data source"
+        )
     if not np.isfinite(distances).all() or (distances < 0).any():
         raise BadValue("distances must be finite and not negative; recompute the landscape")
     return distances.max(axis=-1)
@@ -43,7 +46,9 @@ def summarise(name: str, size: int, radii: Sequence[float]) -> LogRadius:
     if len(radii) == 0:
         raise BadValue(f"{name} has no radii to summarise; compute at least one landscape")
     if not np.isfinite(radii).all() or (radii < 0).any():
-        raise BadValue(f"the radii of {name} must be finite and not negative; recompute its landscapes")
+        raise BadValue(
+            f"the radii of {name} must be finite and not negative; recompute its landscapes"
+        )
     log = np.log10(radii[radii > 0])
     mean = float(log.mean()) if len(log) else float("nan")
     sd = float(log.std(ddof=1)) if len(log) > 1 else float("nan")
@@ -72,10 +77,16 @@ def fit_law(summaries: Sequence[LogRadius]) -> Law:
     """Fits :class:`Law` to two or more ensembles of different sizes, each counting once."""
     points = [(np.log10(s.size), s.mean) for s in summaries if np.isfinite(s.mean)]
     if len({x for x, _ in points}) < 2:
-        raise BadValue("a line needs ensembles of at least two training set sizes; compute landscapes of another one")
+        raise BadValue(
+            "a line needs ensembles of at least two training set sizes; compute landscapes of another one"
+        )
     x, y = np.array(points).T
     fit = stats.linregress(x, y)
-    p, wide = (float(fit.pvalue), float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)) if len(x) > 2 else (float("nan"),) * 2
+    p, wide = (
+        (float(fit.pvalue), float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr))
+        if len(x) > 2
+        else (float("nan"),) * 2
+    )
     return Law(float(fit.slope), float(fit.intercept), float(fit.rvalue**2), p, len(x), wide)
 
 
@@ -91,7 +102,9 @@ def slope_within(summaries: Sequence[LogRadius]) -> Law:
             kinds.setdefault(s.name.split("_")[0], []).append((np.log10(s.size), s.mean))
     groups = [np.array(points) for points in kinds.values() if len({x for x, _ in points}) > 1]
     if not groups:
-        raise BadValue("a slope within kinds needs ensembles of at least two training set sizes of one kind; compute landscapes of another one")
+        raise BadValue(
+            "a slope within kinds needs ensembles of at least two training set sizes of one kind; compute landscapes of another one"
+        )
     means = np.array([group.mean(axis=0) for group in groups])
     x, y = np.concatenate([group - mean for group, mean in zip(groups, means)]).T
     slope = float(x @ y / (x @ x))
@@ -99,4 +112,11 @@ def slope_within(summaries: Sequence[LogRadius]) -> Law:
     error = np.sqrt(left / free / (x @ x)) if free > 0 else float("nan")
     p = float(2 * stats.t.sf(abs(slope) / error, free)) if free > 0 else float("nan")
     level = float((means[:, 1] - slope * means[:, 0]).mean())
-    return Law(slope, level, 1 - left / float(y @ y), p, len(x), float(stats.t.ppf(0.975, free) * error) if free > 0 else float("nan"))
+    return Law(
+        slope,
+        level,
+        1 - left / float(y @ y),
+        p,
+        len(x),
+        float(stats.t.ppf(0.975, free) * error) if free > 0 else float("nan"),
+    )

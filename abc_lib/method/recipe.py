@@ -128,7 +128,10 @@ class Recipe:
     @property
     def model_spec(self) -> dict:
         """What determines the trained members, and nothing else; its hash names the artefacts."""
-        parts = {key: spec_of(getattr(self, key)) for key in ("data", "code", "network", "training", "diffusion")}
+        parts = {
+            key: spec_of(getattr(self, key))
+            for key in ("data", "code", "network", "training", "diffusion")
+        }
         return {"name": self.name, "scale": self.scale, **parts}
 
     @property
@@ -143,12 +146,24 @@ class Recipe:
 
     def replace(self, **parts) -> "Recipe":
         """A copy with some parts changed; a dict changes fields inside a part."""
-        new = {key: dataclasses.replace(getattr(self, key), **value) if isinstance(value, dict) else value
-               for key, value in parts.items()}
+        new = {
+            key: dataclasses.replace(getattr(self, key), **value)
+            if isinstance(value, dict)
+            else value
+            for key, value in parts.items()
+        }
         return dataclasses.replace(self, **new)
+
+
 SHAPES = {
-    "digits": (1, 8, 8), "mnist": (1, 32, 32), "fashion": (1, 32, 32), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32),
-    "celeba": (3, 128, 128), "metfaces": (3, 256, 256), "artbench": (3, 256, 256),
+    "digits": (1, 8, 8),
+    "mnist": (1, 32, 32),
+    "fashion": (1, 32, 32),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "celeba": (3, 128, 128),
+    "metfaces": (3, 256, 256),
+    "artbench": (3, 256, 256),
 }
 """C, H, W of an image of each family"""
 
@@ -157,7 +172,11 @@ def image_shape(data: Data) -> tuple[int, int, int]:
     """C, H, W of a recipe's images: CelebA is scaled up to 256x256 for the Stable Diffusion autoencoder (B.1)."""
     if data.family not in SHAPES:
         raise unknown("data family", data.family, SHAPES)
-    return (3, 256, 256) if data.family == "celeba" and data.space == "stable-diffusion" else SHAPES[data.family]
+    return (
+        (3, 256, 256)
+        if data.family == "celeba" and data.space == "stable-diffusion"
+        else SHAPES[data.family]
+    )
 
 
 def latent_shape(family: str, latent_channels: int = 4) -> tuple[int, int, int]:

@@ -1,12 +1,13 @@
 """Where a recipe's members live: the shape of a state, and how it becomes an image (B.1, B.2)."""
 
-import torch
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from abc_lib.ground.devices import one_thread
+from abc_lib.ground.duals import Dual
 from abc_lib.ground.errors import BadValue, unknown
-from abc_lib.method.duals import Dual
 from abc_lib.method.recipe import Data, image_shape, latent_shape
 
 SHAPE, IMAGE_SHAPE = (4, 32, 32), (3, 256, 256)
@@ -36,6 +37,7 @@ def to_images(x: torch.Tensor, data: Data) -> torch.Tensor:
     """The inverse of :func:`to_model`, clipped to [0, 1]."""
     return (x / data.factor + data.shift).clamp(0, 1)
 
+
 SPACES = ("pixel", "basic", "stable-diffusion")
 THRESHOLD = 0.5
 """above it a pixel of a binarised recipe's sample is white"""
@@ -50,7 +52,9 @@ def state_shape(data: Data) -> tuple[int, int, int]:
     if data.space != "stable-diffusion":
         raise unknown("space", data.space, SPACES)
     if image_shape(data) != IMAGE_SHAPE:
-        raise BadValue(f"images of {data.family} are {image_shape(data)}; the Stable Diffusion autoencoder takes {IMAGE_SHAPE} here")
+        raise BadValue(
+            f"images of {data.family} are {image_shape(data)}; the Stable Diffusion autoencoder takes {IMAGE_SHAPE} here"
+        )
     return SHAPE
 
 
@@ -73,8 +77,12 @@ class Space:
     factor: torch.Tensor | None = None
 
     def __post_init__(self):
-        if self.data.space != "pixel" and (self.autoencoder is None or self.shift is None or self.factor is None):
-            raise BadValue("members that live in latents need their autoencoder and its normalisation; read them with find_ensemble")
+        if self.data.space != "pixel" and (
+            self.autoencoder is None or self.shift is None or self.factor is None
+        ):
+            raise BadValue(
+                "members that live in latents need their autoencoder and its normalisation; read them with find_ensemble"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -99,7 +107,11 @@ class Space:
         threshold at one half. Dual states are only decoded, as a threshold has no derivative.
         """
         images = self.decode(x)
-        return images if isinstance(images, Dual) or not self.data.binarise else (images > THRESHOLD).to(images.dtype)
+        return (
+            images
+            if isinstance(images, Dual) or not self.data.binarise
+            else (images > THRESHOLD).to(images.dtype)
+        )
 
     def decode(self, x: torch.Tensor | Dual) -> torch.Tensor | Dual:
         """As :meth:`to_images`, before a threshold makes pixels black or white.

@@ -1,10 +1,11 @@
 """What every metric shares, and metrics on the features of a network (B.6)."""
 
-import torch
-import torch.nn.functional as F
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
 
 from abc_lib.ground.devices import resolve_device
 from abc_lib.ground.errors import BadValue
@@ -22,9 +23,13 @@ def _check_batch(images: torch.Tensor) -> None:
     if len(images) == 0:
         raise BadValue("a batch without images has no distances; give at least one image")
     if not images.is_floating_point():
-        raise BadValue("images of whole numbers have no scale; give floating-point values in [0, 1]")
+        raise BadValue(
+            "images of whole numbers have no scale; give floating-point values in [0, 1]"
+        )
     if images.shape[1] not in (1, 3):
-        raise BadValue(f"images have {images.shape[1]} channels; a distance is defined for 1 (grey) or 3 (colour)")
+        raise BadValue(
+            f"images have {images.shape[1]} channels; a distance is defined for 1 (grey) or 3 (colour)"
+        )
     if images.numel() == 0:
         raise BadValue(f"images of the shape {tuple(images.shape[1:])} have no pixels")
     if torch.isnan(images).any():
@@ -38,7 +43,9 @@ def _check_batches(a: torch.Tensor, b: torch.Tensor) -> None:
     if b is not a:
         _check_batch(b)
     if a.shape[1:] != b.shape[1:]:
-        raise BadValue(f"images of shapes {tuple(a.shape[1:])} and {tuple(b.shape[1:])} cannot be compared; resize one first")
+        raise BadValue(
+            f"images of shapes {tuple(a.shape[1:])} and {tuple(b.shape[1:])} cannot be compared; resize one first"
+        )
 
 
 class Metric(ABC):
@@ -125,7 +132,9 @@ class Metric(ABC):
         """
         self._check(a, b)
         if len(a) != len(b):
-            raise BadValue(f"{len(a)} and {len(b)} images do not correspond one to one; pairwise compares all with all")
+            raise BadValue(
+                f"{len(a)} and {len(b)} images do not correspond one to one; pairwise compares all with all"
+            )
         self.load()
         pairs = zip(a.split(self.batch), b.split(self.batch), strict=True)
         return torch.cat([self._corresponding(one, two).cpu() for one, two in pairs])
@@ -187,7 +196,13 @@ class Preprocess:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         images = images.float()
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, size=(self.size, self.size), mode=self.mode, antialias=True, align_corners=False)
+            images = F.interpolate(
+                images,
+                size=(self.size, self.size),
+                mode=self.mode,
+                antialias=True,
+                align_corners=False,
+            )
         # A bicubic resize overshoots at edges.
         images = images.clamp(0, 1).expand(-1, 3, -1, -1)
         mean, std = (images.new_tensor(x)[:, None, None] for x in (self.mean, self.std))
@@ -231,7 +246,11 @@ class FeatureMetric(Metric):
 
     def load(self) -> "FeatureMetric":
         if self._network is None:
-            made = self._source if isinstance(self._source, torch.nn.Module) else self._source(self.device)
+            made = (
+                self._source
+                if isinstance(self._source, torch.nn.Module)
+                else self._source(self.device)
+            )
             self._network = made.to(self.device).eval()
         return self
 
@@ -240,7 +259,9 @@ class FeatureMetric(Metric):
         low, high = min(float(a.min()), float(b.min())), max(float(a.max()), float(b.max()))
         # A little outside is rounding or a linear prediction, and is clipped; this much is another scale.
         if low < -0.5 or high > 1.5:
-            raise BadValue(f"images have values from {low:.3g} to {high:.3g}; {self.name} takes values in [0, 1]")
+            raise BadValue(
+                f"images have values from {low:.3g} to {high:.3g}; {self.name} takes values in [0, 1]"
+            )
 
     def _features(self, images):
         found = self._read(self._network, self.preprocess(images.to(self.device)))

@@ -1,7 +1,8 @@
 """The Euclidean metric between batches of images, without a network (B.6)."""
 
-import torch
 from functools import lru_cache
+
+import torch
 
 from abc_lib.ground.devices import resolve_device
 from abc_lib.method.distance import RESOLUTION, euclidean, resize_matrix
@@ -26,7 +27,13 @@ class EuclideanMetric(Metric):
     # the embedding is below 1e-9 of a distance.
     _CLOSE = 0.01
 
-    def __init__(self, resolution: int = RESOLUTION, device: str | torch.device = "cpu", batch: int = 256, budget: int = BUDGET):
+    def __init__(
+        self,
+        resolution: int = RESOLUTION,
+        device: str | torch.device = "cpu",
+        batch: int = 256,
+        budget: int = BUDGET,
+    ):
         self.name = "euclidean"
         self.label = f"Euclidean (3×{resolution}×{resolution})"
         self.device = resolve_device(device)

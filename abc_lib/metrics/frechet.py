@@ -8,9 +8,10 @@ Inception's weights are looked for as ``inception_v3_google-0cc3c7bd.pth`` (104 
 folder that ``ABC_WEIGHTS`` names, then in torch.hub's cache, then downloaded into it.
 """
 
-import torch
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+import torch
 from torch import nn
 
 from abc_lib.ground.devices import resolve_device
@@ -36,11 +37,22 @@ class FidFeatures(nn.Module):
     """
 
     def __init__(
-        self, name: str, identity: str, num_features: int, network: nn.Module,
-        preprocess: Callable[[torch.Tensor], torch.Tensor], read: Callable[[nn.Module, torch.Tensor], torch.Tensor], batch: int = 32,
+        self,
+        name: str,
+        identity: str,
+        num_features: int,
+        network: nn.Module,
+        preprocess: Callable[[torch.Tensor], torch.Tensor],
+        read: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+        batch: int = 32,
     ):
         super().__init__()
-        self.name, self.identity, self.num_features, self.batch = name, identity, num_features, batch
+        self.name, self.identity, self.num_features, self.batch = (
+            name,
+            identity,
+            num_features,
+            batch,
+        )
         self.network = network.eval().requires_grad_(False)
         self.preprocess, self._read = preprocess, read
 
@@ -52,7 +64,12 @@ class FidFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features (K, num_features) of images (K, C, H, W), K at least 1."""
-        return torch.cat([self._read(self.network, self.preprocess(x.to(self.device))).float().cpu() for x in images.split(self.batch)])
+        return torch.cat(
+            [
+                self._read(self.network, self.preprocess(x.to(self.device))).float().cpu()
+                for x in images.split(self.batch)
+            ]
+        )
 
 
 def _output(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -82,7 +99,14 @@ def inception_features(device: str | torch.device = "cpu") -> FidFeatures:
     except RuntimeError as error:
         raise misfit(path, INCEPTION, error) from None
     network.fc = nn.Identity()
-    return FidFeatures("Inception v3", path.stem, 2048, network.to(resolve_device(str(device))), INCEPTION_INPUT, _output)
+    return FidFeatures(
+        "Inception v3",
+        path.stem,
+        2048,
+        network.to(resolve_device(str(device))),
+        INCEPTION_INPUT,
+        _output,
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +137,13 @@ class Gaussian:
     def of(cls, mean, covariance, count: int, features: str, identity: str = "") -> "Gaussian":
         """That of a known mean (F,) and covariance (F, F), as if of ``count`` images."""
         mean, covariance = (torch.as_tensor(x, dtype=torch.float64) for x in (mean, covariance))
-        return cls(count, count * mean, (count - 1) * covariance + count * torch.outer(mean, mean), features, identity)
+        return cls(
+            count,
+            count * mean,
+            (count - 1) * covariance + count * torch.outer(mean, mean),
+            features,
+            identity,
+        )
 
 
 class _Given(nn.Module):
@@ -136,24 +166,38 @@ def _accumulator(num_features: int):
     return metric
 
 
-def feature_statistics(batches: Iterable[torch.Tensor], features: str, identity: str = "") -> Gaussian:
+def feature_statistics(
+    batches: Iterable[torch.Tensor], features: str, identity: str = ""
+) -> Gaussian:
     """The statistics of features that come in batches (K, F); at least two rows in all, or :class:`BadValue`."""
     metric = None
     for batch in batches:
         if batch.ndim != 2 or not torch.isfinite(batch).all():
-            raise BadValue(f"features have the shape {tuple(batch.shape)} or are not finite; they are numbers, a row an image")
+            raise BadValue(
+                f"features have the shape {tuple(batch.shape)} or are not finite; they are numbers, a row an image"
+            )
         metric = metric or _accumulator(batch.shape[1])
         metric.update(batch.double(), real=True)
     if metric is None or metric.real_features_num_samples < 2:
         raise BadValue("a covariance needs at least two images; give more")
-    return Gaussian(int(metric.real_features_num_samples), metric.real_features_sum, metric.real_features_cov_sum, features, identity)
+    return Gaussian(
+        int(metric.real_features_num_samples),
+        metric.real_features_sum,
+        metric.real_features_cov_sum,
+        features,
+        identity,
+    )
 
 
 def image_statistics(images: torch.Tensor, features: FidFeatures) -> Gaussian:
     """The statistics of ``features`` of images (S, C, H, W), floating point in [0, 1]."""
     if not images.is_floating_point():
-        raise BadValue("images of whole numbers have no scale; give floating-point values in [0, 1]")
-    return feature_statistics((features(x) for x in images.split(features.batch)), features.name, features.identity)
+        raise BadValue(
+            "images of whole numbers have no scale; give floating-point values in [0, 1]"
+        )
+    return feature_statistics(
+        (features(x) for x in images.split(features.batch)), features.name, features.identity
+    )
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
@@ -162,12 +206,21 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     In float64. Raises :class:`BadValue` for statistics of different features.
     """
     if (a.features, a.identity, len(a.total)) != (b.features, b.identity, len(b.total)):
-        raise BadValue(f"statistics of two kinds of features ({a.features} and {b.features}) cannot be compared; use the same network for both")
+        raise BadValue(
+            f"statistics of two kinds of features ({a.features} and {b.features}) cannot be compared; use the same network for both"
+        )
     metric = _accumulator(len(a.total))
-    metric.merge_state({
-        f"{side}_features_{key}": value for side, each in (("real", a), ("fake", b))
-        for key, value in (("sum", each.total), ("cov_sum", each.products), ("num_samples", torch.tensor(each.count)))
-    })
+    metric.merge_state(
+        {
+            f"{side}_features_{key}": value
+            for side, each in (("real", a), ("fake", b))
+            for key, value in (
+                ("sum", each.total),
+                ("cov_sum", each.products),
+                ("num_samples", torch.tensor(each.count)),
+            )
+        }
+    )
     return float(metric.compute())
 
 
@@ -187,7 +240,11 @@ class FID:
         return self.value
 
 
-def fid(images: torch.Tensor | Gaussian, reference: torch.Tensor | Gaussian, features: FidFeatures) -> FID:
+def fid(
+    images: torch.Tensor | Gaussian, reference: torch.Tensor | Gaussian, features: FidFeatures
+) -> FID:
     """The FID of images (S, C, H, W) in [0, 1] against a reference; either may be given as its statistics (C.1)."""
-    a, b = (x if isinstance(x, Gaussian) else image_statistics(x, features) for x in (images, reference))
+    a, b = (
+        x if isinstance(x, Gaussian) else image_statistics(x, features) for x in (images, reference)
+    )
     return FID(frechet_distance(a, b), features.name, a.count, b.count)

@@ -1,21 +1,34 @@
 """The metrics by name."""
 
-import torch
 from collections.abc import Callable
 from functools import partial
 
+import torch
+
 from abc_lib.ground.errors import unknown
+from abc_lib.metrics import perceptual
 from abc_lib.metrics.base import Metric
 from abc_lib.metrics.euclidean import EuclideanMetric
-from abc_lib.metrics import perceptual
 
 # How each is made on a device, and whether that needs no download. In the paper's order (B.6).
 _METRICS: dict[str, tuple[Callable[..., Metric], Callable[[], bool]]] = {
     "euclidean": (EuclideanMetric, lambda: True),
-    "lpips": (perceptual.lpips_metric, partial(perceptual.at_hand, perceptual.LPIPS_PACKAGE[0], perceptual.VGG)),
-    "openclip": (perceptual.openclip_metric, partial(perceptual.at_hand, perceptual.CLIP_PACKAGE[0], perceptual.CLIP)),
-    "dinov2": (perceptual.dinov2_metric, partial(perceptual.at_hand, perceptual.DINO_PACKAGE[0], perceptual.DINO)),
-    "dino-patch": (perceptual.dino_patch_metric, partial(perceptual.at_hand, perceptual.DINO_PACKAGE[0], perceptual.DINO)),
+    "lpips": (
+        perceptual.lpips_metric,
+        partial(perceptual.at_hand, perceptual.LPIPS_PACKAGE[0], perceptual.VGG),
+    ),
+    "openclip": (
+        perceptual.openclip_metric,
+        partial(perceptual.at_hand, perceptual.CLIP_PACKAGE[0], perceptual.CLIP),
+    ),
+    "dinov2": (
+        perceptual.dinov2_metric,
+        partial(perceptual.at_hand, perceptual.DINO_PACKAGE[0], perceptual.DINO),
+    ),
+    "dino-patch": (
+        perceptual.dino_patch_metric,
+        partial(perceptual.at_hand, perceptual.DINO_PACKAGE[0], perceptual.DINO),
+    ),
 }
 
 

@@ -21,15 +21,22 @@ OpenCLIP and DINOv2 want the packages ``open_clip_torch`` and ``timm``, which co
 import contextlib
 import importlib.util
 import logging
-import torch
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from abc_lib.ground.errors import NotAvailable
-from abc_lib.metrics.base import FeatureMetric, Preprocess, cosine_distance, largest_patch_distance, squared_distance
+from abc_lib.metrics.base import (
+    FeatureMetric,
+    Preprocess,
+    cosine_distance,
+    largest_patch_distance,
+    squared_distance,
+)
 from abc_lib.metrics.weights import Weights, fetch, find, misfit, read
 
 VGG = Weights(
@@ -40,18 +47,27 @@ VGG = Weights(
 )
 CLIP = Weights(
     title="the OpenCLIP weights ViT-H-14-378-quickgelu, dfn5b (3.9 GB)",
-    files=("DFN5B-CLIP-ViT-H-14-378/open_clip_pytorch_model.bin", "DFN5B-CLIP-ViT-H-14-378/open_clip_model.safetensors"),
+    files=(
+        "DFN5B-CLIP-ViT-H-14-378/open_clip_pytorch_model.bin",
+        "DFN5B-CLIP-ViT-H-14-378/open_clip_model.safetensors",
+    ),
     repo="apple/DFN5B-CLIP-ViT-H-14-378",
 )
 DINO = Weights(
     title="the DINOv2 weights ViT-L/14 with registers (1.2 GB)",
-    files=("vit_large_patch14_reg4_dinov2.lvd142m/model.safetensors", "dinov2_vitl14_reg4_pretrain.pth"),
+    files=(
+        "vit_large_patch14_reg4_dinov2.lvd142m/model.safetensors",
+        "dinov2_vitl14_reg4_pretrain.pth",
+    ),
     repo="timm/vit_large_patch14_reg4_dinov2.lvd142m",
 )
 
 LPIPS_INPUT = Preprocess(256, "bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 CLIP_INPUT = Preprocess(
-    378, "bicubic", mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
+    378,
+    "bicubic",
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
 )
 DINO_INPUT = Preprocess(224, "bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -108,7 +124,9 @@ class LPIPSFeatures(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         parts = []
-        for layer, head in zip(self.network.net(self.network.scaling_layer(images)), self.network.lins, strict=True):
+        for layer, head in zip(
+            self.network.net(self.network.scaling_layer(images)), self.network.lins, strict=True
+        ):
             # As the package does it, with its epsilon.
             length = layer.square().sum(dim=1, keepdim=True).sqrt() + 1e-10
             scale = (head.model[-1].weight / layer[0, 0].numel()).sqrt()
@@ -127,7 +145,9 @@ def _build_lpips(path: Path) -> torch.nn.Module:
     state = read(path, VGG)
     try:
         # lpips cuts VGG into slices but keeps the numbers of its layers.
-        vgg = {name: state["features." + name.split(".", 1)[1]] for name in network.net.state_dict()}
+        vgg = {
+            name: state["features." + name.split(".", 1)[1]] for name in network.net.state_dict()
+        }
         network.net.load_state_dict(vgg)
     except (KeyError, RuntimeError) as error:
         raise misfit(path, VGG, error) from None
@@ -157,7 +177,13 @@ def _build_clip(path: Path) -> torch.nn.Module:
     state = read(path, CLIP)
     try:
         # Strict, also about the size: open_clip would stretch the 224-pixel version to fit.
-        network.load_state_dict({name.removeprefix("visual."): x for name, x in state.items() if name.startswith("visual.")})
+        network.load_state_dict(
+            {
+                name.removeprefix("visual."): x
+                for name, x in state.items()
+                if name.startswith("visual.")
+            }
+        )
     except RuntimeError as error:
         raise misfit(path, CLIP, error) from None
     return network
@@ -167,7 +193,9 @@ def _build_dino(path: Path) -> torch.nn.Module:
     timm = importlib.import_module("timm")
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    network = timm.create_model("vit_large_patch14_reg4_dinov2", img_size=DINO_INPUT.size, num_classes=0)
+    network = timm.create_model(
+        "vit_large_patch14_reg4_dinov2", img_size=DINO_INPUT.size, num_classes=0
+    )
     state = read(path, DINO)
     try:
         # It scales the position embedding from 37x37 to 16x16 patches, and reads the authors' names too.
@@ -191,7 +219,9 @@ def lpips_metric(device: str | torch.device = "cpu") -> FeatureMetric:
     """
     network = _Shared(_build_lpips, LPIPS_PACKAGE, VGG, "lpips")
     # The maps of one image take 32 MB.
-    return FeatureMetric("lpips", "LPIPS (VGG)", network, LPIPS_INPUT, squared_distance, device=device, batch=4)
+    return FeatureMetric(
+        "lpips", "LPIPS (VGG)", network, LPIPS_INPUT, squared_distance, device=device, batch=4
+    )
 
 
 def openclip_metric(device: str | torch.device = "cpu") -> FeatureMetric:
@@ -202,7 +232,9 @@ def openclip_metric(device: str | torch.device = "cpu") -> FeatureMetric:
     no preprocessing. In float32.
     """
     network = _Shared(_build_clip, CLIP_PACKAGE, CLIP, "openclip")
-    return FeatureMetric("openclip", "OpenCLIP", network, CLIP_INPUT, cosine_distance, device=device, batch=8)
+    return FeatureMetric(
+        "openclip", "OpenCLIP", network, CLIP_INPUT, cosine_distance, device=device, batch=8
+    )
 
 
 def dinov2_metric(device: str | torch.device = "cpu") -> FeatureMetric:
@@ -214,7 +246,9 @@ def dinov2_metric(device: str | torch.device = "cpu") -> FeatureMetric:
     them.
     """
     network = _Shared(_build_dino, DINO_PACKAGE, DINO, "dinov2")
-    return FeatureMetric("dinov2", "DINOv2", network, DINO_INPUT, cosine_distance, _class_token, device)
+    return FeatureMetric(
+        "dinov2", "DINOv2", network, DINO_INPUT, cosine_distance, _class_token, device
+    )
 
 
 def dino_patch_metric(device: str | torch.device = "cpu") -> FeatureMetric:
@@ -223,7 +257,15 @@ def dino_patch_metric(device: str | torch.device = "cpu") -> FeatureMetric:
     Network, input and norm as :func:`dinov2_metric`, and the same network in memory.
     """
     network = _Shared(_build_dino, DINO_PACKAGE, DINO, "dino-patch")
-    return FeatureMetric("dino-patch", "DINO Patch", network, DINO_INPUT, largest_patch_distance, _patch_tokens, device)
+    return FeatureMetric(
+        "dino-patch",
+        "DINO Patch",
+        network,
+        DINO_INPUT,
+        largest_patch_distance,
+        _patch_tokens,
+        device,
+    )
 
 
 def _class_token(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:

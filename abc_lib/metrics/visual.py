@@ -1,8 +1,9 @@
 """How far samples are from the images of each source (3.2)."""
 
+from math import inf
+
 import numpy as np
 import torch
-from math import inf
 
 from abc_lib.ground.errors import BadValue
 from abc_lib.metrics.base import Metric
@@ -14,7 +15,9 @@ _ENTRIES = 2**25
 _FILES = 512
 
 
-def visual_distances(samples: torch.Tensor, images, metric: Metric | None = None, flips: bool = False) -> np.ndarray:
+def visual_distances(
+    samples: torch.Tensor, images, metric: Metric | None = None, flips: bool = False
+) -> np.ndarray:
     """How far each sample is from each source's images (3.2): the least distance to any image that the source owns.
 
     ``samples`` (S, C, H, W) and ``images``, a training set of the same C, H, W, both in [0, 1]; returns (S, N) float64. N is
@@ -27,24 +30,39 @@ def visual_distances(samples: torch.Tensor, images, metric: Metric | None = None
     images of another shape, and where an image or a distance is NaN or infinite.
     """
     if samples.ndim != 4 or len(samples) == 0:
-        raise BadValue(f"samples have the shape {tuple(samples.shape)}; at least one is needed, as (S, C, H, W)")
+        raise BadValue(
+            f"samples have the shape {tuple(samples.shape)}; at least one is needed, as (S, C, H, W)"
+        )
     if len(images) == 0:
-        raise BadValue("the training set is empty; visual attribution needs at least one image of every source")
+        raise BadValue(
+            "the training set is empty; visual attribution needs at least one image of every source"
+        )
     if samples.shape[1:] != images.images.shape[1:]:
         shapes = tuple(samples.shape[1:]), tuple(images.images.shape[1:])
-        raise BadValue(f"samples of shape {shapes[0]} and training images of shape {shapes[1]} cannot be compared; resize one first")
+        raise BadValue(
+            f"samples of shape {shapes[0]} and training images of shape {shapes[1]} cannot be compared; resize one first"
+        )
     owned = torch.unique(images.sources)
     N = int(owned[-1]) + 1
     if int(owned[0]) < 0 or len(owned) != N:
         missing = sorted(set(range(N)) - set(owned.tolist()))
-        what = f"source {missing[0]} owns no image" if missing else f"source {int(owned[0])} is not a source number"
+        what = (
+            f"source {missing[0]} owns no image"
+            if missing
+            else f"source {int(owned[0])} is not a source number"
+        )
         raise BadValue(f"{what} of this training set; every source of 0..{N - 1} needs one")
     # Images in files are whole numbers divided by 255, and are not all read at once.
     lazy = not isinstance(images.images, torch.Tensor)
-    for name, each in (("sample", samples), *(() if lazy else (("training image", images.images),))):
+    for name, each in (
+        ("sample", samples),
+        *(() if lazy else (("training image", images.images),)),
+    ):
         broken = torch.nonzero(~torch.isfinite(each).flatten(1).all(dim=1))
         if len(broken):
-            raise BadValue(f"{name} {int(broken[0])} contains NaN or infinity; a distance to it means nothing")
+            raise BadValue(
+                f"{name} {int(broken[0])} contains NaN or infinity; a distance to it means nothing"
+            )
 
     metric = get_metric("euclidean") if metric is None else metric
     asked = torch.cat([samples, samples.flip(-1)]) if flips else samples
@@ -55,10 +73,16 @@ def visual_distances(samples: torch.Tensor, images, metric: Metric | None = None
         part = images.images[start : start + step]
         found = torch.as_tensor(metric.pairwise(asked, part)).to("cpu", torch.float64)
         if found.shape != (len(asked), len(part)):
-            raise BadValue(f"the metric gave distances of shape {tuple(found.shape)} for {len(asked)} and {len(part)} images")
+            raise BadValue(
+                f"the metric gave distances of shape {tuple(found.shape)} for {len(asked)} and {len(part)} images"
+            )
         if not torch.isfinite(found).all():
-            raise BadValue("the metric gave a distance that is NaN or infinite; check its weights and the images")
+            raise BadValue(
+                "the metric gave a distance that is NaN or infinite; check its weights and the images"
+            )
         if flips:
             found = torch.minimum(*found.chunk(2))
-        least.scatter_reduce_(1, images.sources[start : start + step].expand(len(samples), -1), found, "amin")
+        least.scatter_reduce_(
+            1, images.sources[start : start + step].expand(len(samples), -1), found, "amin"
+        )
     return least.numpy()

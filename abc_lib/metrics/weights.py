@@ -2,10 +2,11 @@
 
 import hashlib
 import os
-import torch
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from abc_lib.ground.errors import DataCorrupt, NotAvailable
 
@@ -28,7 +29,10 @@ class Weights:
     @property
     def address(self) -> str:
         """Where a user can fetch it by hand."""
-        return self.url or f"https://huggingface.co/{self.repo}/resolve/main/{Path(self.files[0]).name}"
+        return (
+            self.url
+            or f"https://huggingface.co/{self.repo}/resolve/main/{Path(self.files[0]).name}"
+        )
 
 
 def _torch_cache() -> Path:
@@ -88,7 +92,9 @@ def fetch(weights: Weights, metric: str) -> Path:
     """
     found = find(weights)
     if found is None:
-        print(f"{metric} needs {weights.title}, which is not on this machine; downloading {weights.address}")
+        print(
+            f"{metric} needs {weights.title}, which is not on this machine; downloading {weights.address}"
+        )
         try:
             if weights.url:
                 found = _torch_cache() / weights.files[0]
@@ -114,7 +120,9 @@ def read(path: Path, weights: Weights) -> dict[str, torch.Tensor]:
 
             return load_file(path)
         # Files from before torch 1.6 are no zip archives, and cannot be mapped.
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        found = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
         found = found.get("state_dict", found)
         return {name.removeprefix("module."): tensor for name, tensor in found.items()}
     except Exception as error:

@@ -5,10 +5,11 @@ attribution. Here they are also compared with each other, and with what retraini
 with itself when nothing but its seed changes: no method can be asked to agree better.
 """
 
-import numpy as np
-import pandas as pd
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
 
 from abc_lib.ground.errors import BadValue
 from abc_lib.method.attribution import Intersections, intersections, top_counterfactual, top_visual
@@ -34,10 +35,16 @@ def predicted_landscapes(jacobians: Jacobians, codebook: Codebook) -> Predicted:
 
 
 def _sources_of(landscapes: Landscapes | Predicted) -> np.ndarray:
-    return landscapes.sources if isinstance(landscapes, RetrainingLandscapes) else np.arange(landscapes.distances.shape[1])
+    return (
+        landscapes.sources
+        if isinstance(landscapes, RetrainingLandscapes)
+        else np.arange(landscapes.distances.shape[1])
+    )
 
 
-def in_common(landscapes: Sequence[Landscapes | Predicted]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+def in_common(
+    landscapes: Sequence[Landscapes | Predicted],
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """The samples (S,) and sources (K,) that all landscapes have, and the distances of each there, (S, K).
 
     Landscapes by ablation have all N sources, those by retraining the ones that were left
@@ -47,14 +54,21 @@ def in_common(landscapes: Sequence[Landscapes | Predicted]) -> tuple[np.ndarray,
     if not landscapes:
         raise BadValue("nothing to compare; give at least one landscape")
     if len({each.seed for each in landscapes}) > 1:
-        raise BadValue("the landscapes are of other exogenous noise: their seeds differ; compute them under one seed")
+        raise BadValue(
+            "the landscapes are of other exogenous noise: their seeds differ; compute them under one seed"
+        )
     samples, sources = landscapes[0].indices, _sources_of(landscapes[0])
     for each in landscapes[1:]:
-        samples, sources = np.intersect1d(samples, each.indices), np.intersect1d(sources, _sources_of(each))
+        samples, sources = (
+            np.intersect1d(samples, each.indices),
+            np.intersect1d(sources, _sources_of(each)),
+        )
     samples, sources = np.unique(samples), np.unique(sources)
     if len(samples) == 0 or len(sources) < 2:
-        raise BadValue(f"the landscapes have {len(samples)} samples and {len(sources)} sources in common; at least one sample and "
-                       "two sources are needed")
+        raise BadValue(
+            f"the landscapes have {len(samples)} samples and {len(sources)} sources in common; at least one sample and "
+            "two sources are needed"
+        )
     distances = []
     for each in landscapes:
         rows = [int(np.flatnonzero(each.indices == sample)[0]) for sample in samples]
@@ -94,7 +108,11 @@ def agreement(a: np.ndarray, b: np.ndarray, ks: Sequence[int] = (1, 3, 8)) -> Ag
     Raises :class:`BadValue` for other shapes and as :func:`rank_correlations` does.
     """
     correlations, K = rank_correlations(a, b), a.shape[1]
-    tops = {k: intersections(top_counterfactual(a, k), top_counterfactual(b, k), K) for k in ks if 2 * k <= K}
+    tops = {
+        k: intersections(top_counterfactual(a, k), top_counterfactual(b, k), K)
+        for k in ks
+        if 2 * k <= K
+    }
     radii = np.nan
     if len(a) > 2:
         radii = float(rank_correlations(a.max(axis=1)[None], b.max(axis=1)[None])[0])
@@ -106,24 +124,38 @@ def agreement_table(found: dict[str, Agreement]) -> pd.DataFrame:
     rows = []
     for name, each in found.items():
         mean, low, high = each.interval()
-        rows.append({
-            "landscapes of": name, "samples × sources": f"{each.samples:,} × {each.num_sources}",
-            "rank correlation (mean, 95%)": f"{mean:.2f} ({low:.2f} to {high:.2f})",
-            **{f"top {k} meet": f"{met.count / met.samples:.0%} (chance {met.chance:.0%})" for k, met in each.tops.items()},
-            "radii": "" if np.isnan(each.radii) else f"{each.radii:.2f}",
-        })
+        rows.append(
+            {
+                "landscapes of": name,
+                "samples × sources": f"{each.samples:,} × {each.num_sources}",
+                "rank correlation (mean, 95%)": f"{mean:.2f} ({low:.2f} to {high:.2f})",
+                **{
+                    f"top {k} meet": f"{met.count / met.samples:.0%} (chance {met.chance:.0%})"
+                    for k, met in each.tops.items()
+                },
+                "radii": "" if np.isnan(each.radii) else f"{each.radii:.2f}",
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def top_sources(visual: dict[str, np.ndarray], counterfactual: dict[str, np.ndarray], k: int) -> dict[str, np.ndarray]:
+def top_sources(
+    visual: dict[str, np.ndarray], counterfactual: dict[str, np.ndarray], k: int
+) -> dict[str, np.ndarray]:
     """The k suspects of each attribution (S, k): nearest for ``visual`` distances (S, K), farthest for ``counterfactual`` ones."""
     return {name: top_visual(each, k) for name, each in visual.items()} | {
-        name: top_counterfactual(each, k) for name, each in counterfactual.items()}
+        name: top_counterfactual(each, k) for name, each in counterfactual.items()
+    }
 
 
 def meeting_matrix(tops: dict[str, np.ndarray], num_sources: int) -> pd.DataFrame:
     """The share of samples in which two attributions have a suspect in common, for each pair (figure 10)."""
-    return pd.DataFrame({a: {b: intersections(tops[a], tops[b], num_sources).count / len(tops[a]) for b in tops} for a in tops})
+    return pd.DataFrame(
+        {
+            a: {b: intersections(tops[a], tops[b], num_sources).count / len(tops[a]) for b in tops}
+            for a in tops
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -140,6 +172,10 @@ def same_noise(a: Landscapes, b: Landscapes) -> SameNoise:
     """Whether two models make alike samples of the same exogenous noise; raises :class:`BadValue` for fewer than two common samples."""
     both = np.intersect1d(a.indices, b.indices)
     if a.seed != b.seed or len(both) < 2:
-        raise BadValue("the two have fewer than two samples of the same exogenous noise in common; compute them under one seed")
-    x, y = (each.factual[[int(np.flatnonzero(each.indices == i)[0]) for i in both]] for each in (a, b))
+        raise BadValue(
+            "the two have fewer than two samples of the same exogenous noise in common; compute them under one seed"
+        )
+    x, y = (
+        each.factual[[int(np.flatnonzero(each.indices == i)[0]) for i in both]] for each in (a, b)
+    )
     return SameNoise(euclidean(x, y).numpy(), euclidean(x, y.roll(1, 0)).numpy())

@@ -25,14 +25,22 @@ def _preferred(ensemble: Ensemble) -> int:
 
 def _decoded(ensemble: Ensemble) -> int:
     """Bytes of a state's image and of a double one beside it, where it is not the state itself."""
-    return 0 if ensemble.recipe.data.space == "pixel" else 4 * 4 * int(np.prod(ensemble.space.image_shape))
+    return (
+        0
+        if ensemble.recipe.data.space == "pixel"
+        else 4 * 4 * int(np.prod(ensemble.space.image_shape))
+    )
 
 
 def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
     """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
     numbers = int(np.prod(ensemble.shape))
     # Activations, the state and its companions in the loop, and some to spare for each member.
-    per_trajectory = activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * (8 + ensemble.n) + _decoded(ensemble)
+    per_trajectory = (
+        activation_bytes(ensemble.members[0], ensemble.shape)
+        + 4 * numbers * (8 + ensemble.n)
+        + _decoded(ensemble)
+    )
     return _side_by_side(memory, jobs, per_trajectory, "trajectory", _preferred(ensemble))
 
 
@@ -40,6 +48,10 @@ def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
     """How many samples are differentiated side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
     numbers = int(np.prod(ensemble.shape))
     # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest layer included.
-    per_sample = (ensemble.n + 1) * (activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8 + _decoded(ensemble))
+    per_sample = (ensemble.n + 1) * (
+        activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8 + _decoded(ensemble)
+    )
     # As many tangents as a block of a landscape has trajectories.
-    return _side_by_side(memory, jobs, per_sample, "Jacobian", max(1, _preferred(ensemble) // ensemble.n))
+    return _side_by_side(
+        memory, jobs, per_sample, "Jacobian", max(1, _preferred(ensemble) // ensemble.n)
+    )

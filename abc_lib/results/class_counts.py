@@ -1,9 +1,10 @@
 """How often each class is generated, with every class and without each: by ablation and by retraining (3.2, figure 3)."""
 
-import numpy as np
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
+import torch
 
 from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest, spec_of
@@ -79,7 +80,9 @@ def standard_errors(frequencies: np.ndarray, samples: int) -> np.ndarray:
     return np.sqrt(frequencies * (1 - frequencies) / samples)
 
 
-def _all_images(model: Ensemble | Retrained, noise: ExogenousNoise, sources: list[int], memory: int) -> torch.Tensor:
+def _all_images(
+    model: Ensemble | Retrained, noise: ExogenousNoise, sources: list[int], memory: int
+) -> torch.Tensor:
     """Samples with all sources and without each, (1 + K, S, C, H, W)."""
     if isinstance(model, Retrained):
         return model.sample(noise, [FULL, *sources], memory)
@@ -87,12 +90,23 @@ def _all_images(model: Ensemble | Retrained, noise: ExogenousNoise, sources: lis
     weights = np.concatenate([np.ones((S, n)), model.codebook.leave_one_out(np.repeat(sources, S))])
     owner = torch.arange(S).repeat(1 + len(sources))
     size = block_size(model, memory, 1)
-    images = [model.sample(noise, weights[start : start + size], owner[start : start + size]) for start in range(0, len(owner), size)]
+    images = [
+        model.sample(noise, weights[start : start + size], owner[start : start + size])
+        for start in range(0, len(owner), size)
+    ]
     return torch.cat(images).unflatten(0, (1 + len(sources), S))
 
 
-def _block_task(model, classifier: Classifier, noise: ExogenousNoise, sources: list[int], keep: int, memory: int,
-                workspace: Workspace, name: str) -> int:
+def _block_task(
+    model,
+    classifier: Classifier,
+    noise: ExogenousNoise,
+    sources: list[int],
+    keep: int,
+    memory: int,
+    workspace: Workspace,
+    name: str,
+) -> int:
     images = _all_images(model, noise, sources, memory)
     classes = classifier.classify(images.flatten(0, 1)).unflatten(0, images.shape[:2])
     counts = torch.stack([torch.bincount(row, minlength=10) for row in classes])
@@ -101,8 +115,14 @@ def _block_task(model, classifier: Classifier, noise: ExogenousNoise, sources: l
 
 
 def compute_class_counts(
-    model: Ensemble | Retrained, classifier: Classifier, samples: int = SAMPLES, seed: int = 0, store: Store | None = None,
-    memory: int | str = "2GiB", n_jobs: int | None = None, progress: bool = True,
+    model: Ensemble | Retrained,
+    classifier: Classifier,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    store: Store | None = None,
+    memory: int | str = "2GiB",
+    n_jobs: int | None = None,
+    progress: bool = True,
 ) -> Artefact:
     """Samples 0 .. ``samples`` - 1 under ``seed`` with all classes and without each, classified (3.2).
 
@@ -116,33 +136,77 @@ def compute_class_counts(
     _require_classes(recipe)
     positive_int("samples", samples)
     if classifier.recipe.family != recipe.data.family:
-        raise BadValue(f"the classifier is of {classifier.recipe.family}, the samples are of {recipe.data.family}; "
-                       f"use get_classifier('{recipe.data.family}')")
+        raise BadValue(
+            f"the classifier is of {classifier.recipe.family}, the samples are of {recipe.data.family}; "
+            f"use get_classifier('{recipe.data.family}')"
+        )
     store, jobs = store or Store(), job_count(n_jobs, model.device)
     sources = _sources(model)
-    spec = {"recipe": recipe.label, "method": _method(model), "model": model.identity, "sampling": spec_of(recipe.sampling),
-            "seed": seed, "samples": samples, "classifier": classifier.identity}
+    spec = {
+        "recipe": recipe.label,
+        "method": _method(model),
+        "model": model.identity,
+        "sampling": spec_of(recipe.sampling),
+        "seed": seed,
+        "samples": samples,
+        "classifier": classifier.identity,
+    }
 
     def make(workspace: Workspace) -> Artefact:
-        seconds, blocks = stopwatch(), [range(start, min(start + _BLOCK, samples)) for start in range(0, samples, _BLOCK)]
+        seconds, blocks = (
+            stopwatch(),
+            [range(start, min(start + _BLOCK, samples)) for start in range(0, samples, _BLOCK)],
+        )
         names = [f"block-{_BLOCK}-{block.start:06d}" for block in blocks]
         todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
-        arguments = ((model, classifier, model.draw_noise(seed, block), sources, max(0, min(SHOWN - block.start, len(block))),
-                      parse_bytes(memory) // jobs, workspace, name) for block, name in todo)
+        arguments = (
+            (
+                model,
+                classifier,
+                model.draw_noise(seed, block),
+                sources,
+                max(0, min(SHOWN - block.start, len(block))),
+                parse_bytes(memory) // jobs,
+                workspace,
+                name,
+            )
+            for block, name in todo
+        )
         counter = Counter(samples - sum(len(block) for block, _ in todo))
-        for count in run_tasks(_block_task, arguments, len(todo), device=model.device, total=samples, n_jobs=n_jobs,
-                               description=f"classes of {recipe.label} by {_method(model)}", unit="sample",
-                               poll=counter, progress=progress) if todo else ():
+        for count in (
+            run_tasks(
+                _block_task,
+                arguments,
+                len(todo),
+                device=model.device,
+                total=samples,
+                n_jobs=n_jobs,
+                description=f"classes of {recipe.label} by {_method(model)}",
+                unit="sample",
+                poll=counter,
+                progress=progress,
+            )
+            if todo
+            else ()
+        ):
             counter.done += count
         pieces = [workspace.load(name) for name in names]
-        files = {"counts.safetensors": {
-            "counts": torch.stack([piece["counts"] for piece in pieces]).sum(0), "removed": torch.tensor(sources),
-            # only looked at: half precision is finer than a screen
-            "images": torch.cat([piece["images"] for piece in pieces], dim=1).half(),
-        }}
-        info = {"seconds": round(seconds(), 1), "recipe": digest(recipe.codeless_spec), "training_seed": recipe.training.seed,
-                "classifier": classifier.recipe.label, "accuracy": classifier.info["accuracy"],
-                "validation_images": classifier.info["validation_images"]}
+        files = {
+            "counts.safetensors": {
+                "counts": torch.stack([piece["counts"] for piece in pieces]).sum(0),
+                "removed": torch.tensor(sources),
+                # only looked at: half precision is finer than a screen
+                "images": torch.cat([piece["images"] for piece in pieces], dim=1).half(),
+            }
+        }
+        info = {
+            "seconds": round(seconds(), 1),
+            "recipe": digest(recipe.codeless_spec),
+            "training_seed": recipe.training.seed,
+            "classifier": classifier.recipe.label,
+            "accuracy": classifier.info["accuracy"],
+            "validation_images": classifier.info["validation_images"],
+        }
         if isinstance(model, Retrained):
             info["removed"] = model.removed
         return store.write(_KIND, recipe.label, spec, files, info, model.device)
@@ -152,7 +216,9 @@ def compute_class_counts(
 
 def _require_classes(recipe: Recipe) -> None:
     if recipe.data.sources != "class":
-        raise BadValue(f"the data sources of {recipe.name} are not classes; choose digits_classes, mnist_classes or fashion_classes")
+        raise BadValue(
+            f"the data sources of {recipe.name} are not classes; choose digits_classes, mnist_classes or fashion_classes"
+        )
 
 
 def _method(model: Ensemble | Retrained) -> str:
@@ -160,17 +226,31 @@ def _method(model: Ensemble | Retrained) -> str:
 
 
 def _sources(model: Ensemble | Retrained) -> list[int]:
-    return model.sources.tolist() if isinstance(model, Retrained) else list(range(model.codebook.num_sources))
+    return (
+        model.sources.tolist()
+        if isinstance(model, Retrained)
+        else list(range(model.codebook.num_sources))
+    )
 
 
 def read_class_counts(artefact: Artefact) -> ClassCounts:
     """An artefact's counts, with every byte checked."""
     found = artefact.tensors("counts.safetensors")
     name, _, scale = artefact.spec["recipe"].rpartition("-")
-    return ClassCounts(name, scale, artefact.spec["method"], found["removed"].numpy(), found["counts"].numpy(), found["images"].float(), artefact)
+    return ClassCounts(
+        name,
+        scale,
+        artefact.spec["method"],
+        found["removed"].numpy(),
+        found["counts"].numpy(),
+        found["images"].float(),
+        artefact,
+    )
 
 
-def find_class_counts(recipe: Recipe, method: str, seed: int = 0, store: Store | None = None) -> ClassCounts | None:
+def find_class_counts(
+    recipe: Recipe, method: str, seed: int = 0, store: Store | None = None
+) -> ClassCounts | None:
     """The counts of a recipe by ``"ablation"`` or ``"retraining"`` that are published or in the cache, without its models; or None.
 
     Of retrained models only those count that left their class out as :data:`REMOVAL` says. If
@@ -179,10 +259,20 @@ def find_class_counts(recipe: Recipe, method: str, seed: int = 0, store: Store |
     _require_classes(recipe)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    store, sampling, model = store or Store(), spec_of(recipe.sampling), digest(recipe.codeless_spec)
-    found = [a for a in store.find_all(_KIND, recipe.label)
-             if a.spec["method"] == method and a.spec["seed"] == seed and a.spec["sampling"] == sampling and a.info["recipe"] == model
-             and a.info.get("removed", REMOVAL) == REMOVAL]
+    store, sampling, model = (
+        store or Store(),
+        spec_of(recipe.sampling),
+        digest(recipe.codeless_spec),
+    )
+    found = [
+        a
+        for a in store.find_all(_KIND, recipe.label)
+        if a.spec["method"] == method
+        and a.spec["seed"] == seed
+        and a.spec["sampling"] == sampling
+        and a.info["recipe"] == model
+        and a.info.get("removed", REMOVAL) == REMOVAL
+    ]
     most = max(found, key=lambda a: a.spec["samples"], default=None)
     return most and read_class_counts(most)
 
@@ -190,7 +280,18 @@ def find_class_counts(recipe: Recipe, method: str, seed: int = 0, store: Store |
 def class_names(family: str) -> list[str]:
     """What the ten classes of a family are called."""
     if family == "fashion":
-        return ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+        return [
+            "T-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ]
     return [str(digit) for digit in range(10)]
 
 
@@ -201,7 +302,10 @@ def class_table(counts: Iterable[ClassCounts], names: list[str]) -> list[dict]:
     for k, name in enumerate(names):
         row = {"class": name}
         for each in counts:
-            for what, value in ((f"{each.method}, all", each.before[k]), (f"{each.method}, without it", each.after[k])):
+            for what, value in (
+                (f"{each.method}, all", each.before[k]),
+                (f"{each.method}, without it", each.after[k]),
+            ):
                 row[what] = f"{value:.1%} ± {100 * standard_errors(value, each.samples):.1f}"
         rows.append(row)
     return rows

@@ -10,11 +10,12 @@ the decoder's derivative: the difference of the two is what the decoder's curvat
 
 import dataclasses
 import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest, spec_of
@@ -63,8 +64,13 @@ class Comparison:
     def only(self, rows: list[int]) -> "Comparison":
         """Those of some samples, by row."""
         return dataclasses.replace(
-            self, indices=self.indices[rows], exact=self.exact[rows], predicted=self.predicted[rows],
-            pixel_correlations=self.pixel_correlations[rows], hybrid=self.hybrid[:, rows], errors=self.errors[:, rows],
+            self,
+            indices=self.indices[rows],
+            exact=self.exact[rows],
+            predicted=self.predicted[rows],
+            pixel_correlations=self.pixel_correlations[rows],
+            hybrid=self.hybrid[:, rows],
+            errors=self.errors[:, rows],
         )
 
 
@@ -91,14 +97,26 @@ def hybrid_cost(ensemble: Ensemble, tangent_steps: int) -> float:
     return (tangents + code.num_sources * (n - code.weight) * (steps - tangent_steps)) / exact
 
 
-def _tangent_task(ensemble: Ensemble, noise: ExogenousNoise, switches: tuple[int, ...], workspace: Workspace, name: str) -> int:
+def _tangent_task(
+    ensemble: Ensemble,
+    noise: ExogenousNoise,
+    switches: tuple[int, ...],
+    workspace: Workspace,
+    name: str,
+) -> int:
     workspace.save(name, ensemble.tangents(noise, switches))
     return len(noise)
 
 
 def _block_task(
-    ensemble: Ensemble, noise: ExogenousNoise, moving: dict[str, torch.Tensor], owner: np.ndarray, source: np.ndarray,
-    switches: tuple[int, ...], workspace: Workspace, name: str,
+    ensemble: Ensemble,
+    noise: ExogenousNoise,
+    moving: dict[str, torch.Tensor],
+    owner: np.ndarray,
+    source: np.ndarray,
+    switches: tuple[int, ...],
+    workspace: Workspace,
+    name: str,
 ) -> int:
     c = ensemble.codebook.leave_one_out(source)
     owner = torch.from_numpy(owner)
@@ -107,7 +125,8 @@ def _block_task(
     change = torch.from_numpy(c - 1).to(factual.dtype)
     predicted = factual + torch.einsum("bi,bichw->bchw", change, moving["jacobians"][owner])
     columns = {
-        "exact": euclidean(exact, factual), "predicted": euclidean(predicted, factual),
+        "exact": euclidean(exact, factual),
+        "predicted": euclidean(predicted, factual),
         "correlation": torch.from_numpy(pixel_correlations(exact - factual, predicted - factual)),
     }
     for k in switches:
@@ -145,17 +164,35 @@ def compare_counterfactuals(
         raise BadValue("sources are asked for by number: at least one, all different")
     switches = tuple(sorted({int(k) for k in switches}))
     if switches and not (0 <= switches[0] and switches[-1] <= steps):
-        raise BadValue(f"tangents can be carried through 0 to {steps} steps, not {switches[0] if switches[0] < 0 else switches[-1]}")
+        raise BadValue(
+            f"tangents can be carried through 0 to {steps} steps, not {switches[0] if switches[0] < 0 else switches[-1]}"
+        )
     recipe, label = ensemble.recipe, ensemble.recipe.label
-    spec = {"recipe": label, "ensemble": ensemble.identity, "sampling": spec_of(recipe.sampling), "seed": seed, "indices": indices,
-            "sources": chosen, "switches": list(switches), "metric": METRIC}
+    spec = {
+        "recipe": label,
+        "ensemble": ensemble.identity,
+        "sampling": spec_of(recipe.sampling),
+        "seed": seed,
+        "indices": indices,
+        "sources": chosen,
+        "switches": list(switches),
+        "metric": METRIC,
+    }
     if recompute:
         store = Store(store.cache, None)
     found = store.find(_KIND, label, spec)
     if found is not None:
         return read_comparison(found)
-    return read_comparison(store.once(
-        _KIND, label, spec, lambda workspace: _compute(ensemble, store, spec, workspace, parse_bytes(memory), n_jobs, progress)))
+    return read_comparison(
+        store.once(
+            _KIND,
+            label,
+            spec,
+            lambda workspace: _compute(
+                ensemble, store, spec, workspace, parse_bytes(memory), n_jobs, progress
+            ),
+        )
+    )
 
 
 def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Artefact:
@@ -169,9 +206,20 @@ def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Arte
     size = min(samples_at_once(ensemble, memory, jobs), -(-len(indices) // jobs))
     samples = [(start, f"tangents-{size}-{start:06d}") for start in range(0, len(indices), size)]
     todo = [each for each in samples if not workspace.has(each[1])]
-    tasks = ((ensemble, noise[range(start, min(start + size, len(indices)))], switches, workspace, name) for start, name in todo)
+    tasks = (
+        (ensemble, noise[range(start, min(start + size, len(indices)))], switches, workspace, name)
+        for start, name in todo
+    )
     if todo:
-        for _ in run_tasks(_tangent_task, tasks, len(todo), total=len(todo), description=f"Jacobians of {recipe.label}", unit="block", **common):
+        for _ in run_tasks(
+            _tangent_task,
+            tasks,
+            len(todo),
+            total=len(todo),
+            description=f"Jacobians of {recipe.label}",
+            unit="block",
+            **common,
+        ):
             pass
 
     # Blocks do not cross the samples of one piece of tangents, so that a task carries one piece at most;
@@ -180,30 +228,63 @@ def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Arte
     blocks = []
     for start, piece in samples:
         total = min(size, len(indices) - start) * len(sources)
-        blocks += [(start, piece, first, min(first + width, total), f"block-{size}-{width}-{start:06d}-{first:09d}")
-                   for first in range(0, total, width)]
+        blocks += [
+            (
+                start,
+                piece,
+                first,
+                min(first + width, total),
+                f"block-{size}-{width}-{start:06d}-{first:09d}",
+            )
+            for first in range(0, total, width)
+        ]
     todo = [block for block in blocks if not workspace.has(block[4])]
 
     def task(start, piece, first, last, name):
         owner, source = np.divmod(np.arange(first, last), len(sources))
         mine, local = np.unique(owner, return_inverse=True)
         moving = {key: value[mine] for key, value in workspace.load(piece).items()}
-        return ensemble, noise[start + mine], moving, local, sources[source], switches, workspace, name
+        return (
+            ensemble,
+            noise[start + mine],
+            moving,
+            local,
+            sources[source],
+            switches,
+            workspace,
+            name,
+        )
 
     if todo:
-        for _ in run_tasks(_block_task, (task(*block) for block in todo), len(todo), total=len(todo),
-                           description=f"comparisons of {recipe.label}", unit="block", **common):
+        for _ in run_tasks(
+            _block_task,
+            (task(*block) for block in todo),
+            len(todo),
+            total=len(todo),
+            description=f"comparisons of {recipe.label}",
+            unit="block",
+            **common,
+        ):
             pass
     pieces = [workspace.load(name) for *_, name in blocks]
     table = {key: torch.cat([piece[key] for piece in pieces]).numpy() for key in pieces[0]}
-    frame = pd.DataFrame({
-        "sample": np.repeat(np.array(indices, dtype=np.int32), len(sources)), "source": np.tile(sources.astype(np.int32), len(indices)),
-        # distances to seven digits are more than two processors agree on
-        **{key: table[key].astype(np.float32) for key in sorted(table)},
-    })
-    info = {"seconds": round(seconds(), 1), "block": width, "model": digest(recipe.model_spec),
-            "costs": [hybrid_cost(ensemble, k) for k in switches]}
-    return store.write(_KIND, recipe.label, spec, {"comparison.parquet": parquet_bytes(frame)}, info, device)
+    frame = pd.DataFrame(
+        {
+            "sample": np.repeat(np.array(indices, dtype=np.int32), len(sources)),
+            "source": np.tile(sources.astype(np.int32), len(indices)),
+            # distances to seven digits are more than two processors agree on
+            **{key: table[key].astype(np.float32) for key in sorted(table)},
+        }
+    )
+    info = {
+        "seconds": round(seconds(), 1),
+        "block": width,
+        "model": digest(recipe.model_spec),
+        "costs": [hybrid_cost(ensemble, k) for k in switches],
+    }
+    return store.write(
+        _KIND, recipe.label, spec, {"comparison.parquet": parquet_bytes(frame)}, info, device
+    )
 
 
 def read_comparison(artefact: Artefact) -> Comparison:
@@ -214,9 +295,21 @@ def read_comparison(artefact: Artefact) -> Comparison:
     rows = len(spec["indices"])
     column = lambda key: frame[key].to_numpy(dtype=float).reshape(rows, -1)  # noqa: E731
     shape = (len(spec["switches"]), rows, len(frame) // rows)
-    stack = lambda kind: np.array([column(f"{kind}-{k}") for k in spec["switches"]], dtype=float).reshape(shape)  # noqa: E731
+    stack = lambda kind: np.array(
+        [column(f"{kind}-{k}") for k in spec["switches"]], dtype=float
+    ).reshape(shape)  # noqa: E731
     return Comparison(
-        name, scale, spec["seed"], np.array(spec["indices"]), frame["source"].to_numpy().reshape(rows, -1)[0], column("exact"),
-        column("predicted"), column("correlation"), np.array(spec["switches"], dtype=int), stack("hybrid"), stack("error"),
-        np.array(artefact.info["costs"], dtype=float), artefact,
+        name,
+        scale,
+        spec["seed"],
+        np.array(spec["indices"]),
+        frame["source"].to_numpy().reshape(rows, -1)[0],
+        column("exact"),
+        column("predicted"),
+        column("correlation"),
+        np.array(spec["switches"], dtype=int),
+        stack("hybrid"),
+        stack("error"),
+        np.array(artefact.info["costs"], dtype=float),
+        artefact,
     )

@@ -5,10 +5,11 @@ differentiation through the whole sampler. At each step a member is evaluated on
 the state; the n tangents of the state ride on that evaluation (see ``duals``).
 """
 
-import numpy as np
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
+import torch
 
 from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest, spec_of
@@ -24,15 +25,22 @@ from abc_lib.results.budget import block_size, samples_at_once
 _KIND = "jacobian"
 
 
-def _task(ensemble: Ensemble, seed: int, indices: list[int], workspace: Workspace, name: str) -> int:
+def _task(
+    ensemble: Ensemble, seed: int, indices: list[int], workspace: Workspace, name: str
+) -> int:
     factual, jacobians = ensemble.differentiate(ensemble.draw_noise(seed, indices))
     workspace.save(name, {"factual": factual.contiguous(), "jacobians": jacobians.contiguous()})
     return len(indices)
 
 
 def _spec(ensemble: Ensemble, seed: int, indices: list[int]) -> dict:
-    return {"recipe": ensemble.recipe.label, "ensemble": ensemble.identity, "sampling": spec_of(ensemble.recipe.sampling),
-            "seed": seed, "indices": indices}
+    return {
+        "recipe": ensemble.recipe.label,
+        "ensemble": ensemble.identity,
+        "sampling": spec_of(ensemble.recipe.sampling),
+        "seed": seed,
+        "indices": indices,
+    }
 
 
 def compute_jacobians(
@@ -51,7 +59,9 @@ def compute_jacobians(
     store = store or Store()
     indices = [int(i) for i in indices]
     if not indices or len(set(indices)) != len(indices) or min(indices) < 0:
-        raise BadValue("Jacobians are asked for by sample numbers: at least one, all different, from 0 on")
+        raise BadValue(
+            "Jacobians are asked for by sample numbers: at least one, all different, from 0 on"
+        )
     spec, label, device = _spec(ensemble, seed, indices), ensemble.recipe.label, ensemble.device
 
     def make(workspace: Workspace) -> Artefact:
@@ -59,14 +69,23 @@ def compute_jacobians(
         size = samples_at_once(ensemble, parse_bytes(memory), job_count(n_jobs, device))
         # No larger than what keeps all jobs busy.
         size = min(size, -(-len(indices) // job_count(n_jobs, device)))
-        tasks = {f"jacobians-{size}-{start:06d}": (ensemble, seed, indices[start : start + size])
-                 for start in range(0, len(indices), size)}
+        tasks = {
+            f"jacobians-{size}-{start:06d}": (ensemble, seed, indices[start : start + size])
+            for start in range(0, len(indices), size)
+        }
         run_blocks(_task, tasks, workspace, device, f"Jacobians of {label}", n_jobs, progress)
         pieces = [workspace.load(name) for name in tasks]
-        content = {key: torch.cat([piece[key] for piece in pieces]) for key in ("factual", "jacobians")}
+        content = {
+            key: torch.cat([piece[key] for piece in pieces]) for key in ("factual", "jacobians")
+        }
         # An error of 2**-11 is nothing beside that of a prediction to first order, and half the bytes are kept.
         content["jacobians"] = content["jacobians"].half()
-        info = {"seconds": round(seconds(), 1), "block": size, "model": digest(ensemble.recipe.model_spec), "members": ensemble.n}
+        info = {
+            "seconds": round(seconds(), 1),
+            "block": size,
+            "model": digest(ensemble.recipe.model_spec),
+            "members": ensemble.n,
+        }
         return store.write(_KIND, label, spec, {"jacobians.safetensors": content}, info, device)
 
     return store.once(_KIND, label, spec, make, recompute=True)
@@ -77,7 +96,15 @@ def read_jacobians(artefact: Artefact) -> Jacobians:
     name, _, scale = artefact.spec["recipe"].rpartition("-")
     found = artefact.tensors("jacobians.safetensors")
     spec = artefact.spec
-    return Jacobians(name, scale, spec["seed"], np.array(spec["indices"]), found["factual"], found["jacobians"].float(), [artefact])
+    return Jacobians(
+        name,
+        scale,
+        spec["seed"],
+        np.array(spec["indices"]),
+        found["factual"],
+        found["jacobians"].float(),
+        [artefact],
+    )
 
 
 def merge_jacobians(artefacts: list[Artefact]) -> Jacobians | None:
@@ -91,12 +118,19 @@ def merge_jacobians(artefacts: list[Artefact]) -> Jacobians | None:
     if not parts:
         return None
     return Jacobians(
-        parts[0].name, parts[0].scale, parts[0].seed, np.concatenate([p.indices for p in parts]),
-        torch.cat([p.factual for p in parts]), torch.cat([p.jacobians for p in parts]), [a for p in parts for a in p.artefacts],
+        parts[0].name,
+        parts[0].scale,
+        parts[0].seed,
+        np.concatenate([p.indices for p in parts]),
+        torch.cat([p.factual for p in parts]),
+        torch.cat([p.jacobians for p in parts]),
+        [a for p in parts for a in p.artefacts],
     ).only(sorted(seen))
 
 
-def find_jacobians(ensemble: Ensemble, seed: int = 0, store: Store | None = None, recompute: bool = False) -> Jacobians | None:
+def find_jacobians(
+    ensemble: Ensemble, seed: int = 0, store: Store | None = None, recompute: bool = False
+) -> Jacobians | None:
     """All Jacobians of this very ensemble under ``seed`` that are published or in the cache, or None.
 
     ``recompute`` passes over published ones.
@@ -105,12 +139,22 @@ def find_jacobians(ensemble: Ensemble, seed: int = 0, store: Store | None = None
     if recompute:
         store = Store(store.cache, None)
     like = _spec(ensemble, seed, [])
-    return merge_jacobians([a for a in store.find_all(_KIND, ensemble.recipe.label)
-                   if all(a.spec[key] == like[key] for key in ("ensemble", "sampling", "seed"))])
+    return merge_jacobians(
+        [
+            a
+            for a in store.find_all(_KIND, ensemble.recipe.label)
+            if all(a.spec[key] == like[key] for key in ("ensemble", "sampling", "seed"))
+        ]
+    )
 
 
 def get_jacobians(
-    ensemble: Ensemble, indices: Iterable[int], seed: int = 0, store: Store | None = None, recompute: bool = False, **options
+    ensemble: Ensemble,
+    indices: Iterable[int],
+    seed: int = 0,
+    store: Store | None = None,
+    recompute: bool = False,
+    **options,
 ) -> Jacobians:
     """The Jacobians of the samples with these numbers: published or cached ones first, the missing ones computed.
 
@@ -144,13 +188,27 @@ class Screened:
         return self.distances.max(axis=1)
 
 
-def _screen_task(ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, owner: np.ndarray, source: np.ndarray, start: int):
-    images = ensemble.sample(noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner))
+def _screen_task(
+    ensemble: Ensemble,
+    noise: ExogenousNoise,
+    factual: torch.Tensor,
+    owner: np.ndarray,
+    source: np.ndarray,
+    start: int,
+):
+    images = ensemble.sample(
+        noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner)
+    )
     return start, euclidean(images, factual[owner]).numpy()
 
 
 def screened_radius(
-    ensemble: Ensemble, jacobians: Jacobians, k: int, memory: int | str = "2GiB", n_jobs: int | None = None, progress: bool = True
+    ensemble: Ensemble,
+    jacobians: Jacobians,
+    k: int,
+    memory: int | str = "2GiB",
+    n_jobs: int | None = None,
+    progress: bool = True,
 ) -> Screened:
     """Ranks the counterfactuals by the differential prediction and computes only the top ``k`` of each sample exactly.
 
@@ -160,7 +218,9 @@ def screened_radius(
     N, device = ensemble.codebook.num_sources, ensemble.device
     positive_int("k", k)
     if k > N:
-        raise BadValue(f"k is {k}, but {ensemble.recipe.name} has only {N} sources; choose k of at most {N}")
+        raise BadValue(
+            f"k is {k}, but {ensemble.recipe.name} has only {N} sources; choose k of at most {N}"
+        )
     sources = _most_promising(jacobians.landscape(ensemble.codebook))[:, :k]
     noise = ensemble.draw_noise(jacobians.seed, jacobians.indices)
     size = block_size(ensemble, parse_bytes(memory), job_count(n_jobs, device))
@@ -169,10 +229,26 @@ def screened_radius(
     def task(start: int):
         flat = np.arange(start, min(start + size, sources.size))
         mine, owner = np.unique(flat // k, return_inverse=True)
-        return ensemble, noise[mine], jacobians.factual[mine], owner, sources.reshape(-1)[flat], start
+        return (
+            ensemble,
+            noise[mine],
+            jacobians.factual[mine],
+            owner,
+            sources.reshape(-1)[flat],
+            start,
+        )
 
     distances = np.empty(sources.size)
-    for start, part in run_tasks(_screen_task, (task(s) for s in starts), len(starts), device=device, total=len(starts),
-                                 description=f"screening {ensemble.recipe.label}", unit="block", n_jobs=n_jobs, progress=progress):
+    for start, part in run_tasks(
+        _screen_task,
+        (task(s) for s in starts),
+        len(starts),
+        device=device,
+        total=len(starts),
+        description=f"screening {ensemble.recipe.label}",
+        unit="block",
+        n_jobs=n_jobs,
+        progress=progress,
+    ):
         distances[start : start + len(part)] = part
     return Screened(jacobians.indices, sources, distances.reshape(sources.shape))

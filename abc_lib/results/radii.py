@@ -12,10 +12,15 @@ from abc_lib.results.run import stored_landscapes
 def paper_summaries() -> list[LogRadius]:
     """The paper's 23 ensembles, summarised as ours are."""
     groups = paper_radii().groupby("ensemble", sort=False)
-    return [summarise(name, group["training_set_size"].iloc[0], 10 ** group["log10_radius"]) for name, group in groups]
+    return [
+        summarise(name, group["training_set_size"].iloc[0], 10 ** group["log10_radius"])
+        for name, group in groups
+    ]
 
 
-def family_radii(dataset: str, scale: str = "laptop", store: Store | None = None) -> dict[str, np.ndarray]:
+def family_radii(
+    dataset: str, scale: str = "laptop", store: Store | None = None
+) -> dict[str, np.ndarray]:
     """Radii of every sample of each ensemble of a family that has stored landscapes, by training set size."""
     found = {name: stored_landscapes(name, scale, store) for name in family_of(dataset, scale)}
     return {name: landscapes.radii for name, landscapes in found.items() if landscapes is not None}
@@ -35,4 +40,6 @@ def all_radii(scale: str = "laptop", store: Store | None = None) -> dict[str, np
 
 def summarise_all(radii: dict[str, np.ndarray], scale: str = "laptop") -> list[LogRadius]:
     """:func:`summarise` for each named ensemble."""
-    return [summarise(name, get_recipe(name, scale).data.size, values) for name, values in radii.items()]
+    return [
+        summarise(name, get_recipe(name, scale).data.size, values) for name, values in radii.items()
+    ]

@@ -1,10 +1,11 @@
 """Landscapes by retraining: how far each retrained model's sample lies from the factual model's."""
 
 import dataclasses
-import numpy as np
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
+import torch
 
 from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest, spec_of
@@ -14,7 +15,7 @@ from abc_lib.ground.tasks import Counter, job_count, run_tasks
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import euclidean
-from abc_lib.method.landscape import Landscapes, METRIC
+from abc_lib.method.landscape import METRIC, Landscapes
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.landscapes import attributed_image, images_to_show
 from abc_lib.training.retrained import Retrained
@@ -38,7 +39,9 @@ class RetrainingLandscapes(Landscapes):
         """The source whose counterfactual lies farthest, (S,); the first in ``sources`` if several do."""
         return self.sources[self.distances.argmax(axis=1)]
 
-    def only(self, indices: Iterable[int] | None = None, sources: Iterable[int] | None = None) -> "RetrainingLandscapes":
+    def only(
+        self, indices: Iterable[int] | None = None, sources: Iterable[int] | None = None
+    ) -> "RetrainingLandscapes":
         """Some samples and some left-out sources, in the order asked for; by default all.
 
         Kept images stay those farthest among all sources, so they are left out where sources are.
@@ -49,10 +52,15 @@ class RetrainingLandscapes(Landscapes):
         pick = lambda value: None if value is None else value[rows]  # noqa: E731
         every = sources is None
         return dataclasses.replace(
-            self, indices=self.indices[rows], factual=self.factual[rows], distances=self.distances[np.ix_(rows, columns)],
-            kept_sources=self.kept_sources[rows][:, : None if every else 0], kept_images=self.kept_images[rows][:, : None if every else 0],
+            self,
+            indices=self.indices[rows],
+            factual=self.factual[rows],
+            distances=self.distances[np.ix_(rows, columns)],
+            kept_sources=self.kept_sources[rows][:, : None if every else 0],
+            kept_images=self.kept_images[rows][:, : None if every else 0],
             attributed_images=pick(self.attributed_images) if every else None,
-            attributed_labels=pick(self.attributed_labels) if every else None, sources=self.sources[columns],
+            attributed_labels=pick(self.attributed_labels) if every else None,
+            sources=self.sources[columns],
         )
 
     def _positions(self, here: np.ndarray, wanted: Iterable[int] | None, what: str) -> list[int]:
@@ -61,16 +69,28 @@ class RetrainingLandscapes(Landscapes):
         place = {int(number): position for position, number in enumerate(here)}
         for number in (wanted := [int(each) for each in wanted]):
             if number not in place:
-                raise BadValue(f"no {what} {number} in these landscapes of {self.name}; compute it with retraining_landscapes")
+                raise BadValue(
+                    f"no {what} {number} in these landscapes of {self.name}; compute it with retraining_landscapes"
+                )
         return [place[number] for number in wanted]
 
 
-def _landscape_task(retrained: Retrained, noise: ExogenousNoise, keep: int, memory: int, workspace: Workspace, name: str) -> int:
+def _landscape_task(
+    retrained: Retrained,
+    noise: ExogenousNoise,
+    keep: int,
+    memory: int,
+    workspace: Workspace,
+    name: str,
+) -> int:
     """Some samples' landscapes over all sources, a group of models at a time, saved as a piece."""
     factual = retrained.sample(noise, [FULL], memory)[0]
     sources, together = retrained.sources, TOGETHER.get(retrained.device.type, 8)
     distances = torch.zeros(len(noise), len(sources), dtype=torch.float64)
-    kept, columns = torch.zeros(len(noise), 0, *factual.shape[1:]), torch.zeros(len(noise), 0, dtype=torch.int64)
+    kept, columns = (
+        torch.zeros(len(noise), 0, *factual.shape[1:]),
+        torch.zeros(len(noise), 0, dtype=torch.int64),
+    )
     for start in range(0, len(sources), together):
         part = sources[start : start + together].tolist()
         images = retrained.sample(noise, part, memory).transpose(0, 1)
@@ -81,10 +101,15 @@ def _landscape_task(retrained: Retrained, noise: ExogenousNoise, keep: int, memo
         order = torch.argsort(-distances.gather(1, columns), dim=1, stable=True)[:, :keep]
         columns = columns.gather(1, order)
         kept = torch.stack([row[pick] for row, pick in zip(kept, order)])
-    workspace.save(name, {
-        "factual": factual.contiguous(), "distances": distances, "kept": kept.contiguous(),
-        "kept_sources": torch.from_numpy(sources)[columns].contiguous(),
-    })
+    workspace.save(
+        name,
+        {
+            "factual": factual.contiguous(),
+            "distances": distances,
+            "kept": kept.contiguous(),
+            "kept_sources": torch.from_numpy(sources)[columns].contiguous(),
+        },
+    )
     return len(noise) * len(sources)
 
 
@@ -116,43 +141,102 @@ def retraining_landscapes(
     if not indices:
         raise BadValue("no samples were asked for; give at least one index")
     if len(retrained.sources) == 0:
-        raise BadValue("there is no model that leaves a source out, so no counterfactual; train some with get_retrained")
+        raise BadValue(
+            "there is no model that leaves a source out, so no counterfactual; train some with get_retrained"
+        )
     keep = min(positive_int("keep", keep), len(retrained.sources))
     spec = {
-        "recipe": recipe.label, "retrained": retrained.identity, "sampling": spec_of(recipe.sampling), "seed": seed,
-        "indices": indices, "metric": METRIC, "keep": keep,
+        "recipe": recipe.label,
+        "retrained": retrained.identity,
+        "sampling": spec_of(recipe.sampling),
+        "seed": seed,
+        "indices": indices,
+        "metric": METRIC,
+        "keep": keep,
     }
-    return read_retraining_landscapes(store.once(
-        _LANDSCAPE, recipe.label, spec,
-        lambda workspace: _compute_landscapes(retrained, spec, store, workspace, parse_bytes(memory), n_jobs, progress, images)))
+    return read_retraining_landscapes(
+        store.once(
+            _LANDSCAPE,
+            recipe.label,
+            spec,
+            lambda workspace: _compute_landscapes(
+                retrained, spec, store, workspace, parse_bytes(memory), n_jobs, progress, images
+            ),
+        )
+    )
 
 
-def _compute_landscapes(retrained, spec, store, workspace, memory, n_jobs, progress, images) -> Artefact:
-    recipe, indices, device, seconds = retrained.recipe, spec["indices"], retrained.device, stopwatch()
+def _compute_landscapes(
+    retrained, spec, store, workspace, memory, n_jobs, progress, images
+) -> Artefact:
+    recipe, indices, device, seconds = (
+        retrained.recipe,
+        spec["indices"],
+        retrained.device,
+        stopwatch(),
+    )
     jobs, sources = job_count(n_jobs, device), retrained.sources
     size = min(64 if device.type == "cpu" else 1024, -(-len(indices) // jobs))
-    blocks = [range(start, min(start + size, len(indices))) for start in range(0, len(indices), size)]
+    blocks = [
+        range(start, min(start + size, len(indices))) for start in range(0, len(indices), size)
+    ]
     names = [f"block-{size}-{block.start:06d}" for block in blocks]
     todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
-    arguments = ((retrained, retrained.draw_noise(spec["seed"], [indices[i] for i in block]), spec["keep"], memory // jobs,
-                  workspace, name) for block, name in todo)
+    arguments = (
+        (
+            retrained,
+            retrained.draw_noise(spec["seed"], [indices[i] for i in block]),
+            spec["keep"],
+            memory // jobs,
+            workspace,
+            name,
+        )
+        for block, name in todo
+    )
     counter = Counter((len(indices) - sum(len(block) for block, _ in todo)) * len(sources))
     if todo:
-        for count in run_tasks(_landscape_task, arguments, len(todo), device=device, total=len(indices) * len(sources),
-                               description=f"retraining-based counterfactuals of {recipe.label}", unit="cf",
-                               poll=counter, n_jobs=n_jobs, progress=progress):
+        for count in run_tasks(
+            _landscape_task,
+            arguments,
+            len(todo),
+            device=device,
+            total=len(indices) * len(sources),
+            description=f"retraining-based counterfactuals of {recipe.label}",
+            unit="cf",
+            poll=counter,
+            n_jobs=n_jobs,
+            progress=progress,
+        ):
             counter.done += count
     pieces = [workspace.load(name) for name in names]
     tensors = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
     files = {"landscape.safetensors": tensors | {"sources": torch.from_numpy(sources)}}
     images = images_to_show(recipe) if images is None else images
     if images is not None:
-        shown = [attributed_image(images, int(s), x) for s, x in zip(tensors["kept_sources"][:, 0], tensors["factual"])]
-        files["attributed.safetensors"] = {"images": images.images[shown].clone(), "labels": images.labels[shown].clone(),
-                                           "where": images.where[shown].clone()}
-    info = {"seconds": round(seconds(), 1), "num_sources": recipe.data.num_sources, "left_out": len(sources), "removed": retrained.removed,
-            "training_seed": recipe.training.seed, "model": digest(_common_spec(recipe, retrained.removed)),
-            "training_seconds": round(sum(a.info.get("seconds", a.info.get("training_seconds", 0)) for a in retrained.artefacts), 1)}
+        shown = [
+            attributed_image(images, int(s), x)
+            for s, x in zip(tensors["kept_sources"][:, 0], tensors["factual"])
+        ]
+        files["attributed.safetensors"] = {
+            "images": images.images[shown].clone(),
+            "labels": images.labels[shown].clone(),
+            "where": images.where[shown].clone(),
+        }
+    info = {
+        "seconds": round(seconds(), 1),
+        "num_sources": recipe.data.num_sources,
+        "left_out": len(sources),
+        "removed": retrained.removed,
+        "training_seed": recipe.training.seed,
+        "model": digest(_common_spec(recipe, retrained.removed)),
+        "training_seconds": round(
+            sum(
+                a.info.get("seconds", a.info.get("training_seconds", 0))
+                for a in retrained.artefacts
+            ),
+            1,
+        ),
+    }
     return store.write(_LANDSCAPE, recipe.label, spec, files, info, device)
 
 
@@ -160,16 +244,33 @@ def read_retraining_landscapes(artefact: Artefact) -> RetrainingLandscapes:
     """An artefact's landscapes, with every byte checked."""
     spec, found = artefact.spec, artefact.tensors("landscape.safetensors")
     name, _, scale = spec["recipe"].rpartition("-")
-    shown = artefact.tensors("attributed.safetensors") if "attributed.safetensors" in artefact.manifest["files"] else None
+    shown = (
+        artefact.tensors("attributed.safetensors")
+        if "attributed.safetensors" in artefact.manifest["files"]
+        else None
+    )
     return RetrainingLandscapes(
-        name, scale, spec["seed"], np.array(spec["indices"]), found["factual"], found["distances"].numpy(),
-        found["kept_sources"].numpy(), found["kept"], shown and shown["images"], shown and shown["labels"].numpy(),
-        artefacts=[artefact], sources=found["sources"].numpy(),
+        name,
+        scale,
+        spec["seed"],
+        np.array(spec["indices"]),
+        found["factual"],
+        found["distances"].numpy(),
+        found["kept_sources"].numpy(),
+        found["kept"],
+        shown and shown["images"],
+        shown and shown["labels"].numpy(),
+        artefacts=[artefact],
+        sources=found["sources"].numpy(),
     )
 
 
 def find_retraining_landscapes(
-    recipe: Recipe, training_seed: int | None = None, removed: str = "black", seed: int = 0, store: Store | None = None,
+    recipe: Recipe,
+    training_seed: int | None = None,
+    removed: str = "black",
+    seed: int = 0,
+    store: Store | None = None,
 ) -> RetrainingLandscapes | None:
     """Landscapes by retraining that are published or in the cache, without the models that made them; None if there are none.
 
@@ -179,7 +280,10 @@ def find_retraining_landscapes(
     store, recipe = store or Store(), _seeded(recipe, training_seed)
     _require_removal(removed)
     model, sampling = digest(_common_spec(recipe, removed)), spec_of(recipe.sampling)
-    found = [a for a in store.find_all(_LANDSCAPE, recipe.label)
-             if a.info["model"] == model and a.spec["sampling"] == sampling and a.spec["seed"] == seed]
+    found = [
+        a
+        for a in store.find_all(_LANDSCAPE, recipe.label)
+        if a.info["model"] == model and a.spec["sampling"] == sampling and a.spec["seed"] == seed
+    ]
     most = max(found, key=lambda a: len(a.spec["indices"]) * a.info["left_out"], default=None)
     return most and read_retraining_landscapes(most)

@@ -1,10 +1,11 @@
 """What a notebook asks for: a named ensemble with its landscapes, wherever they come from."""
 
 import json
-import numpy as np
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import AbcError, BadValue, positive_int
@@ -18,12 +19,30 @@ from abc_lib.method.differential import Jacobians
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import Landscapes
 from abc_lib.method.recipe import Recipe
-from abc_lib.results.class_counts import ClassCounts, METHODS, REMOVAL, SAMPLES, compute_class_counts, find_class_counts, read_class_counts
+from abc_lib.results.class_counts import (
+    METHODS,
+    REMOVAL,
+    SAMPLES,
+    ClassCounts,
+    compute_class_counts,
+    find_class_counts,
+    read_class_counts,
+)
 from abc_lib.results.comparisons import Comparison, read_comparison
 from abc_lib.results.fids import SampleFID
 from abc_lib.results.jacobians import merge_jacobians
-from abc_lib.results.landscapes import find_landscapes, get_landscapes, images_to_show, merge_landscapes, with_attributed_images
-from abc_lib.results.retraining import RetrainingLandscapes, find_retraining_landscapes, retraining_landscapes
+from abc_lib.results.landscapes import (
+    find_landscapes,
+    get_landscapes,
+    images_to_show,
+    merge_landscapes,
+    with_attributed_images,
+)
+from abc_lib.results.retraining import (
+    RetrainingLandscapes,
+    find_retraining_landscapes,
+    retraining_landscapes,
+)
 from abc_lib.training.classifier.train import get_classifier
 from abc_lib.training.members import cached_members, get_ensemble
 from abc_lib.training.retrained import get_retrained
@@ -61,13 +80,18 @@ def ensemble_origin(ensemble: Ensemble) -> str:
 
 def published_origin(store: Store | None = None) -> str:
     """Where all that is published comes from, in a sentence."""
-    made = [json.loads(path.read_text(encoding="utf-8"))["provenance"] for path in sorted((store or Store()).published.glob("*/*/manifest.json"))]
+    made = [
+        json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        for path in sorted((store or Store()).published.glob("*/*/manifest.json"))
+    ]
     if not made:
         return "Nothing is published here."
     days, commits = sorted({each["time"][:10] for each in made}), {each["commit"] for each in made}
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return (f"{len(made)} published result{'s' * (len(made) > 1)}, computed on {', '.join(sorted({each['hardware'] for each in made}))} ({when}), from "
-            f"{len(commits)} commit{'s' * (len(commits) > 1)}; the `manifest.json` beside each result under `data/published` names its own.")
+    return (
+        f"{len(made)} published result{'s' * (len(made) > 1)}, computed on {', '.join(sorted({each['hardware'] for each in made}))} ({when}), from "
+        f"{len(commits)} commit{'s' * (len(commits) > 1)}; the `manifest.json` beside each result under `data/published` names its own."
+    )
 
 
 def _computed(artefact: Artefact, more: str = "") -> str:
@@ -85,14 +109,20 @@ def _took(artefact: Artefact) -> str:
 
 def landscapes_origin(landscapes: Landscapes) -> str:
     """Where the landscapes' numbers come from, in a sentence."""
-    parts = [f"{len(a.spec['indices'])} samples with {a.info['num_sources']:,} counterfactuals each, {_took(a)}"
-             for a in landscapes.artefacts]
+    parts = [
+        f"{len(a.spec['indices'])} samples with {a.info['num_sources']:,} counterfactuals each, {_took(a)}"
+        for a in landscapes.artefacts
+    ]
     return "Landscapes: " + "; ".join(parts) + "."
 
 
 def jacobians_origin(jacobians: Jacobians) -> str:
     """Where the Jacobians come from, in a sentence."""
-    return "Jacobians: " + "; ".join(f"of {len(a.spec['indices'])} samples, {_took(a)}" for a in jacobians.artefacts) + "."
+    return (
+        "Jacobians: "
+        + "; ".join(f"of {len(a.spec['indices'])} samples, {_took(a)}" for a in jacobians.artefacts)
+        + "."
+    )
 
 
 def class_run(
@@ -124,9 +154,21 @@ def class_run(
                 return None
             options = {"n_jobs": n_jobs, "progress": progress}
             classifier = get_classifier(recipe.data.family, scale, store, device, progress=progress)
-            model = (get_ensemble(recipe, store, device, recompute, **options) if method == "ablation"
-                     else get_retrained(recipe, removed=REMOVAL, store=store, device=device, recompute=recompute, **options))
-            counts = read_class_counts(compute_class_counts(model, classifier, samples or SAMPLES, seed, store, **options))
+            model = (
+                get_ensemble(recipe, store, device, recompute, **options)
+                if method == "ablation"
+                else get_retrained(
+                    recipe,
+                    removed=REMOVAL,
+                    store=store,
+                    device=device,
+                    recompute=recompute,
+                    **options,
+                )
+            )
+            counts = read_class_counts(
+                compute_class_counts(model, classifier, samples or SAMPLES, seed, store, **options)
+            )
         found.append(counts)
     return found
 
@@ -136,20 +178,28 @@ def classes_origin(counts: list[ClassCounts]) -> str:
     parts = []
     for each in counts:
         what = "weightings of the ensemble" if each.method == "ablation" else "models"
-        parts.append(f"by {each.method} {each.samples:,} samples for each of {len(each.counts)} {what}, {_computed(each.artefact)}")
+        parts.append(
+            f"by {each.method} {each.samples:,} samples for each of {len(each.counts)} {what}, {_computed(each.artefact)}"
+        )
     info = counts[0].artefact.info
-    return (f"**{counts[0].name}**, scale *{counts[0].scale}*: {'; '.join(parts)}. Classes by the {info['classifier']} classifier, "
-            f"{info['accuracy']:.1%} right on {info['validation_images']:,} images that did not train it.")
+    return (
+        f"**{counts[0].name}**, scale *{counts[0].scale}*: {'; '.join(parts)}. Classes by the {info['classifier']} classifier, "
+        f"{info['accuracy']:.1%} right on {info['validation_images']:,} images that did not train it."
+    )
 
 
 def retraining_origin(landscapes: RetrainingLandscapes) -> str:
     """Where the landscapes by retraining come from, in a sentence."""
     (artefact,) = landscapes.artefacts
     info = artefact.info
-    what = {"black": "replaced by black ones", "removed": "taken out of the minibatches"}[info["removed"]]
-    return (f"Retraining: {1 + info['left_out']:,} models with the training seed {info['training_seed']}, the left-out images {what}, "
-            f"trained together; {len(artefact.spec['indices']):,} samples with "
-            f"{info['left_out']:,} of {info['num_sources']:,} counterfactuals each, {_took(artefact)}.")
+    what = {"black": "replaced by black ones", "removed": "taken out of the minibatches"}[
+        info["removed"]
+    ]
+    return (
+        f"Retraining: {1 + info['left_out']:,} models with the training seed {info['training_seed']}, the left-out images {what}, "
+        f"trained together; {len(artefact.spec['indices']):,} samples with "
+        f"{info['left_out']:,} of {info['num_sources']:,} counterfactuals each, {_took(artefact)}."
+    )
 
 
 def fids_origin(found: list[SampleFID]) -> str:
@@ -162,8 +212,14 @@ def comparisons_origin(comparisons: list[Comparison]) -> str:
     """Where the comparisons of exact and predicted counterfactuals come from, in a sentence."""
     parts = []
     for each in comparisons:
-        switched = f", switched after {', '.join(map(str, each.switches))} steps" if len(each.switches) else ""
-        parts.append(f"{each.name}, {len(each)} {'sample' if len(each) == 1 else 'samples'} with {len(each.sources):,} counterfactuals each{switched}, {_took(each.artefact)}")
+        switched = (
+            f", switched after {', '.join(map(str, each.switches))} steps"
+            if len(each.switches)
+            else ""
+        )
+        parts.append(
+            f"{each.name}, {len(each)} {'sample' if len(each) == 1 else 'samples'} with {len(each.sources):,} counterfactuals each{switched}, {_took(each.artefact)}"
+        )
     return "Comparisons: " + "; ".join(parts) + "."
 
 
@@ -191,10 +247,14 @@ def run(
     if num_samples is not None:
         positive_int("num_samples", num_samples)
     ensemble = get_ensemble(recipe, store, device, recompute, n_jobs, progress)
-    landscapes = find_landscapes(ensemble, seed, store, recompute=recompute) if num_samples is None else None
+    landscapes = (
+        find_landscapes(ensemble, seed, store, recompute=recompute) if num_samples is None else None
+    )
     if landscapes is None:
         wanted = DEFAULT_SAMPLES if num_samples is None else num_samples
-        landscapes = get_landscapes(ensemble, wanted, seed, store, recompute, n_jobs=n_jobs, progress=progress)
+        landscapes = get_landscapes(
+            ensemble, wanted, seed, store, recompute, n_jobs=n_jobs, progress=progress
+        )
     if landscapes.attributed_images is None:
         images = images_to_show(recipe)
         landscapes = landscapes if images is None else with_attributed_images(landscapes, images)
@@ -209,14 +269,26 @@ def _stored(kind: str, dataset: str | Recipe, scale: str, store: Store) -> list[
     model, sampling = digest(recipe.model_spec), spec_of(recipe.sampling)
     for artefact in store.find_all(kind, recipe.label):
         # A variant of a recipe has its name but is another one; so is another way to sample.
-        same = artefact.spec["ensemble"] == packed.info["identity"] if packed else artefact.info.get("model") == model
+        same = (
+            artefact.spec["ensemble"] == packed.info["identity"]
+            if packed
+            else artefact.info.get("model") == model
+        )
         exact = "tangent_steps" not in artefact.spec
         if same and exact and artefact.spec["sampling"] == sampling:
-            groups.setdefault((artefact.spec["ensemble"], artefact.spec["seed"]), []).append(artefact)
-    return max(groups.values(), key=lambda artefacts: sum(len(a.spec["indices"]) for a in artefacts), default=[])
+            groups.setdefault((artefact.spec["ensemble"], artefact.spec["seed"]), []).append(
+                artefact
+            )
+    return max(
+        groups.values(),
+        key=lambda artefacts: sum(len(a.spec["indices"]) for a in artefacts),
+        default=[],
+    )
 
 
-def stored_landscapes(dataset: str | Recipe, scale: str = "laptop", store: Store | None = None) -> Landscapes | None:
+def stored_landscapes(
+    dataset: str | Recipe, scale: str = "laptop", store: Store | None = None
+) -> Landscapes | None:
     """Exact landscapes of an ensemble that are published or in the cache, without loading its members.
 
     If several ensembles of this name were trained, the published one counts, else the
@@ -226,17 +298,25 @@ def stored_landscapes(dataset: str | Recipe, scale: str = "laptop", store: Store
     return merge_landscapes(_stored("landscape", dataset, scale, store or Store()))
 
 
-def stored_jacobians(dataset: str | Recipe, scale: str = "laptop", store: Store | None = None) -> Jacobians | None:
+def stored_jacobians(
+    dataset: str | Recipe, scale: str = "laptop", store: Store | None = None
+) -> Jacobians | None:
     """Jacobians of an ensemble that are published or in the cache, chosen as :func:`stored_landscapes` does."""
     return merge_jacobians(_stored("jacobian", dataset, scale, store or Store()))
 
 
-def stored_comparisons(dataset: str, scale: str = "laptop", store: Store | None = None) -> list[Comparison]:
+def stored_comparisons(
+    dataset: str, scale: str = "laptop", store: Store | None = None
+) -> list[Comparison]:
     """Comparisons of an ensemble that are published or in the cache, chosen as :func:`stored_landscapes` does.
 
     Only those over all sources, and each sample once: where it was also compared with switches, that counts.
     """
-    found = [a for a in _stored("comparison", dataset, scale, store or Store()) if a.spec["sources"] is None]
+    found = [
+        a
+        for a in _stored("comparison", dataset, scale, store or Store())
+        if a.spec["sources"] is None
+    ]
     parts, seen = [], set()
     for artefact in sorted(found, key=lambda a: -len(a.spec["switches"])):
         rows = [row for row, i in enumerate(artefact.spec["indices"]) if i not in seen]
@@ -275,8 +355,25 @@ def retraining_run(
         have, there = set(found.indices.tolist()), set(found.sources.tolist())
         if (wanted is None or set(wanted) <= have) and (sources is None or set(sources) <= there):
             return found.only(wanted, sources)
-    models = get_retrained(recipe, sources, training_seed, removed, store, device, recompute, n_jobs=n_jobs, progress=progress)
-    return retraining_landscapes(models, range(DEFAULT_SAMPLES) if wanted is None else wanted, seed, store, n_jobs=n_jobs, progress=progress)
+    models = get_retrained(
+        recipe,
+        sources,
+        training_seed,
+        removed,
+        store,
+        device,
+        recompute,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
+    return retraining_landscapes(
+        models,
+        range(DEFAULT_SAMPLES) if wanted is None else wanted,
+        seed,
+        store,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True)
@@ -293,19 +390,31 @@ def predictions(landscapes: Landscapes, jacobians: Jacobians, codebook: Codebook
     """Matches landscapes and Jacobians of one ensemble by sample; raises :class:`BadValue` where no sample has both."""
     both = [int(i) for i in landscapes.indices if i in set(jacobians.indices.tolist())]
     if landscapes.seed != jacobians.seed or not both:
-        raise BadValue(f"no sample of {landscapes.name} has both a landscape and a Jacobian; compute them for the same samples and seed")
+        raise BadValue(
+            f"no sample of {landscapes.name} has both a landscape and a Jacobian; compute them for the same samples and seed"
+        )
     rows = [int(np.flatnonzero(landscapes.indices == i)[0]) for i in both]
-    return Predictions(landscapes.name, np.array(both), jacobians.only(both).landscape(codebook), landscapes.distances[rows])
+    return Predictions(
+        landscapes.name,
+        np.array(both),
+        jacobians.only(both).landscape(codebook),
+        landscapes.distances[rows],
+    )
 
 
 def stored_predictions(scale: str = "laptop", store: Store | None = None) -> dict[str, Predictions]:
     """:func:`predictions` of every ensemble in the registry that has landscapes and Jacobians at hand, without its members."""
     store, found = store or Store(), {}
     for name in recipe_names():
-        landscapes, jacobians = stored_landscapes(name, scale, store), stored_jacobians(name, scale, store)
+        landscapes, jacobians = (
+            stored_landscapes(name, scale, store),
+            stored_jacobians(name, scale, store),
+        )
         if landscapes is not None and jacobians is not None and landscapes.seed == jacobians.seed:
             if set(landscapes.indices.tolist()) & set(jacobians.indices.tolist()):
-                found[name] = predictions(landscapes, jacobians, draw_codebook(get_recipe(name, scale)))
+                found[name] = predictions(
+                    landscapes, jacobians, draw_codebook(get_recipe(name, scale))
+                )
     return found
 
 
@@ -332,14 +441,30 @@ def status(name: str, scale: str = "laptop", store: Store | None = None) -> Stat
         return Status(name, scale, False, str(error))
     samples = f", {len(landscapes)} samples with landscapes" if landscapes is not None else ""
     if trained:
-        return Status(name, scale, True, ("published" if published else "trained on this machine") + samples)
+        return Status(
+            name, scale, True, ("published" if published else "trained on this machine") + samples
+        )
     if available(recipe.data.family, recipe.data.split):
-        first = "" if recipe.data.space == "pixel" or recipe.data.autoencoder else ", its autoencoder is trained or downloaded first"
+        first = (
+            ""
+            if recipe.data.space == "pixel" or recipe.data.autoencoder
+            else ", its autoencoder is trained or downloaded first"
+        )
         return Status(name, scale, True, "can be trained here: its images are at hand" + first)
     if recipe.data.family in REMEDIES:
-        return Status(name, scale, True, f"its images are not at hand: {REMEDIES[recipe.data.family]} in the folder that ABC_DATA names")
-    return Status(name, scale, True, f"its images are not at hand: set ABC_DATA to a folder with {FOLDERS[recipe.data.family]}/, "
-                                     "put that into data/raw, or let torchvision download them")
+        return Status(
+            name,
+            scale,
+            True,
+            f"its images are not at hand: {REMEDIES[recipe.data.family]} in the folder that ABC_DATA names",
+        )
+    return Status(
+        name,
+        scale,
+        True,
+        f"its images are not at hand: set ABC_DATA to a folder with {FOLDERS[recipe.data.family]}/, "
+        "put that into data/raw, or let torchvision download them",
+    )
 
 
 def all_statuses(scale: str = "laptop", store: Store | None = None) -> list[Status]:

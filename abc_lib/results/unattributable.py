@@ -13,9 +13,10 @@ only samples that still equal all of theirs go on to the next round, of twice as
 
 import copy
 import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from dataclasses import dataclass
 from scipy import stats
 
 from abc_lib.ground.devices import parse_bytes
@@ -77,23 +78,44 @@ def verdicts(a: torch.Tensor, b: torch.Tensor, margin: float) -> torch.Tensor:
     return torch.where(different, _DIFFERENT, torch.where(decided, _EQUAL, _UNDECIDED))
 
 
-def _levels(ensemble: Ensemble, seed: int, indices: np.ndarray, owner: np.ndarray, c: np.ndarray | None, dtype=None) -> torch.Tensor:
+def _levels(
+    ensemble: Ensemble,
+    seed: int,
+    indices: np.ndarray,
+    owner: np.ndarray,
+    c: np.ndarray | None,
+    dtype=None,
+) -> torch.Tensor:
     """Decoded samples before the threshold, (B, C, H, W), on the CPU."""
     noise = ensemble.draw_noise(seed, indices).to("cpu", dtype)
     return ensemble.space.decode(ensemble.denoise(noise, c, torch.from_numpy(owner))).cpu()
 
 
 def _double(ensemble: Ensemble) -> Ensemble:
-    return dataclasses.replace(ensemble, members=[copy.deepcopy(member).double() for member in ensemble.members])
+    return dataclasses.replace(
+        ensemble, members=[copy.deepcopy(member).double() for member in ensemble.members]
+    )
 
 
-def _factual_task(ensemble: Ensemble, seed: int, indices: np.ndarray, workspace: Workspace, name: str) -> int:
-    workspace.save(name, {"levels": _levels(ensemble, seed, indices, np.arange(len(indices)), None).contiguous()})
+def _factual_task(
+    ensemble: Ensemble, seed: int, indices: np.ndarray, workspace: Workspace, name: str
+) -> int:
+    workspace.save(
+        name,
+        {"levels": _levels(ensemble, seed, indices, np.arange(len(indices)), None).contiguous()},
+    )
     return len(indices)
 
 
 def _compare_task(
-    ensemble: Ensemble, seed: int, owner: np.ndarray, source: np.ndarray, levels: torch.Tensor, margin: float, workspace: Workspace, name: str,
+    ensemble: Ensemble,
+    seed: int,
+    owner: np.ndarray,
+    source: np.ndarray,
+    levels: torch.Tensor,
+    margin: float,
+    workspace: Workspace,
+    name: str,
 ) -> int:
     """Compares samples ``owner`` (B,), ``levels`` (B, C, H, W), with their counterfactuals without ``source`` (B,)."""
     mine, local = np.unique(owner, return_inverse=True)
@@ -103,7 +125,9 @@ def _compare_task(
     if len(again):
         fine, (few, place) = _double(ensemble), np.unique(owner[again], return_inverse=True)
         exact = _levels(fine, seed, few, np.arange(len(few)), None, torch.float64)[place]
-        found[again] = verdicts(exact, _levels(fine, seed, few, place, c[again], torch.float64), FINE_MARGIN)
+        found[again] = verdicts(
+            exact, _levels(fine, seed, few, place, c[again], torch.float64), FINE_MARGIN
+        )
     workspace.save(name, {"verdicts": found, "again": torch.tensor(len(again))})
     return len(owner)
 
@@ -118,8 +142,14 @@ def _rounds(N: int) -> list[tuple[int, int]]:
 
 
 def find_unattributable(
-    ensemble: Ensemble, samples: int, seed: int = 0, store: Store | None = None, memory: int | str = "2GiB",
-    n_jobs: int | None = None, progress: bool = True, margin: float = MARGIN,
+    ensemble: Ensemble,
+    samples: int,
+    seed: int = 0,
+    store: Store | None = None,
+    memory: int | str = "2GiB",
+    n_jobs: int | None = None,
+    progress: bool = True,
+    margin: float = MARGIN,
 ) -> Unattributable:
     """Which of the samples 0 .. ``samples`` - 1 under ``seed`` equal all their counterfactuals; from the store if known.
 
@@ -130,19 +160,43 @@ def find_unattributable(
     recipe, store = ensemble.recipe, store or Store()
     positive_int("samples", samples)
     _require_discrete(recipe)
-    spec = {"recipe": recipe.label, "ensemble": ensemble.identity, "sampling": spec_of(recipe.sampling), "seed": seed, "samples": samples,
-            "margin": margin}
-    return read_unattributable(store.once(
-        _KIND, recipe.label, spec, lambda workspace: _find(ensemble, spec, store, workspace, parse_bytes(memory), n_jobs, progress)))
+    spec = {
+        "recipe": recipe.label,
+        "ensemble": ensemble.identity,
+        "sampling": spec_of(recipe.sampling),
+        "seed": seed,
+        "samples": samples,
+        "margin": margin,
+    }
+    return read_unattributable(
+        store.once(
+            _KIND,
+            recipe.label,
+            spec,
+            lambda workspace: _find(
+                ensemble, spec, store, workspace, parse_bytes(memory), n_jobs, progress
+            ),
+        )
+    )
 
 
 def _require_discrete(recipe: Recipe) -> None:
     if not recipe.data.binarise:
-        raise BadValue(f"samples of {recipe.name} are not discrete, so none equals its counterfactuals; compare their counterfactual radii "
-                       "with a threshold, or choose digits_binary_190 or mnist_binary_190")
+        raise BadValue(
+            f"samples of {recipe.name} are not discrete, so none equals its counterfactuals; compare their counterfactual radii "
+            "with a threshold, or choose digits_binary_190 or mnist_binary_190"
+        )
 
 
-def _find(ensemble: Ensemble, spec: dict, store: Store, workspace: Workspace, memory: int, n_jobs, progress: bool) -> Artefact:
+def _find(
+    ensemble: Ensemble,
+    spec: dict,
+    store: Store,
+    workspace: Workspace,
+    memory: int,
+    n_jobs,
+    progress: bool,
+) -> Artefact:
     N, S, seed, seconds = ensemble.codebook.num_sources, spec["samples"], spec["seed"], stopwatch()
     size = block_size(ensemble, memory, job_count(n_jobs, ensemble.device))
     label = ensemble.recipe.label
@@ -152,19 +206,49 @@ def _find(ensemble: Ensemble, spec: dict, store: Store, workspace: Workspace, me
         return [workspace.load(name) for name in tasks]
 
     starts = range(0, S, size)
-    pieces = blocks(_factual_task, {f"factual-{size}-{start:07d}": (ensemble, seed, np.arange(start, min(start + size, S))) for start in starts},
-                    f"samples of {label}")
+    pieces = blocks(
+        _factual_task,
+        {
+            f"factual-{size}-{start:07d}": (ensemble, seed, np.arange(start, min(start + size, S)))
+            for start in starts
+        },
+        f"samples of {label}",
+    )
     levels = torch.cat([piece["levels"] for piece in pieces])
     order = torch.randperm(N, generator=generator("order of sources", label)).numpy()
-    witness, tested, undecided = np.full(S, -1), np.zeros(S, dtype=np.int64), np.zeros(S, dtype=bool)
+    witness, tested, undecided = (
+        np.full(S, -1),
+        np.zeros(S, dtype=np.int64),
+        np.zeros(S, dtype=bool),
+    )
     alive, again, compared = np.arange(S), 0, 0
     for first, last in _rounds(N):
         owner, source = np.repeat(alive, last - first), np.tile(order[first:last], len(alive))
-        tasks = {f"round-{last}-{size}-{k:09d}": (ensemble, seed, owner[k : k + size], source[k : k + size], levels[owner[k : k + size]], spec["margin"])
-                 for k in range(0, len(owner), size)}
-        pieces = blocks(_compare_task, tasks, f"{label}: {len(alive)} samples, counterfactuals {first + 1} to {last}")
-        found = np.concatenate([piece["verdicts"].numpy() for piece in pieces]).reshape(len(alive), -1) if len(alive) else np.zeros((0, last - first))
-        again, compared = again + sum(int(piece["again"]) for piece in pieces), compared + len(owner)
+        tasks = {
+            f"round-{last}-{size}-{k:09d}": (
+                ensemble,
+                seed,
+                owner[k : k + size],
+                source[k : k + size],
+                levels[owner[k : k + size]],
+                spec["margin"],
+            )
+            for k in range(0, len(owner), size)
+        }
+        pieces = blocks(
+            _compare_task,
+            tasks,
+            f"{label}: {len(alive)} samples, counterfactuals {first + 1} to {last}",
+        )
+        found = (
+            np.concatenate([piece["verdicts"].numpy() for piece in pieces]).reshape(len(alive), -1)
+            if len(alive)
+            else np.zeros((0, last - first))
+        )
+        again, compared = (
+            again + sum(int(piece["again"]) for piece in pieces),
+            compared + len(owner),
+        )
         different = found == _DIFFERENT
         gone = different.any(axis=1)
         at = different.argmax(axis=1)
@@ -174,31 +258,58 @@ def _find(ensemble: Ensemble, spec: dict, store: Store, workspace: Workspace, me
         alive = alive[~gone]
     undecided &= witness < 0
     packed = np.packbits((levels > THRESHOLD).flatten(1).numpy(), axis=1)
-    files = {"samples.safetensors": {
-        "factual": torch.from_numpy(packed), "shape": torch.tensor(levels.shape[1:]), "witness": torch.from_numpy(witness),
-        "tested": torch.from_numpy(tested), "undecided": torch.from_numpy(undecided),
-    }}
-    info = {"seconds": round(seconds(), 1), "num_sources": N, "counterfactuals": compared, "in_float64": again,
-            "recipe": digest(ensemble.recipe.model_spec)}
+    files = {
+        "samples.safetensors": {
+            "factual": torch.from_numpy(packed),
+            "shape": torch.tensor(levels.shape[1:]),
+            "witness": torch.from_numpy(witness),
+            "tested": torch.from_numpy(tested),
+            "undecided": torch.from_numpy(undecided),
+        }
+    }
+    info = {
+        "seconds": round(seconds(), 1),
+        "num_sources": N,
+        "counterfactuals": compared,
+        "in_float64": again,
+        "recipe": digest(ensemble.recipe.model_spec),
+    }
     return store.write(_KIND, label, spec, files, info, ensemble.device)
 
 
 def read_unattributable(artefact: Artefact) -> Unattributable:
     """An artefact's samples, with every byte checked."""
-    found, (name, _, scale) = artefact.tensors("samples.safetensors"), artefact.spec["recipe"].rpartition("-")
+    found, (name, _, scale) = (
+        artefact.tensors("samples.safetensors"),
+        artefact.spec["recipe"].rpartition("-"),
+    )
     shape = found["shape"].tolist()
     bits = np.unpackbits(found["factual"].numpy(), axis=1, count=int(np.prod(shape)))
     return Unattributable(
-        name, scale, artefact.spec["seed"], artefact.info["num_sources"], torch.from_numpy(bits).float().unflatten(1, shape),
-        found["tested"].numpy(), found["witness"].numpy(), found["undecided"].numpy(), artefact,
+        name,
+        scale,
+        artefact.spec["seed"],
+        artefact.info["num_sources"],
+        torch.from_numpy(bits).float().unflatten(1, shape),
+        found["tested"].numpy(),
+        found["witness"].numpy(),
+        found["undecided"].numpy(),
+        artefact,
     )
 
 
-def stored_unattributable(recipe: str | Recipe, scale: str = "laptop", seed: int = 0, store: Store | None = None) -> Unattributable | None:
+def stored_unattributable(
+    recipe: str | Recipe, scale: str = "laptop", seed: int = 0, store: Store | None = None
+) -> Unattributable | None:
     """What is published or in the cache of a recipe's unattributable samples, without its members; of several the most samples; or None."""
     recipe = get_recipe(recipe, scale) if isinstance(recipe, str) else recipe
     _require_discrete(recipe)
-    found = [a for a in (store or Store()).find_all(_KIND, recipe.label)
-             if a.spec["seed"] == seed and a.spec["sampling"] == spec_of(recipe.sampling) and a.info["recipe"] == digest(recipe.model_spec)]
+    found = [
+        a
+        for a in (store or Store()).find_all(_KIND, recipe.label)
+        if a.spec["seed"] == seed
+        and a.spec["sampling"] == spec_of(recipe.sampling)
+        and a.info["recipe"] == digest(recipe.model_spec)
+    ]
     most = max(found, key=lambda a: a.spec["samples"], default=None)
     return most and read_unattributable(most)

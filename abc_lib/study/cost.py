@@ -3,11 +3,12 @@
 Counts are exact consequences of a recipe; a time is a count over a rate, and is as good as the rate.
 """
 
-import pandas as pd
-import torch
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+
+import pandas as pd
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from abc_lib.ground.errors import ArtefactError
@@ -23,7 +24,7 @@ TRAINING = 3
 """a training step on an image in evaluations: the gradient takes about two"""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _network(network, shape: tuple[int, int, int]) -> tuple[int, int]:
     """Its parameters, and its FLOP on one image."""
     # On no device: nothing is computed, and a network of a hundred million parameters takes no memory.
@@ -59,9 +60,18 @@ class Cost:
 def cost_of(recipe: Recipe) -> Cost:
     """Counts :class:`Cost` from the recipe alone."""
     n, w, N = recipe.code.n, recipe.code.weight, recipe.data.num_sources
-    steps, one = recipe.sampling.steps, float(TRAINING * recipe.training.steps * recipe.training.batch_size)
-    return Cost(*_network(recipe.network, state_shape(recipe.data)), n * one, float(steps * (n + N * (n - w))), float(steps * n * (n + 1)),
-                (1 + N) * one, float(steps * (1 + N)))
+    steps, one = (
+        recipe.sampling.steps,
+        float(TRAINING * recipe.training.steps * recipe.training.batch_size),
+    )
+    return Cost(
+        *_network(recipe.network, state_shape(recipe.data)),
+        n * one,
+        float(steps * (n + N * (n - w))),
+        float(steps * n * (n + 1)),
+        (1 + N) * one,
+        float(steps * (1 + N)),
+    )
 
 
 def sustained(device: str = "cpu") -> dict[str, float]:
@@ -69,7 +79,9 @@ def sustained(device: str = "cpu") -> dict[str, float]:
     found, rates = read_benchmarks(device), {}
     for work, part in (found or {"comparisons": {}})["comparisons"].items():
         for row in part.get("rows", []) if work in ("training", "landscapes") else []:
-            family = next((family for family in ("digits", "mnist") if f" {family}_" in row["name"]), None)
+            family = next(
+                (family for family in ("digits", "mnist") if f" {family}_" in row["name"]), None
+            )
             if family and row["cores"] != 1:
                 rates[f"{work}, {family}"] = row["ways"]["ours"]["flops_per_second"]
     return rates
@@ -80,11 +92,17 @@ def time_in_words(flop: float, rate: float) -> str:
     s = flop / rate
     for size, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
         if s >= 2 * size:
-            return f"{s / size:,.0f}\N{NO-BREAK SPACE}{unit}" if s >= 10 * size else f"{s / size:,.1f}\N{NO-BREAK SPACE}{unit}"
+            return (
+                f"{s / size:,.0f}\N{NO-BREAK SPACE}{unit}"
+                if s >= 10 * size
+                else f"{s / size:,.1f}\N{NO-BREAK SPACE}{unit}"
+            )
     return f"{s:,.0f}\N{NO-BREAK SPACE}s" if s >= 10 else f"{s:.1f}\N{NO-BREAK SPACE}s"
 
 
-def outlook(names: Iterable[str], scale: str, samples: int, machines: dict[str, float], digits: float = 1.0) -> pd.DataFrame:
+def outlook(
+    names: Iterable[str], scale: str, samples: int, machines: dict[str, float], digits: float = 1.0
+) -> pd.DataFrame:
     """A line an ensemble: members and ``samples`` landscapes, how long on each of the ``machines`` (name to FLOP/s), and how many times as much retraining is.
 
     ``digits`` is the share of those rates that the small networks of the digits reach. Of an ensemble whose sources are classes, counting classes needs thousands of samples; ``samples`` are meant all the same.
@@ -93,12 +111,27 @@ def outlook(names: Iterable[str], scale: str, samples: int, machines: dict[str, 
     for name in names:
         recipe = get_recipe(name, scale)
         cost = cost_of(recipe)
-        ours, theirs = cost.members + samples * cost.landscape, cost.retraining + samples * cost.retrained_landscape
-        rows.append({
-            "ensemble": name, "sources": recipe.data.num_sources, "members": recipe.code.n, "MFLOP an evaluation": cost.flop / 1e6,
-            "training, PFLOP": cost.members * cost.flop / 1e15, "a landscape, PFLOP": cost.landscape * cost.flop / 1e15,
-            **{machine: time_in_words(ours * cost.flop, rate * (digits if recipe.data.family == "digits" else 1)) for machine, rate in machines.items()}, "retraining": theirs / ours,
-        })
+        ours, theirs = (
+            cost.members + samples * cost.landscape,
+            cost.retraining + samples * cost.retrained_landscape,
+        )
+        rows.append(
+            {
+                "ensemble": name,
+                "sources": recipe.data.num_sources,
+                "members": recipe.code.n,
+                "MFLOP an evaluation": cost.flop / 1e6,
+                "training, PFLOP": cost.members * cost.flop / 1e15,
+                "a landscape, PFLOP": cost.landscape * cost.flop / 1e15,
+                **{
+                    machine: time_in_words(
+                        ours * cost.flop, rate * (digits if recipe.data.family == "digits" else 1)
+                    )
+                    for machine, rate in machines.items()
+                },
+                "retraining": theirs / ours,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -117,23 +150,68 @@ def published_costs(scale: str = "laptop", store: Store | None = None) -> pd.Dat
     for name in recipe_names():
         recipe = get_recipe(name, scale)
         try:
-            landscapes, jacobians, cost = stored_landscapes(name, scale, store), stored_jacobians(name, scale, store), cost_of(recipe)
+            landscapes, jacobians, cost = (
+                stored_landscapes(name, scale, store),
+                stored_jacobians(name, scale, store),
+                cost_of(recipe),
+            )
         except ArtefactError:
             continue
         if landscapes is None and jacobians is None:
             continue
         packed = store.find("ensemble", recipe.label, recipe.model_spec)
         family = "digits" if recipe.data.family == "digits" else "mnist"
-        found = [("members", recipe.code.n, cost.members, packed.info.get("training_seconds") if packed else None, packed, "training")]
-        for what, each, count in (("landscapes", landscapes, cost.landscape), ("Jacobians", jacobians, cost.jacobian)):
+        found = [
+            (
+                "members",
+                recipe.code.n,
+                cost.members,
+                packed.info.get("training_seconds") if packed else None,
+                packed,
+                "training",
+            )
+        ]
+        for what, each, count in (
+            ("landscapes", landscapes, cost.landscape),
+            ("Jacobians", jacobians, cost.jacobian),
+        ):
             if each is not None:
-                found.append((what, len(each), count * len(each), _took(each.artefacts), each.artefacts[0], "landscapes"))
+                found.append(
+                    (
+                        what,
+                        len(each),
+                        count * len(each),
+                        _took(each.artefacts),
+                        each.artefacts[0],
+                        "landscapes",
+                    )
+                )
         for what, number, evaluations, clock, artefact, work in found:
             flop, rate = evaluations * cost.flop, rates.get(f"{work}, {family}")
-            rows.append({
-                "ensemble": name, "what": what, "number": number, "evaluations": evaluations, "PFLOP": flop / 1e15,
-                "hours": None if clock is None else clock / 3600,
-                "at the benchmark's rate": "" if rate is None or what == "Jacobians" else time_in_words(flop, rate),
-                "commit": artefact.provenance["commit"] if artefact else "",
-            })
-    return pd.DataFrame(rows, columns=["ensemble", "what", "number", "evaluations", "PFLOP", "hours", "at the benchmark's rate", "commit"])
+            rows.append(
+                {
+                    "ensemble": name,
+                    "what": what,
+                    "number": number,
+                    "evaluations": evaluations,
+                    "PFLOP": flop / 1e15,
+                    "hours": None if clock is None else clock / 3600,
+                    "at the benchmark's rate": ""
+                    if rate is None or what == "Jacobians"
+                    else time_in_words(flop, rate),
+                    "commit": artefact.provenance["commit"] if artefact else "",
+                }
+            )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "ensemble",
+            "what",
+            "number",
+            "evaluations",
+            "PFLOP",
+            "hours",
+            "at the benchmark's rate",
+            "commit",
+        ],
+    )

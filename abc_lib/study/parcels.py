@@ -23,7 +23,16 @@ TRAVELS = 64 * 2**20
 """bytes that an archive may have"""
 PARCEL = 16 * 2**20
 """bytes that a parcel may have"""
-_CODE = ("abc_lib", "data/paper", "data/published/classifier", "data/published/autoencoder", "pyproject.toml", "constraints.txt", "LICENSE", "README.md")
+_CODE = (
+    "abc_lib",
+    "data/paper",
+    "data/published/classifier",
+    "data/published/autoencoder",
+    "pyproject.toml",
+    "constraints.txt",
+    "LICENSE",
+    "README.md",
+)
 
 
 class Parcels:
@@ -50,11 +59,16 @@ class Parcels:
         for path, names in held.items():
             if name in names:
                 return path
-        files = {f"{name}/{each}": (artefact.path / each).read_bytes() for each in [*artefact.manifest["files"], "manifest.json"]}
+        files = {
+            f"{name}/{each}": (artefact.path / each).read_bytes()
+            for each in [*artefact.manifest["files"], "manifest.json"]
+        }
         alone = _tar(files)
         if len(alone) > self.limit:
-            raise BadValue(f"{artefact.path} takes {len(alone) / 2**20:.1f} MiB, more than the {self.limit / 2**20:.1f} MiB of a parcel; "
-                           "compute fewer samples at once")
+            raise BadValue(
+                f"{artefact.path} takes {len(alone) / 2**20:.1f} MiB, more than the {self.limit / 2**20:.1f} MiB of a parcel; "
+                "compute fewer samples at once"
+            )
         last = self.files[-1] if held else None
         if last is not None:
             together = _tar(_contents(last) | files)
@@ -94,7 +108,14 @@ def _contents(path: Path) -> dict[str, bytes]:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
                 parts = info.name.split("/")
-                if not info.isreg() or len(parts) != 3 or any(part in ("", ".", "..") or part.startswith(("/", "~")) or "\\" in part for part in parts):
+                if (
+                    not info.isreg()
+                    or len(parts) != 3
+                    or any(
+                        part in ("", ".", "..") or part.startswith(("/", "~")) or "\\" in part
+                        for part in parts
+                    )
+                ):
                     raise _refused(path, f"holds '{info.name}', which is no file of an artefact")
                 if info.size > PARCEL:
                     raise _refused(path, f"holds '{info.name}', which is larger than a parcel")
@@ -140,7 +161,12 @@ def unpack(files: Iterable[str | os.PathLike], store: Store | None = None) -> li
     return made
 
 
-def write_archive(path: str | os.PathLike, families: Iterable[str] = (), wheels: Iterable[str | os.PathLike] = (), limit: int = TRAVELS) -> Path:
+def write_archive(
+    path: str | os.PathLike,
+    families: Iterable[str] = (),
+    wheels: Iterable[str | os.PathLike] = (),
+    limit: int = TRAVELS,
+) -> Path:
     """Writes a ``.tar.gz`` with all that the study needs on a machine without network; returns its path.
 
     It holds what git tracks of the library, the data sets of ``families`` from where they lie
@@ -150,17 +176,28 @@ def write_archive(path: str | os.PathLike, families: Iterable[str] = (), wheels:
     not here, :class:`BadValue` for an archive over the limit, which is then not written.
     """
     path, families = Path(path), list(families)
-    listed = subprocess.run(["git", "ls-files", "-z", "--", *_CODE], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", *_CODE], cwd=ROOT, capture_output=True, check=True
+    ).stdout.decode()
     files = {name: ROOT / name for name in listed.split("\0") if name}
     for family in families:
         if family == "digits":
             continue
         if family not in FOLDERS:
             raise BadValue(f"the images of {family} do not travel; choose {', '.join(FOLDERS)}")
-        place = next((root / FOLDERS[family] for root in data_roots() if (root / FOLDERS[family]).is_dir()), None)
+        place = next(
+            (root / FOLDERS[family] for root in data_roots() if (root / FOLDERS[family]).is_dir()),
+            None,
+        )
         if place is None:
-            raise DataMissing(f"the images of {family} are not at hand: put {FOLDERS[family]}/ into the folder that ABC_DATA names")
-        files |= {f"data/raw/{FOLDERS[family]}/{each.relative_to(place).as_posix()}": each for each in sorted(place.rglob("*")) if each.is_file()}
+            raise DataMissing(
+                f"the images of {family} are not at hand: put {FOLDERS[family]}/ into the folder that ABC_DATA names"
+            )
+        files |= {
+            f"data/raw/{FOLDERS[family]}/{each.relative_to(place).as_posix()}": each
+            for each in sorted(place.rglob("*"))
+            if each.is_file()
+        }
     files |= {f"wheels/{Path(wheel).name}": Path(wheel) for wheel in wheels}
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -169,7 +206,9 @@ def write_archive(path: str | os.PathLike, families: Iterable[str] = (), wheels:
                 tar.add(source, f"abc/{name}", recursive=False)
         size = temporary.stat().st_size
         if size > limit:
-            raise BadValue(f"the archive would take {size / 2**20:.1f} MiB, more than {limit / 2**20:.0f} MiB; let fewer data sets travel at once")
+            raise BadValue(
+                f"the archive would take {size / 2**20:.1f} MiB, more than {limit / 2**20:.0f} MiB; let fewer data sets travel at once"
+            )
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,10 +1,11 @@
 """What the study consists of, in pieces small enough to stop between, and what each piece should cost."""
 
 import time
-import torch
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
+
+import torch
 
 from abc_lib.ground.errors import positive_int
 from abc_lib.ground.store import Artefact, Store
@@ -19,7 +20,14 @@ from abc_lib.results.retraining import find_retraining_landscapes
 from abc_lib.results.run import stored_jacobians, stored_landscapes
 from abc_lib.results.unattributable import stored_unattributable
 from abc_lib.study.cost import cost_of
-from abc_lib.study.publish import publish_classes, publish_ensemble, publish_jacobians, publish_landscapes, publish_retraining, publish_unattributable
+from abc_lib.study.publish import (
+    publish_classes,
+    publish_ensemble,
+    publish_jacobians,
+    publish_landscapes,
+    publish_retraining,
+    publish_unattributable,
+)
 from abc_lib.training.members import find_ensemble, get_ensemble
 
 ROUNDS = (4, 20, 100)
@@ -52,21 +60,36 @@ class Piece:
     keep: Callable[[Store, list[Artefact]], list[Artefact]] = _copied
 
     def __str__(self) -> str:
-        return f"{self.recipe.label}: {self.what}" + (f", {self.samples:,} samples" if self.samples else "")
+        return f"{self.recipe.label}: {self.what}" + (
+            f", {self.samples:,} samples" if self.samples else ""
+        )
 
 
 def study_names() -> list[str]:
     """The study's ensembles in its order: the digits, MNIST and Fashion-MNIST by size, the comparisons with retraining, binarised MNIST, CIFAR-10."""
     families = [f"digits_{DIGITS_SIZES[0]}", "mnist_256", "fashion_256"]
-    return [name for first in families for name in family_of(first) if not name.endswith("_384")] + [
-        "digits_classes", "digits_binary_190", "mnist_384", "fashion_384", "mnist_classes", "fashion_classes", "mnist_binary_190", "cifar10_500"]
+    return [
+        name for first in families for name in family_of(first) if not name.endswith("_384")
+    ] + [
+        "digits_classes",
+        "digits_binary_190",
+        "mnist_384",
+        "fashion_384",
+        "mnist_classes",
+        "fashion_classes",
+        "mnist_binary_190",
+        "cifar10_500",
+    ]
 
 
 def seconds_per_evaluation(recipe: Recipe, device: torch.device, batch: int | None = None) -> float:
     """How long this machine takes to evaluate a member on one image, all its cores or its GPU at work: measured now, in about a second."""
     network = build_network(recipe.network, state_shape(recipe.data), 0).to(device).eval()
     batch = batch or (64 if device.type == "cpu" else 1024)
-    x, t = torch.randn(batch, *state_shape(recipe.data), device=device), torch.zeros(batch, dtype=torch.int64, device=device)
+    x, t = (
+        torch.randn(batch, *state_shape(recipe.data), device=device),
+        torch.zeros(batch, dtype=torch.int64, device=device),
+    )
     best = float("inf")
     with torch.inference_mode():
         for _ in range(4):
@@ -77,7 +100,11 @@ def seconds_per_evaluation(recipe: Recipe, device: torch.device, batch: int | No
 
 
 def _members_bytes(recipe: Recipe) -> int:
-    return recipe.code.n * cost_of(recipe).parameters * (2 if recipe.training.stored == "float16" else 4)
+    return (
+        recipe.code.n
+        * cost_of(recipe).parameters
+        * (2 if recipe.training.stored == "float16" else 4)
+    )
 
 
 def _most_jacobians(recipe: Recipe) -> int:
@@ -96,7 +123,15 @@ def _ensemble(recipe: Recipe) -> Piece:
         return [] if find_ensemble(bind(recipe, store), store) else None
 
     # members in the cache are packed, which takes no training
-    return Piece(recipe, "members", 0, cost_of(recipe).members, at_hand, make, lambda store, found: make(store, "cpu"))
+    return Piece(
+        recipe,
+        "members",
+        0,
+        cost_of(recipe).members,
+        at_hand,
+        make,
+        lambda store, found: make(store, "cpu"),
+    )
 
 
 def _if_all(found, samples: int, seed: int) -> list[Artefact] | None:
@@ -108,15 +143,29 @@ def _if_all(found, samples: int, seed: int) -> list[Artefact] | None:
 
 
 def _landscapes(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
-    return Piece(recipe, "landscapes", samples, (samples - before) * cost_of(recipe).landscape,
-                 lambda store: _if_all(stored_landscapes(recipe, store=store), samples, seed),
-                 lambda store, device: publish_landscapes(get_ensemble(recipe, store, device), samples, seed, store))
+    return Piece(
+        recipe,
+        "landscapes",
+        samples,
+        (samples - before) * cost_of(recipe).landscape,
+        lambda store: _if_all(stored_landscapes(recipe, store=store), samples, seed),
+        lambda store, device: publish_landscapes(
+            get_ensemble(recipe, store, device), samples, seed, store
+        ),
+    )
 
 
 def _jacobians(recipe: Recipe, samples: int, before: int, seed: int) -> Piece:
-    return Piece(recipe, "Jacobians", samples, (samples - before) * cost_of(recipe).jacobian,
-                 lambda store: _if_all(stored_jacobians(recipe, store=store), samples, seed),
-                 lambda store, device: publish_jacobians(get_ensemble(recipe, store, device), samples, seed, store))
+    return Piece(
+        recipe,
+        "Jacobians",
+        samples,
+        (samples - before) * cost_of(recipe).jacobian,
+        lambda store: _if_all(stored_jacobians(recipe, store=store), samples, seed),
+        lambda store, device: publish_jacobians(
+            get_ensemble(recipe, store, device), samples, seed, store
+        ),
+    )
 
 
 def _classes(recipe: Recipe, samples: int, seed: int) -> Piece:
@@ -124,10 +173,20 @@ def _classes(recipe: Recipe, samples: int, seed: int) -> Piece:
 
     def at_hand(store: Store) -> list[Artefact] | None:
         found = [find_class_counts(recipe, method, seed, store) for method in METHODS]
-        return [each.artefact for each in found] if all(each is not None and each.samples >= samples for each in found) else None
+        return (
+            [each.artefact for each in found]
+            if all(each is not None and each.samples >= samples for each in found)
+            else None
+        )
 
-    return Piece(recipe, "class counts by ablation and retraining", samples, cost.retraining + samples * (cost.landscape + cost.retrained_landscape), at_hand,
-                 lambda store, device: publish_classes(recipe, samples, seed, store, device))
+    return Piece(
+        recipe,
+        "class counts by ablation and retraining",
+        samples,
+        cost.retraining + samples * (cost.landscape + cost.retrained_landscape),
+        at_hand,
+        lambda store, device: publish_classes(recipe, samples, seed, store, device),
+    )
 
 
 def _retraining(recipe: Recipe, samples: int, seed: int) -> Piece:
@@ -135,10 +194,20 @@ def _retraining(recipe: Recipe, samples: int, seed: int) -> Piece:
 
     def at_hand(store: Store) -> list[Artefact] | None:
         found = find_retraining_landscapes(recipe, seed=seed, store=store)
-        return found.artefacts if found is not None and len(found) >= samples and len(found.sources) == N else None
+        return (
+            found.artefacts
+            if found is not None and len(found) >= samples and len(found.sources) == N
+            else None
+        )
 
-    return Piece(recipe, "landscapes by retraining", samples, cost.retraining + samples * cost.retrained_landscape, at_hand,
-                 lambda store, device: [publish_retraining(recipe, samples, None, seed, store, device)])
+    return Piece(
+        recipe,
+        "landscapes by retraining",
+        samples,
+        cost.retraining + samples * cost.retrained_landscape,
+        at_hand,
+        lambda store, device: [publish_retraining(recipe, samples, None, seed, store, device)],
+    )
 
 
 def _unattributable(recipe: Recipe, samples: int, seed: int) -> Piece:
@@ -149,11 +218,24 @@ def _unattributable(recipe: Recipe, samples: int, seed: int) -> Piece:
         return [found.artefact] if found is not None and len(found) >= samples else None
 
     # most samples are refuted by their first few counterfactuals, a few need all
-    return Piece(recipe, "unattributable samples", samples, float(samples) * recipe.sampling.steps * (n + (8 + 0.02 * N) * (n - w)), at_hand,
-                 lambda store, device: [publish_unattributable(get_ensemble(recipe, store, device), samples, seed, store)])
+    return Piece(
+        recipe,
+        "unattributable samples",
+        samples,
+        float(samples) * recipe.sampling.steps * (n + (8 + 0.02 * N) * (n - w)),
+        at_hand,
+        lambda store, device: [
+            publish_unattributable(get_ensemble(recipe, store, device), samples, seed, store)
+        ],
+    )
 
 
-def plan_study(names: Iterable[str] | None = None, samples: int = ROUNDS[-1], scale: str = "laptop", seed: int = 0) -> list[Piece]:
+def plan_study(
+    names: Iterable[str] | None = None,
+    samples: int = ROUNDS[-1],
+    scale: str = "laptop",
+    seed: int = 0,
+) -> list[Piece]:
     """All pieces in the order in which they tell most: every ensemble with a few samples first, then more of each; what stands alone in between.
 
     ``samples`` is how many samples get a landscape in the end. Of an ensemble whose sources
@@ -169,7 +251,10 @@ def plan_study(names: Iterable[str] | None = None, samples: int = ROUNDS[-1], sc
         for recipe in recipes:
             if recipe.data.sources == "class":
                 if number == 0:
-                    pieces += [_ensemble(recipe), _classes(recipe, min(SAMPLES, 51 * samples), seed)]
+                    pieces += [
+                        _ensemble(recipe),
+                        _classes(recipe, min(SAMPLES, 51 * samples), seed),
+                    ]
                 continue
             if number == 0:
                 pieces.append(_ensemble(recipe))
@@ -180,5 +265,9 @@ def plan_study(names: Iterable[str] | None = None, samples: int = ROUNDS[-1], sc
             if few > fewer:
                 pieces.append(_jacobians(recipe, few, fewer, seed))
         if number == 0:
-            pieces += [_retraining(recipe, min(_RETRAINED_SAMPLES, 11 * samples), seed) for recipe in recipes if recipe.name.endswith("_384")]
+            pieces += [
+                _retraining(recipe, min(_RETRAINED_SAMPLES, 11 * samples), seed)
+                for recipe in recipes
+                if recipe.name.endswith("_384")
+            ]
     return pieces

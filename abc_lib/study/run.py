@@ -33,7 +33,12 @@ def _estimate(piece: Piece, target, pace: dict) -> float:
     return piece.evaluations * pace[key]
 
 
-def estimate_study(pieces: Iterable[Piece], store: Store | None = None, device: str = "auto", say: Callable[[str], None] = print) -> float:
+def estimate_study(
+    pieces: Iterable[Piece],
+    store: Store | None = None,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+) -> float:
     """Says of each piece whether it is at hand or about how long it would take here, by a measurement made now; returns the seconds of what is missing."""
     store, target, pace, total = store or Store(), resolve_device(device), {}, 0.0
     for piece in pieces:
@@ -41,7 +46,10 @@ def estimate_study(pieces: Iterable[Piece], store: Store | None = None, device: 
             found, seconds = piece.at_hand(store), 0.0
             if found is None:
                 seconds = _estimate(piece, target, pace)
-            say(f"{piece}: " + ("at hand" if found is not None else f"about {seconds / 60:,.1f} minutes"))
+            say(
+                f"{piece}: "
+                + ("at hand" if found is not None else f"about {seconds / 60:,.1f} minutes")
+            )
         except AbcError as error:
             say(f"{piece}: impossible ({error})")
             continue
@@ -51,7 +59,11 @@ def estimate_study(pieces: Iterable[Piece], store: Store | None = None, device: 
 
 
 def run_study(
-    pieces: Iterable[Piece], hours: float | None = None, store: Store | None = None, device: str = "auto", parcels: Parcels | None = None,
+    pieces: Iterable[Piece],
+    hours: float | None = None,
+    store: Store | None = None,
+    device: str = "auto",
+    parcels: Parcels | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Does the pieces in order and publishes each as it is finished; those for which the ``hours`` left are too few are left out.
@@ -84,11 +96,18 @@ def _one(piece: Piece, hours, start, store, target, device, pace, factors) -> Ou
         estimate = _estimate(piece, target, pace) * factors.get(piece.what, 1.0)
         left = float("inf") if hours is None else hours * 3600 - (time.monotonic() - start)
         if estimate > left:
-            return Outcome(piece, "left out", f"needs about {estimate / 60:,.1f} minutes, {max(0.0, left) / 60:,.1f} are left", [])
+            return Outcome(
+                piece,
+                "left out",
+                f"needs about {estimate / 60:,.1f} minutes, {max(0.0, left) / 60:,.1f} are left",
+                [],
+            )
         begun = time.monotonic()
         artefacts = piece.make(store, device)
     except AbcError as error:
         return Outcome(piece, "impossible", str(error), [])
     took = time.monotonic() - begun
-    factors[piece.what] = factors.get(piece.what, 1.0) * max(0.1, min(10.0, took / max(estimate, 1e-6)))
+    factors[piece.what] = factors.get(piece.what, 1.0) * max(
+        0.1, min(10.0, took / max(estimate, 1e-6))
+    )
     return Outcome(piece, "done", f"{took:,.0f} s, estimated {estimate:,.0f} s", artefacts)

@@ -7,8 +7,9 @@ those of the family's classifier; a number says which.
 
 import contextlib
 import math
-import torch
 from collections.abc import Iterator
+
+import torch
 
 from abc_lib.ground.devices import resolve_device
 from abc_lib.ground.digests import identity_of
@@ -16,7 +17,15 @@ from abc_lib.ground.errors import ArtefactError, BadValue, NotAvailable
 from abc_lib.ground.seeds import derive, generator
 from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
 from abc_lib.ground.tasks import run_tasks
-from abc_lib.images.latents import FILE, bind, prepare, read_space, space_files, to_states, training_states
+from abc_lib.images.latents import (
+    FILE,
+    bind,
+    prepare,
+    read_space,
+    space_files,
+    to_states,
+    training_states,
+)
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.code import Codebook, draw_codebook
 from abc_lib.method.diffusion import add_noise, alphas_cumprod
@@ -27,7 +36,11 @@ from abc_lib.method.space import state_shape
 
 
 def single_model(
-    recipe: Recipe, store: Store | None = None, device: str = "auto", recompute: bool = False, progress: bool = True,
+    recipe: Recipe,
+    store: Store | None = None,
+    device: str = "auto",
+    recompute: bool = False,
+    progress: bool = True,
 ) -> Ensemble:
     """The single model trained on the whole training set (the control of 3.1): published, cached, or trained now.
 
@@ -40,11 +53,21 @@ def single_model(
     spec, label = recipe.model_spec | {"member": "control"}, f"{recipe.label}-control"
     found = None if recompute else store.find("member", label, spec)
     if found is None:
-        (found,) = train_ensemble(recipe, store, device, n_jobs=1, progress=progress, members=["control"])
+        (found,) = train_ensemble(
+            recipe, store, device, n_jobs=1, progress=progress, members=["control"]
+        )
     parameters = found.tensors("member.safetensors")
     network = _network_of(recipe, parameters)
     codebook = draw_codebook(recipe)
-    return Ensemble(recipe, codebook, [network] * codebook.n, identity_of([parameters]), found, read_space(recipe, found, store)).to(target)
+    return Ensemble(
+        recipe,
+        codebook,
+        [network] * codebook.n,
+        identity_of([parameters]),
+        found,
+        read_space(recipe, found, store),
+    ).to(target)
+
 
 CHECKPOINT_SECONDS = 20.0
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -65,7 +88,9 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     if training.schedule == "constant":
         return training.learning_rate
     if training.schedule != "cosine":
-        raise BadValue(f"learning rate schedule '{training.schedule}' is unknown; choose constant or cosine")
+        raise BadValue(
+            f"learning rate schedule '{training.schedule}' is unknown; choose constant or cosine"
+        )
     ramp = min(1.0, (step + 1) / max(1, training.warmup))
     return training.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / training.steps))
 
@@ -95,7 +120,9 @@ class _Batches:
             position, batch = position + len(part), batch - len(part)
         return torch.cat(picked)
 
-    def chance(self, step: int, shape: tuple) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    def chance(
+        self, step: int, shape: tuple
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
         """Time steps, noise, which images to flip, and a seed for dropout."""
         rng = generator("step", self.recipe.training.seed, self.member, step)
         times = torch.randint(0, self.recipe.diffusion.train_steps, shape[:1], generator=rng)
@@ -115,7 +142,9 @@ def _seeded_dropout(recipe: Recipe, device: torch.device, seed: int) -> Iterator
         yield
 
 
-def _checkpoint(net: torch.nn.Module, optimiser: torch.optim.Adam, step: int, losses: torch.Tensor) -> dict[str, torch.Tensor]:
+def _checkpoint(
+    net: torch.nn.Module, optimiser: torch.optim.Adam, step: int, losses: torch.Tensor
+) -> dict[str, torch.Tensor]:
     tensors = {"step": torch.tensor(step), "losses": losses.clone()}
     for name, parameter in net.named_parameters():
         tensors["value." + name] = parameter.detach().cpu()
@@ -124,14 +153,19 @@ def _checkpoint(net: torch.nn.Module, optimiser: torch.optim.Adam, step: int, lo
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _resume(net: torch.nn.Module, optimiser: torch.optim.Adam, piece: dict[str, torch.Tensor]) -> int:
+def _resume(
+    net: torch.nn.Module, optimiser: torch.optim.Adam, piece: dict[str, torch.Tensor]
+) -> int:
     step = int(piece["step"])
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             parameter.copy_(piece["value." + name])
             optimiser.state[parameter] = {
                 "step": torch.tensor(float(step), device=parameter.device),
-                **{key: piece[f"{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")},
+                **{
+                    key: piece[f"{key}.{name}"].to(parameter.device)
+                    for key in ("exp_avg", "exp_avg_sq")
+                },
             }
     return step
 
@@ -154,7 +188,14 @@ def train_member(
     device = torch.device(device)
     spec, label = member_spec(recipe, member), _label(recipe, member)
     checksum = images.checksum
-    done = store.once("member", label, spec, lambda workspace: _train(recipe, member, images, store, workspace, device, checkpoint_seconds, checksum))
+    done = store.once(
+        "member",
+        label,
+        spec,
+        lambda workspace: _train(
+            recipe, member, images, store, workspace, device, checkpoint_seconds, checksum
+        ),
+    )
     return _require_same_images(done, images, checksum)
 
 
@@ -168,15 +209,31 @@ def _require_same_images(done: Artefact, images: TrainingSet, checksum: str) -> 
 
 
 def _train(
-    recipe: Recipe, member: int | str, images: TrainingSet, store: Store, workspace: Workspace,
-    device: torch.device, checkpoint_seconds: float, checksum: str,
+    recipe: Recipe,
+    member: int | str,
+    images: TrainingSet,
+    store: Store,
+    workspace: Workspace,
+    device: torch.device,
+    checkpoint_seconds: float,
+    checksum: str,
 ) -> Artefact:
     training, data = recipe.training, recipe.data
     if len(images) == 0:
-        raise BadValue(f"member {member} of {recipe.name} has no images to train on; use more sources or a larger weight")
+        raise BadValue(
+            f"member {member} of {recipe.name} has no images to train on; use more sources or a larger weight"
+        )
     shape = tuple(images.images.shape[1:])
-    net = build_network(recipe.network, shape, derive("initial", training.seed, member), recipe.diffusion).to(device).train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=training.learning_rate, fused=device.type != "mps")
+    net = (
+        build_network(
+            recipe.network, shape, derive("initial", training.seed, member), recipe.diffusion
+        )
+        .to(device)
+        .train()
+    )
+    optimiser = torch.optim.Adam(
+        net.parameters(), lr=training.learning_rate, fused=device.type != "mps"
+    )
     losses = torch.zeros(training.steps)
     start = 0
     # A checkpoint holds for these images only: the same member of a changed data set starts anew.
@@ -189,7 +246,11 @@ def _train(
     x_all = to_states(images, data).to(device)
     batches = _Batches(recipe, member, len(images))
     run = torch.compile(net) if training.compile and device.type == "cuda" else net
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and training.precision == "bfloat16")
+    autocast = torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=device.type == "cuda" and training.precision == "bfloat16",
+    )
     seconds, saved, cost, told = stopwatch(), 0.0, 0.0, 0.0
     for step in range(start, training.steps):
         which = batches.indices(step)
@@ -201,7 +262,11 @@ def _train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
         with _seeded_dropout(recipe, device, dropout_seed), autocast:
-            error = (run(add_noise(x, noise, times, alphas), times).float() - noise).square().mean(dim=(1, 2, 3))
+            error = (
+                (run(add_noise(x, noise, times, alphas), times).float() - noise)
+                .square()
+                .mean(dim=(1, 2, 3))
+            )
         loss = (error / alphas[times] if training.weighting == "velocity" else error).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -217,19 +282,35 @@ def _train(
             saved = seconds()
             cost = saved - before
     if not torch.isfinite(losses).all():
-        raise BadValue(f"training of {recipe.label} member {member} diverged (the loss is not finite); lower the learning rate")
+        raise BadValue(
+            f"training of {recipe.label} member {member} diverged (the loss is not finite); lower the learning rate"
+        )
     stored = _PRECISIONS[training.stored]
-    parameters = {name: value.detach().to("cpu", stored).contiguous() for name, value in net.state_dict().items()}
+    parameters = {
+        name: value.detach().to("cpu", stored).contiguous()
+        for name, value in net.state_dict().items()
+    }
     if not all(torch.isfinite(value).all() for value in parameters.values()):
-        raise BadValue(f"{recipe.label} member {member} has parameters too large for {training.stored}; lower the learning rate")
+        raise BadValue(
+            f"{recipe.label} member {member} has parameters too large for {training.stored}; lower the learning rate"
+        )
     info = {
-        "member": member, "images": len(images), "split_checksum": checksum, "origin": images.origin,
-        "loss": round(float(losses[-min(200, training.steps):].mean()), 6),
-        "seconds": round(seconds(), 1), "steps_in_these_seconds": training.steps - start,
+        "member": member,
+        "images": len(images),
+        "split_checksum": checksum,
+        "origin": images.origin,
+        "loss": round(float(losses[-min(200, training.steps) :].mean()), 6),
+        "seconds": round(seconds(), 1),
+        "steps_in_these_seconds": training.steps - start,
     }
     return store.write(
-        "member", _label(recipe, member), member_spec(recipe, member),
-        {"member.safetensors": parameters, "losses.safetensors": {"losses": losses}} | space_files(images), info, device,
+        "member",
+        _label(recipe, member),
+        member_spec(recipe, member),
+        {"member.safetensors": parameters, "losses.safetensors": {"losses": losses}}
+        | space_files(images),
+        info,
+        device,
     )
 
 
@@ -280,7 +361,9 @@ def train_ensemble(
             mine = split(m)
             _require_same_images(found[m], mine, mine.checksum)
     steps = recipe.training.steps
-    spaces = {m: store.workspace("member", _label(recipe, m), member_spec(recipe, m)) for m in members}
+    spaces = {
+        m: store.workspace("member", _label(recipe, m), member_spec(recipe, m)) for m in members
+    }
 
     def poll() -> tuple[int, str]:
         done, losses = 0, []
@@ -289,14 +372,31 @@ def train_ensemble(
             if note:
                 done += int(note[0])
                 losses.append(float(note[1]))
-            elif found[m] is not None or (store.cache / "member" / Store.folder_name(_label(recipe, m), member_spec(recipe, m))).is_dir():
+            elif (
+                found[m] is not None
+                or (
+                    store.cache
+                    / "member"
+                    / Store.folder_name(_label(recipe, m), member_spec(recipe, m))
+                ).is_dir()
+            ):
                 done += steps
         return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
 
     arguments = ((recipe, m, split(m), store.cache, str(device)) for m in todo)
     if any(found[m] is None for m in todo):
-        for _ in run_tasks(_train_task, arguments, len(todo), device=device, total=steps * len(members),
-                           description=f"training {recipe.label}", unit="step", poll=poll, n_jobs=n_jobs, progress=progress):
+        for _ in run_tasks(
+            _train_task,
+            arguments,
+            len(todo),
+            device=device,
+            total=steps * len(members),
+            description=f"training {recipe.label}",
+            unit="step",
+            poll=poll,
+            n_jobs=n_jobs,
+            progress=progress,
+        ):
             pass
     artefacts = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in members]
     return _require_one_origin(recipe, artefacts)
@@ -305,16 +405,24 @@ def train_ensemble(
 def _require_one_origin(recipe: Recipe, artefacts: list[Artefact]) -> list[Artefact]:
     origins = {a.info["origin"] for a in artefacts}
     if len(origins) > 1:
-        raise ArtefactError(f"the members of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
-                            f"delete {artefacts[0].path.parent} and train again")
+        raise ArtefactError(
+            f"the members of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
+            f"delete {artefacts[0].path.parent} and train again"
+        )
     return artefacts
 
 
-def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publish: bool = True) -> Artefact:
+def pack_ensemble(
+    recipe: Recipe, artefacts: list[Artefact], store: Store, publish: bool = True
+) -> Artefact:
     """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``."""
     recipe, codebook = bind(recipe, store), draw_codebook(recipe)
     parameters = [a.tensors("member.safetensors") for a in artefacts]
-    tensors = {f"{i:02d}.{name}": value for i, each in enumerate(parameters) for name, value in each.items()}
+    tensors = {
+        f"{i:02d}.{name}": value
+        for i, each in enumerate(parameters)
+        for name, value in each.items()
+    }
     losses = {"losses": torch.stack([a.tensors("losses.safetensors")["losses"] for a in artefacts])}
     info = {
         "origin": artefacts[0].info["origin"],
@@ -326,8 +434,11 @@ def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publi
         "trained_on": sorted({a.provenance["hardware"] for a in artefacts}),
         "trained_at": max(a.provenance["time"] for a in artefacts),
     }
-    files = {"members.safetensors": tensors, "code.safetensors": {"words": torch.from_numpy(codebook.words)},
-             "losses.safetensors": losses}
+    files = {
+        "members.safetensors": tensors,
+        "code.safetensors": {"words": torch.from_numpy(codebook.words)},
+        "losses.safetensors": losses,
+    }
     if FILE in artefacts[0].manifest["files"]:
         files[FILE] = artefacts[0].tensors(FILE)
     return store.write("ensemble", recipe.label, recipe.model_spec, files, info, publish=publish)
@@ -336,7 +447,10 @@ def pack_ensemble(recipe: Recipe, artefacts: list[Artefact], store: Store, publi
 def cached_members(recipe: Recipe, store: Store) -> list[Artefact] | None:
     """The artefacts of all members, in order, if every one of them is in the cache."""
     cached, recipe = Store(store.cache, None), bind(recipe, store)
-    found = [cached.find("member", _label(recipe, m), member_spec(recipe, m)) for m in range(recipe.code.n)]
+    found = [
+        cached.find("member", _label(recipe, m), member_spec(recipe, m))
+        for m in range(recipe.code.n)
+    ]
     return None if None in found else _require_one_origin(recipe, found)
 
 
@@ -344,7 +458,9 @@ def require_ensemble(recipe: Recipe, store: Store) -> Ensemble:
     """:func:`find_ensemble`, for work that trains nothing; raises :class:`NotAvailable` where there is none."""
     ensemble = find_ensemble(recipe, store)
     if ensemble is None:
-        raise NotAvailable(f"{recipe.label} is neither published nor trained on this machine; run python -m abc_lib publish {recipe.name} first")
+        raise NotAvailable(
+            f"{recipe.label} is neither published nor trained on this machine; run python -m abc_lib publish {recipe.name} first"
+        )
     return ensemble
 
 
@@ -357,7 +473,10 @@ def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ense
         words = packed.tensors("code.safetensors")["words"].numpy()
         codebook = Codebook(words)
         tensors = packed.tensors("members.safetensors")
-        parameters = [{name[3:]: v for name, v in tensors.items() if name.startswith(f"{i:02d}.")} for i in range(codebook.n)]
+        parameters = [
+            {name[3:]: v for name, v in tensors.items() if name.startswith(f"{i:02d}.")}
+            for i in range(codebook.n)
+        ]
         artefact = packed
     else:
         artefacts = cached_members(recipe, store)
@@ -366,12 +485,23 @@ def find_ensemble(recipe: Recipe, store: Store, recompute: bool = False) -> Ense
         parameters = [a.tensors("member.safetensors") for a in artefacts]
         artefact = artefacts[-1]
     members = [_network_of(recipe, each) for each in parameters]
-    return Ensemble(recipe, codebook, members, identity_of(parameters), artefact, read_space(recipe, artefact, store))
+    return Ensemble(
+        recipe,
+        codebook,
+        members,
+        identity_of(parameters),
+        artefact,
+        read_space(recipe, artefact, store),
+    )
 
 
 def get_ensemble(
-    recipe: Recipe, store: Store | None = None, device: str = "auto", recompute: bool = False,
-    n_jobs: int | None = None, progress: bool = True,
+    recipe: Recipe,
+    store: Store | None = None,
+    device: str = "auto",
+    recompute: bool = False,
+    n_jobs: int | None = None,
+    progress: bool = True,
 ) -> Ensemble:
     """The recipe's ensemble: published, else from the cache, else trained now.
 

@@ -24,7 +24,9 @@ class StackedNetwork(nn.Module):
         for module in net.modules():
             for name, value in module._parameters.items():
                 if value is not None:
-                    module._parameters[name] = nn.Parameter(value.detach().expand(n, *value.shape).clone())
+                    module._parameters[name] = nn.Parameter(
+                        value.detach().expand(n, *value.shape).clone()
+                    )
 
     def load(self, parameters: dict[str, torch.Tensor]) -> "StackedNetwork":
         """Sets every parameter from tensors (n, ...) of any floating type; returns itself."""
@@ -47,7 +49,9 @@ class StackedNetwork(nn.Module):
         weight, bias = module.weight, module.bias.flatten()
         size = x.shape[-2:]
         if module.kernel_size == (1, 1):
-            return self._product(weight.flatten(2), x).reshape(len(x), -1, *size) + bias[:, None, None]
+            return (
+                self._product(weight.flatten(2), x).reshape(len(x), -1, *size) + bias[:, None, None]
+            )
         outputs = weight.shape[1]
         if outputs < 8 and module.stride == (1, 1):
             # Libraries are slow on few output channels, above all backwards: take the products
@@ -59,7 +63,13 @@ class StackedNetwork(nn.Module):
         return F.conv2d(x, weight.flatten(0, 1), bias, module.stride, module.padding, groups=self.n)
 
     def _norm(self, module: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
-        return F.group_norm(x, self.n * module.num_groups, module.weight.flatten(), module.bias.flatten(), module.eps)
+        return F.group_norm(
+            x,
+            self.n * module.num_groups,
+            module.weight.flatten(),
+            module.bias.flatten(),
+            module.eps,
+        )
 
     @staticmethod
     def _linear(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
@@ -76,13 +86,20 @@ class StackedNetwork(nn.Module):
     def _resnet(self, block: nn.Module, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         h = self._conv(block.conv1, F.silu(self._norm(block.norm1, x)))
         h = h + self._linear(block.time_emb_proj, time).transpose(0, 1).flatten(1)[:, :, None, None]
-        h = self._conv(block.conv2, self._dropout(block.dropout, F.silu(self._norm(block.norm2, h))))
+        h = self._conv(
+            block.conv2, self._dropout(block.dropout, F.silu(self._norm(block.norm2, h)))
+        )
         return h + (x if block.conv_shortcut is None else self._conv(block.conv_shortcut, x))
 
     def _attention(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
         batch, _, height, width = x.shape
         n, pixels = self.n, height * width
-        h = self._norm(block.group_norm, x).reshape(batch, n, -1, pixels).permute(1, 0, 3, 2).flatten(1, 2)
+        h = (
+            self._norm(block.group_norm, x)
+            .reshape(batch, n, -1, pixels)
+            .permute(1, 0, 3, 2)
+            .flatten(1, 2)
+        )
 
         def heads(linear: nn.Linear) -> torch.Tensor:
             return self._linear(linear, h).view(n * batch, pixels, block.heads, -1).transpose(1, 2)
@@ -91,7 +108,14 @@ class StackedNetwork(nn.Module):
         h = self._linear(block.to_out[0], h.transpose(1, 2).reshape(n, batch * pixels, -1))
         return x + h.view(n, batch, pixels, -1).permute(1, 0, 3, 2).reshape(x.shape)
 
-    def _layers(self, block: nn.Module, x: torch.Tensor, time: torch.Tensor, skips: list | None = None, visit=None) -> torch.Tensor:
+    def _layers(
+        self,
+        block: nn.Module,
+        x: torch.Tensor,
+        time: torch.Tensor,
+        skips: list | None = None,
+        visit=None,
+    ) -> torch.Tensor:
         """The layers of a down or an up block; ``skips`` are taken from the end, ``visit`` is shown each output."""
         attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
         for resnet, attention in zip(block.resnets, attentions, strict=True):
@@ -108,7 +132,9 @@ class StackedNetwork(nn.Module):
         unet, patch, states = self.net.unet, self.net.patch, x
         t = t.reshape(-1).expand(len(x))
         time = unet.time_proj(t).to(x.dtype).expand(self.n, -1, -1)
-        time = self._linear(unet.time_embedding.linear_2, F.silu(self._linear(unet.time_embedding.linear_1, time)))
+        time = self._linear(
+            unet.time_embedding.linear_2, F.silu(self._linear(unet.time_embedding.linear_1, time))
+        )
         # Every layer passes it through the same nonlinearity first.
         time = F.silu(time)
         x = self._conv(unet.conv_in, x if patch == 1 else F.pixel_unshuffle(x, patch))

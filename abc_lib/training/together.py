@@ -1,8 +1,9 @@
 """Training the model on everything and those that leave a source out, in lockstep."""
 
 import numbers
-import torch
 from collections.abc import Iterable
+
+import torch
 
 from abc_lib.ground.devices import parse_bytes, resolve_device
 from abc_lib.ground.digests import digest
@@ -16,7 +17,16 @@ from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.network import activation_bytes, build_network
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
-from abc_lib.training.members import CHECKPOINT_SECONDS, _Batches, _PRECISIONS, _checkpoint, _require_same_images, _resume, _seeded_dropout, learning_rate
+from abc_lib.training.members import (
+    _PRECISIONS,
+    CHECKPOINT_SECONDS,
+    _Batches,
+    _checkpoint,
+    _require_same_images,
+    _resume,
+    _seeded_dropout,
+    learning_rate,
+)
 from abc_lib.training.stacked import StackedNetwork
 
 FULL = "full"
@@ -37,36 +47,67 @@ class TrainingTogether:
     gradient clipping to do a model at a time, as members have none either.
     """
 
-    def __init__(self, recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str = "black",
-                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        recipe: Recipe,
+        models: list[int | str],
+        images: TrainingSet,
+        removed: str = "black",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
         training, data = recipe.training, recipe.data
-        self.recipe, self.removed, self.device, self.dtype = recipe, removed, torch.device(device), dtype
+        self.recipe, self.removed, self.device, self.dtype = (
+            recipe,
+            removed,
+            torch.device(device),
+            dtype,
+        )
         if len(images) == 0:
-            raise BadValue(f"the retrained models of {recipe.name} have no images to train on; use a larger training set")
+            raise BadValue(
+                f"the retrained models of {recipe.name} have no images to train on; use a larger training set"
+            )
         self.left_out = torch.tensor([-1 if m == FULL else m for m in models], device=self.device)
         if removed == "removed":
             for source in models:
                 if source != FULL and bool((images.sources == source).all()):
-                    raise BadValue(f"without source {source} of {recipe.name} no image is left to train on; use removed='black'")
+                    raise BadValue(
+                        f"without source {source} of {recipe.name} no image is left to train on; use removed='black'"
+                    )
         self.shape = tuple(images.images.shape[1:])
-        net = build_network(recipe.network, self.shape, derive("initial", training.seed, _STREAM), recipe.diffusion)
+        net = build_network(
+            recipe.network, self.shape, derive("initial", training.seed, _STREAM), recipe.diffusion
+        )
         self.network = StackedNetwork(net, len(models)).to(self.device, dtype).train()
-        self.run = torch.compile(self.network) if training.compile and self.device.type == "cuda" else self.network
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=training.learning_rate, fused=self.device.type != "mps")
+        self.run = (
+            torch.compile(self.network)
+            if training.compile and self.device.type == "cuda"
+            else self.network
+        )
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=training.learning_rate, fused=self.device.type != "mps"
+        )
         self.alphas = alphas_cumprod(recipe.diffusion).to(self.device, dtype)
         self.images = to_states(images, data).to(self.device, dtype)
         self.black = black_state(images, data).to(self.device, dtype)
         self.sources = images.sources.to(self.device)
         self.batches = _Batches(recipe, _STREAM, len(images))
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16,
-                                       enabled=self.device.type == "cuda" and training.precision == "bfloat16")
+        self.autocast = torch.autocast(
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.device.type == "cuda" and training.precision == "bfloat16",
+        )
 
     def step(self, k: int) -> torch.Tensor:
         """One step of every model; returns their losses (n,) before it."""
         recipe, n = self.recipe, self.network.n
         which = self.batches.indices(k)
         times, noise, flips, dropout_seed = self.batches.chance(k, (len(which), *self.shape))
-        times, noise, which = times.to(self.device), noise.to(self.device, self.dtype), which.to(self.device)
+        times, noise, which = (
+            times.to(self.device),
+            noise.to(self.device, self.dtype),
+            which.to(self.device),
+        )
         x = self.images[which]
         if recipe.data.flips and recipe.data.space == "pixel":
             x = torch.where(flips.to(self.device)[:, None, None, None], x.flip(-1), x)
@@ -116,8 +157,14 @@ def _chosen_sources(recipe: Recipe, sources: Iterable[int] | None) -> list[int]:
         return list(range(count))
     sources = list(sources)
     for source in sources:
-        if isinstance(source, bool) or not isinstance(source, numbers.Integral) or not 0 <= source < count:
-            raise BadValue(f"{recipe.name} has no source {source!r}; its sources are 0..{count - 1}")
+        if (
+            isinstance(source, bool)
+            or not isinstance(source, numbers.Integral)
+            or not 0 <= source < count
+        ):
+            raise BadValue(
+                f"{recipe.name} has no source {source!r}; its sources are 0..{count - 1}"
+            )
     if len(set(sources)) != len(sources):
         raise BadValue("a source was asked for twice; name each once")
     return [int(s) for s in sources]
@@ -133,7 +180,9 @@ def retrained_spec(recipe: Recipe, models: list[int | str], removed: str = "blac
     return _common_spec(recipe, removed) | {"models": models}
 
 
-def models_together(recipe: Recipe, memory: int | str = "2GiB", jobs: int = 1, device: torch.device | str = "cpu") -> int:
+def models_together(
+    recipe: Recipe, memory: int | str = "2GiB", jobs: int = 1, device: torch.device | str = "cpu"
+) -> int:
     """How many models are trained as one group: what is fastest, or less if ``memory`` for all jobs asks for it.
 
     Raises :class:`BadValue` if the budget does not hold one model for each job.
@@ -142,11 +191,15 @@ def models_together(recipe: Recipe, memory: int | str = "2GiB", jobs: int = 1, d
     net = build_network(recipe.network, shape, 0, recipe.diffusion)
     # What the backward pass needs of the forward pass and about as much again in passing; value, gradient,
     # two moments, and one to spare, of every parameter.
-    one = 2 * recipe.training.batch_size * activation_bytes(net, shape) + 5 * 4 * sum(p.numel() for p in net.parameters())
+    one = 2 * recipe.training.batch_size * activation_bytes(net, shape) + 5 * 4 * sum(
+        p.numel() for p in net.parameters()
+    )
     fits = budget // (jobs * one)
     if fits < 1:
-        raise BadValue(f"a memory budget of {budget / 2**20:.1f} MiB does not hold one model for each of {jobs} jobs "
-                       f"({one / 2**20:.1f} MiB each); raise the budget or use n_jobs=1")
+        raise BadValue(
+            f"a memory budget of {budget / 2**20:.1f} MiB does not hold one model for each of {jobs} jobs "
+            f"({one / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+        )
     return int(min(TOGETHER.get(torch.device(device).type, 8), fits))
 
 
@@ -162,15 +215,23 @@ def _found(recipe: Recipe, removed: str, store: Store) -> dict[int | str, tuple[
     common, found = digest(_common_spec(recipe, removed)), {}
     for artefact in store.find_all(KIND, recipe.label):
         # Digests, because a spec that was read back has lists for tuples.
-        if digest({key: value for key, value in artefact.spec.items() if key != "models"}) == common:
+        if (
+            digest({key: value for key, value in artefact.spec.items() if key != "models"})
+            == common
+        ):
             for row, model in enumerate(artefact.spec["models"]):
                 found.setdefault(model, (artefact, row))
     return found
 
 
 def train_group(
-    recipe: Recipe, models: list[int | str], images: TrainingSet, store: Store, removed: str = "black",
-    device: torch.device | str = "cpu", checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    recipe: Recipe,
+    models: list[int | str],
+    images: TrainingSet,
+    store: Store,
+    removed: str = "black",
+    device: torch.device | str = "cpu",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Artefact:
     """Trains some models together, or finds them trained, or goes on where they were stopped.
 
@@ -183,15 +244,31 @@ def train_group(
     device, checksum = torch.device(device), images.checksum
     spec, label = retrained_spec(recipe, models, removed), recipe.label
     done = store.once(
-        KIND, label, spec, lambda workspace: _train(recipe, models, images, removed, store, workspace, device, checkpoint_seconds, checksum))
+        KIND,
+        label,
+        spec,
+        lambda workspace: _train(
+            recipe, models, images, removed, store, workspace, device, checkpoint_seconds, checksum
+        ),
+    )
     return _require_same_images(done, images, checksum)
 
 
 def _train(
-    recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str, store: Store, workspace: Workspace,
-    device: torch.device, checkpoint_seconds: float, checksum: str,
+    recipe: Recipe,
+    models: list[int | str],
+    images: TrainingSet,
+    removed: str,
+    store: Store,
+    workspace: Workspace,
+    device: torch.device,
+    checkpoint_seconds: float,
+    checksum: str,
 ) -> Artefact:
-    together, steps = TrainingTogether(recipe, models, images, removed, device), recipe.training.steps
+    together, steps = (
+        TrainingTogether(recipe, models, images, removed, device),
+        recipe.training.steps,
+    )
     losses, start = torch.zeros(len(models), steps), 0
     # A checkpoint holds for these images only.
     name = f"checkpoint-{checksum[:12]}"
@@ -204,31 +281,51 @@ def _train(
         losses[:, step] = together.step(step).cpu()
         if seconds() - told > 0.5:
             told = seconds()
-            workspace.note(f"{step + 1} {float(losses[:, max(0, step - 99) : step + 1].mean()):.4f}")
+            workspace.note(
+                f"{step + 1} {float(losses[:, max(0, step - 99) : step + 1].mean()):.4f}"
+            )
         # Saving must never take more than a twentieth of the time, however large the networks.
         if seconds() - saved > max(checkpoint_seconds, 20 * cost) and step + 1 < steps:
             before = seconds()
-            workspace.save(name, _checkpoint(together.network.net, together.optimiser, step + 1, losses))
+            workspace.save(
+                name, _checkpoint(together.network.net, together.optimiser, step + 1, losses)
+            )
             saved = seconds()
             cost = saved - before
-    parameters = {key: value.to("cpu", _PRECISIONS[recipe.training.stored]).contiguous()
-                  for key, value in together.parameters().items()}
+    parameters = {
+        key: value.to("cpu", _PRECISIONS[recipe.training.stored]).contiguous()
+        for key, value in together.parameters().items()
+    }
     for row, model in enumerate(models):
         title = f"{recipe.label}, {'the model on everything' if model == FULL else f'the model without source {model}'},"
         if not torch.isfinite(losses[row]).all():
-            raise BadValue(f"training of {title} diverged (the loss is not finite); lower the learning rate")
+            raise BadValue(
+                f"training of {title} diverged (the loss is not finite); lower the learning rate"
+            )
         if not all(torch.isfinite(value[row]).all() for value in parameters.values()):
-            raise BadValue(f"{title} diverged: it has parameters too large for {recipe.training.stored}; lower the learning rate")
+            raise BadValue(
+                f"{title} diverged: it has parameters too large for {recipe.training.stored}; lower the learning rate"
+            )
     info = {
-        "images": len(images), "split_checksum": checksum, "origin": images.origin,
-        "loss": [round(float(row[-min(200, steps):].mean()), 6) for row in losses],
-        "seconds": round(seconds(), 1), "steps_in_these_seconds": steps - start,
+        "images": len(images),
+        "split_checksum": checksum,
+        "origin": images.origin,
+        "loss": [round(float(row[-min(200, steps) :].mean()), 6) for row in losses],
+        "seconds": round(seconds(), 1),
+        "steps_in_these_seconds": steps - start,
     }
-    files = {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}} | space_files(images)
-    return store.write(KIND, recipe.label, retrained_spec(recipe, models, removed), files, info, device)
+    files = {
+        "models.safetensors": parameters,
+        "losses.safetensors": {"losses": losses},
+    } | space_files(images)
+    return store.write(
+        KIND, recipe.label, retrained_spec(recipe, models, removed), files, info, device
+    )
 
 
-def _group_task(recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str, cache, device: str) -> None:
+def _group_task(
+    recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str, cache, device: str
+) -> None:
     # Only the cache: whoever trains has already looked at what is published.
     train_group(recipe, models, images, Store(cache, None), removed, device)
 
@@ -311,8 +408,18 @@ def _train_groups(recipe, todo, images, removed, store, device, count, n_jobs, p
         return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
 
     arguments = [(recipe, group, images, removed, store.cache, str(device)) for group in todo]
-    for _ in run_tasks(_group_task, arguments, len(arguments), device=device, total=steps * count,
-                       description=f"retraining {label}", unit="step", poll=poll, n_jobs=n_jobs, progress=progress):
+    for _ in run_tasks(
+        _group_task,
+        arguments,
+        len(arguments),
+        device=device,
+        total=steps * count,
+        description=f"retraining {label}",
+        unit="step",
+        poll=poll,
+        n_jobs=n_jobs,
+        progress=progress,
+    ):
         pass
 
 
@@ -320,6 +427,8 @@ def _artefacts_of(recipe: Recipe, models: list[int | str], found: dict) -> list[
     artefacts = list({found[m][0].path: found[m][0] for m in models}.values())
     origins = {a.info["origin"] for a in artefacts}
     if len({a.info["split_checksum"] for a in artefacts}) > 1:
-        raise ArtefactError(f"the retrained models of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
-                            f"delete {artefacts[-1].path.parent} and train again")
+        raise ArtefactError(
+            f"the retrained models of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
+            f"delete {artefacts[-1].path.parent} and train again"
+        )
     return artefacts

@@ -1,8 +1,9 @@
 """What is in a certificate, and what of it can be checked with the file alone (2.1, 3.5)."""
 
 import json
-import numpy as np
 import re
+
+import numpy as np
 
 from abc_lib.exchange.certificates.hashes import decode_image, refused, sha256
 from abc_lib.exchange.certificates.specs import recipe_of
@@ -25,20 +26,28 @@ _SHAPE = {
     "version": {"type": int, "least": VERSION, "most": VERSION},
     "recipe": {"name": _NAME, "scale": _NAME, "digest": _SHORT_HASH, "spec": {"type": dict}},
     "ensemble": {
-        "artefact": _NAME, "identity": _SHORT_HASH, "members": [_HASH, 4096],
+        "artefact": _NAME,
+        "identity": _SHORT_HASH,
+        "members": [_HASH, 4096],
         "codebook": [{"type": str, "pattern": r"[01]{2,4096}"}, MOST_SOURCES],
     },
     "sampling": {
-        "sampler": {"type": str, "pattern": "|".join(SAMPLERS)}, "steps": {"type": int, "least": 1, "most": 100_000},
+        "sampler": {"type": str, "pattern": "|".join(SAMPLERS)},
+        "steps": {"type": int, "least": 1, "most": 100_000},
         "clip": _LENGTH | {"none": True},
     },
     "noise": {
-        "seed": {"type": int, "least": -(2**63), "most": 2**63 - 1}, "index": {"type": int, "least": 0, "most": 2**63 - 1},
-        "stream_sha256": _HASH, "sha256": _HASH, "rounding": _SHORT_HASH,
+        "seed": {"type": int, "least": -(2**63), "most": 2**63 - 1},
+        "index": {"type": int, "least": 0, "most": 2**63 - 1},
+        "stream_sha256": _HASH,
+        "sha256": _HASH,
+        "rounding": _SHORT_HASH,
     },
     "factual": {
-        "shape": [_SIDE, 3], "dtype": {"type": str, "pattern": "uint8|float32"},
-        "base64": {"type": str, "pattern": r"[A-Za-z0-9+/=]*"}, "sha256": _HASH,
+        "shape": [_SIDE, 3],
+        "dtype": {"type": str, "pattern": "uint8|float32"},
+        "base64": {"type": str, "pattern": r"[A-Za-z0-9+/=]*"},
+        "sha256": _HASH,
     },
     "landscape": {"metric": {"type": str, "pattern": METRIC}, "distances": [_LENGTH, MOST_SOURCES]},
     "radius": _LENGTH,
@@ -52,7 +61,9 @@ FIELDS = tuple(key for key in _SHAPE if key not in ("checksums", "sha256"))
 
 def canonical(value: object) -> bytes:
     """The bytes that are hashed: JSON with sorted keys and no white space, in ASCII, numbers as Python prints them."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
 
 
 def sealed(fields: dict) -> dict:
@@ -67,10 +78,14 @@ def statement_of(radius: float, tau: float | None, num_sources: int) -> str | No
     if tau is None:
         return None
     if radius == 0:
-        return (f"The sample is unattributable: each of its {num_sources} counterfactuals is equal to it, a certificate of "
-                "non-attributability to the source that it was made without.")
-    return (f"The sample is nearly unattributable: each of its {num_sources} counterfactuals lies less than tau = {tau!r} from it, "
-            "a certificate of non-attributability to the source that it was made without.")
+        return (
+            f"The sample is unattributable: each of its {num_sources} counterfactuals is equal to it, a certificate of "
+            "non-attributability to the source that it was made without."
+        )
+    return (
+        f"The sample is nearly unattributable: each of its {num_sources} counterfactuals lies less than tau = {tau!r} from it, "
+        "a certificate of non-attributability to the source that it was made without."
+    )
 
 
 def check_content(content: object) -> None:
@@ -84,26 +99,47 @@ def check_content(content: object) -> None:
     for field in FIELDS:
         if content["checksums"][field] != _checksum(content[field], field):
             raise refused(field, "does not fit its checksum: edited or damaged")
-    if content["sha256"] != _checksum({key: value for key, value in content.items() if key != "sha256"}, "checksums"):
+    if content["sha256"] != _checksum(
+        {key: value for key, value in content.items() if key != "sha256"}, "checksums"
+    ):
         raise refused("sha256", "is not that of the rest: edited or damaged")
-    recipe, ensemble, distances = recipe_of(content), content["ensemble"], content["landscape"]["distances"]
+    recipe, ensemble, distances = (
+        recipe_of(content),
+        content["ensemble"],
+        content["landscape"]["distances"],
+    )
     if content["sampling"]["steps"] > recipe.diffusion.train_steps:
-        raise refused("sampling.steps", f"is more than the {recipe.diffusion.train_steps} that were trained")
+        raise refused(
+            "sampling.steps", f"is more than the {recipe.diffusion.train_steps} that were trained"
+        )
     if ensemble["artefact"] != Store.folder_name(recipe.label, recipe.model_spec):
-        raise refused("ensemble.artefact", f"is not what an ensemble of this recipe is called, {Store.folder_name(recipe.label, recipe.model_spec)}")
+        raise refused(
+            "ensemble.artefact",
+            f"is not what an ensemble of this recipe is called, {Store.folder_name(recipe.label, recipe.model_spec)}",
+        )
     book, code, N = codebook_of(content), recipe.code, recipe.data.num_sources
     if (book.n, book.weight, book.num_sources) != (code.n, code.weight, N):
-        raise refused("ensemble.codebook", f"is not of n = {code.n}, weight {code.weight} and {N} sources, as recipe.spec says")
+        raise refused(
+            "ensemble.codebook",
+            f"is not of n = {code.n}, weight {code.weight} and {N} sources, as recipe.spec says",
+        )
     if len(ensemble["members"]) != book.n:
-        raise refused("ensemble.members", f"has {len(ensemble['members'])} hashes, but the code is of {book.n} members")
+        raise refused(
+            "ensemble.members",
+            f"has {len(ensemble['members'])} hashes, but the code is of {book.n} members",
+        )
     if len(distances) != N:
-        raise refused("landscape.distances", f"has {len(distances)} distances, but there are {N} sources")
+        raise refused(
+            "landscape.distances", f"has {len(distances)} distances, but there are {N} sources"
+        )
     if len(content["factual"]["shape"]) != 3:
         raise refused("factual.shape", "must be channels, height and width")
     decode_image(content["factual"])
     radius, tau = content["radius"], content["tau"]
     if radius != max(distances):
-        raise refused("radius", f"is {radius!r}, but the largest of landscape.distances is {max(distances)!r}")
+        raise refused(
+            "radius", f"is {radius!r}, but the largest of landscape.distances is {max(distances)!r}"
+        )
     # Nearly unattributable is a sample whose radius is under tau (3.5).
     if tau is not None and not radius < tau:
         raise refused("tau", f"is {tau!r}, and the radius {radius!r} is not below it")
@@ -141,7 +177,9 @@ def _check_shape(value: object, shape: dict | list, field: str) -> None:
 def _check_value(value: object, shape: dict, field: str) -> None:
     # Exactly this type: a truth value is no number here, and 2 is not 2.0.
     if type(value) is not shape["type"]:
-        raise refused(field, f"is {str(value)[:40]!r}, which is not of the type {shape['type'].__name__}")
+        raise refused(
+            field, f"is {str(value)[:40]!r}, which is not of the type {shape['type'].__name__}"
+        )
     if "pattern" in shape and not re.fullmatch(shape["pattern"], value, re.ASCII):
         raise refused(field, f"is {value[:40]!r}, which is not what this version reads there")
     # NaN is within no bounds.

@@ -1,10 +1,11 @@
 """Certificates as values and as files."""
 
 import json
-import numpy as np
-import torch
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from abc_lib.exchange.certificates.content import check_content
 from abc_lib.exchange.certificates.hashes import decode_image
@@ -82,10 +83,14 @@ def read_certificate(path: Path | str) -> Certificate:
     with bounded_file(path, MOST_BYTES) as file:
         raw = file.read(MOST_BYTES)
     try:
-        content = json.loads(raw.decode("ascii"), object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        content = json.loads(
+            raw.decode("ascii"), object_pairs_hook=_no_repeats, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ArtefactError(f"{path} is refused: it is no sound JSON ({why}); fetch it again") from None
+        raise ArtefactError(
+            f"{path} is refused: it is no sound JSON ({why}); fetch it again"
+        ) from None
     try:
         return Certificate(content)
     except CertificateRefused as error:

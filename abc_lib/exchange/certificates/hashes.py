@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import math
+
 import numpy as np
 import torch
 
@@ -51,10 +52,15 @@ def noise_hashes(noise: ExogenousNoise, seed: int) -> dict:
     drawn = noise.initial if noise.steps is None else torch.cat([noise.initial, noise.steps[:, 0]])
     index = int(noise.indices[0])
     return {
-        "seed": int(seed), "index": index,
-        "stream_sha256": sha256(_bits(torch.rand(drawn.shape, generator=generator("exogenous noise", seed, index)))),
+        "seed": int(seed),
+        "index": index,
+        "stream_sha256": sha256(
+            _bits(torch.rand(drawn.shape, generator=generator("exogenous noise", seed, index)))
+        ),
         "sha256": sha256(_bits(drawn)),
-        "rounding": sha256(_bits(torch.randn(4096, generator=generator("how this CPU rounds"))))[:16],
+        "rounding": sha256(_bits(torch.randn(4096, generator=generator("how this CPU rounds"))))[
+            :16
+        ],
     }
 
 
@@ -63,8 +69,12 @@ def encode_image(image: torch.Tensor) -> dict:
     levels = (image.double() * 255).round()
     exact = torch.equal((levels / 255).float(), image.float())
     data = levels.to(torch.uint8).numpy().tobytes() if exact else _bits(image)
-    return {"shape": list(image.shape), "dtype": "uint8" if exact else "float32",
-            "base64": base64.b64encode(data).decode(), "sha256": sha256(data)}
+    return {
+        "shape": list(image.shape),
+        "dtype": "uint8" if exact else "float32",
+        "base64": base64.b64encode(data).decode(),
+        "sha256": sha256(data),
+    }
 
 
 def decode_image(factual: dict) -> torch.Tensor:
@@ -75,10 +85,15 @@ def decode_image(factual: dict) -> torch.Tensor:
         raise refused("factual.base64", "is not base64") from None
     kind = np.dtype("u1" if factual["dtype"] == "uint8" else "<f4")
     if len(data) != math.prod(factual["shape"]) * kind.itemsize:
-        raise refused("factual.base64", f"has {len(data)} bytes, which are no {factual['dtype']} image of shape {factual['shape']}")
+        raise refused(
+            "factual.base64",
+            f"has {len(data)} bytes, which are no {factual['dtype']} image of shape {factual['shape']}",
+        )
     if sha256(data) != factual["sha256"]:
         raise refused("factual.sha256", "is not that of the image in factual.base64")
-    pixels = torch.from_numpy(np.frombuffer(data, kind).reshape(factual["shape"]).astype(np.float64))
+    pixels = torch.from_numpy(
+        np.frombuffer(data, kind).reshape(factual["shape"]).astype(np.float64)
+    )
     if kind.itemsize == 1:
         pixels = pixels / 255
     if not bool(((pixels >= 0) & (pixels <= 1)).all()):

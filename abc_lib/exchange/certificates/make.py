@@ -1,6 +1,7 @@
 """Certificates from landscapes."""
 
 import dataclasses
+
 import numpy as np
 
 from abc_lib.exchange.certificates.content import FORMAT, VERSION, sealed, statement_of
@@ -11,10 +12,12 @@ from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.store import Store
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.method.landscape import Landscapes, METRIC
+from abc_lib.method.landscape import METRIC, Landscapes
 
 
-def make_certificate(ensemble: Ensemble, landscapes: Landscapes, index: int, tau: float | None = None) -> Certificate:
+def make_certificate(
+    ensemble: Ensemble, landscapes: Landscapes, index: int, tau: float | None = None
+) -> Certificate:
     """The certificate of sample number ``index``, with all N distances.
 
     With ``tau`` it states that the sample is nearly unattributable, its radius being
@@ -24,32 +27,63 @@ def make_certificate(ensemble: Ensemble, landscapes: Landscapes, index: int, tau
     """
     recipe, book = ensemble.recipe, ensemble.codebook
     if landscapes.tangent_steps:
-        raise BadValue("a hybrid landscape certifies nothing; compute an exact one (tangent_steps=0)")
-    mine = {"ensemble": ensemble.identity, "sampling": spec_of(recipe.sampling), "seed": landscapes.seed, "metric": METRIC}
-    if not landscapes.artefacts or any(a.spec[key] != value for a in landscapes.artefacts for key, value in mine.items()):
-        raise BadValue(f"the landscapes of {landscapes.name} are not known to be those of this ensemble; compute them with compute_landscapes")
+        raise BadValue(
+            "a hybrid landscape certifies nothing; compute an exact one (tangent_steps=0)"
+        )
+    mine = {
+        "ensemble": ensemble.identity,
+        "sampling": spec_of(recipe.sampling),
+        "seed": landscapes.seed,
+        "metric": METRIC,
+    }
+    if not landscapes.artefacts or any(
+        a.spec[key] != value for a in landscapes.artefacts for key, value in mine.items()
+    ):
+        raise BadValue(
+            f"the landscapes of {landscapes.name} are not known to be those of this ensemble; compute them with compute_landscapes"
+        )
     rows = np.flatnonzero(landscapes.indices == index)
     if len(rows) != 1:
-        raise BadValue(f"sample {index} has no landscape here; compute it with compute_landscapes(ensemble, [{index}])")
+        raise BadValue(
+            f"sample {index} has no landscape here; compute it with compute_landscapes(ensemble, [{index}])"
+        )
     row = int(rows[0])
     distances = [float(each) for each in landscapes.distances[row]]
     radius, clip = max(distances), recipe.sampling.clip
     if tau is not None:
         tau = float(tau)
         if not radius < tau <= 1e6:
-            raise BadValue(f"sample {index} cannot be certified for tau = {tau:g}: its radius {radius:.6g} is not below it; "
-                           "choose a larger tau (up to 1e6) or none")
-    return Certificate(sealed({
-        "format": FORMAT, "version": VERSION,
-        "recipe": {"name": recipe.name, "scale": recipe.scale, "digest": digest(recipe.model_spec), "spec": plain(recipe.model_spec)},
-        "ensemble": {
-            "artefact": Store.folder_name(recipe.label, recipe.model_spec), "identity": ensemble.identity,
-            "members": [member_sha256(each) for each in ensemble.members],
-            "codebook": ["".join(map(str, word)) for word in book.words.tolist()],
-        },
-        "sampling": dataclasses.asdict(recipe.sampling) | {"clip": None if clip is None else float(clip)},
-        "noise": noise_hashes(ensemble.draw_noise(landscapes.seed, [index]), landscapes.seed),
-        "factual": encode_image(landscapes.factual[row]),
-        "landscape": {"metric": METRIC, "distances": distances},
-        "radius": radius, "tau": tau, "statement": statement_of(radius, tau, book.num_sources),
-    }))
+            raise BadValue(
+                f"sample {index} cannot be certified for tau = {tau:g}: its radius {radius:.6g} is not below it; "
+                "choose a larger tau (up to 1e6) or none"
+            )
+    return Certificate(
+        sealed(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "recipe": {
+                    "name": recipe.name,
+                    "scale": recipe.scale,
+                    "digest": digest(recipe.model_spec),
+                    "spec": plain(recipe.model_spec),
+                },
+                "ensemble": {
+                    "artefact": Store.folder_name(recipe.label, recipe.model_spec),
+                    "identity": ensemble.identity,
+                    "members": [member_sha256(each) for each in ensemble.members],
+                    "codebook": ["".join(map(str, word)) for word in book.words.tolist()],
+                },
+                "sampling": dataclasses.asdict(recipe.sampling)
+                | {"clip": None if clip is None else float(clip)},
+                "noise": noise_hashes(
+                    ensemble.draw_noise(landscapes.seed, [index]), landscapes.seed
+                ),
+                "factual": encode_image(landscapes.factual[row]),
+                "landscape": {"metric": METRIC, "distances": distances},
+                "radius": radius,
+                "tau": tau,
+                "statement": statement_of(radius, tau, book.num_sources),
+            }
+        )
+    )

@@ -8,7 +8,13 @@ from abc_lib.exchange.certificates.hashes import refused
 from abc_lib.ground.digests import digest
 from abc_lib.method.recipe import Code, Data, Diffusion, Network, Recipe, Sampling, Training
 
-_PARTS = {"data": Data, "code": Code, "network": Network, "training": Training, "diffusion": Diffusion}
+_PARTS = {
+    "data": Data,
+    "code": Code,
+    "network": Network,
+    "training": Training,
+    "diffusion": Diffusion,
+}
 
 
 def plain(spec: object) -> object:
@@ -32,12 +38,17 @@ def _part(cls: type, name: str, spec: object):
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(spec, dict) or set(spec) - set(fields):
         raise refused(f"recipe.spec.{name}", f"must be an object with some of {', '.join(fields)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    values = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()
+    }
     for key, field in fields.items():
         if key not in values and field.default is dataclasses.MISSING:
             raise refused(f"recipe.spec.{name}.{key}", "is missing")
         if key in values and not _fits(values[key], field.type):
-            raise refused(f"recipe.spec.{name}.{key}", f"is {str(values[key])[:40]!r}, which is of the wrong type")
+            raise refused(
+                f"recipe.spec.{name}.{key}",
+                f"is {str(values[key])[:40]!r}, which is of the wrong type",
+            )
     return cls(**values)
 
 
@@ -50,8 +61,12 @@ def recipe_of(content: dict) -> Recipe:
     for key in ("name", "scale"):
         if spec[key] != stated[key]:
             raise refused(f"recipe.{key}", f"is not that of recipe.spec, {str(spec[key])[:40]!r}")
-    recipe = Recipe(stated["name"], stated["scale"], **{key: _part(cls, key, spec[key]) for key, cls in _PARTS.items()},
-                    sampling=Sampling(**content["sampling"]))
+    recipe = Recipe(
+        stated["name"],
+        stated["scale"],
+        **{key: _part(cls, key, spec[key]) for key, cls in _PARTS.items()},
+        sampling=Sampling(**content["sampling"]),
+    )
     # A default that is spelled out would give the same recipe another digest.
     if plain(recipe.model_spec) != spec:
         raise refused("recipe.spec", "spells out a default, which a spec leaves out")

@@ -1,12 +1,13 @@
 """Certificates checked: what they say made again from the members, the code and the seed."""
 
 import numbers
-import numpy as np
 import random
 import secrets
-import torch
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
 
 from abc_lib.exchange.certificates.content import check_content, codebook_of
 from abc_lib.exchange.certificates.file import Certificate
@@ -67,15 +68,23 @@ class Report:
         """For a reader, a line each."""
         N, count = self.num_sources, len(self.sources)
         drawn = "" if self.seed is None else f" (drawn with seed {self.seed})"
-        noise = "to the bit" if self.same_noise else "by its stream of random numbers; this CPU rounds normal numbers otherwise"
+        noise = (
+            "to the bit"
+            if self.same_noise
+            else "by its stream of random numbers; this CPU rounds normal numbers otherwise"
+        )
         looked = "all" if self.complete else f"{count} of"
-        follows = f"radius {self.radius:.6g} over {N} sources" + (f". {self.statement}" if self.statement else "")
+        follows = f"radius {self.radius:.6g} over {N} sources" + (
+            f". {self.statement}" if self.statement else ""
+        )
         return [
             f"sample {self.index} of {self.name}",
             f"confirmed: recipe, code and {self.members} members bit for bit, exogenous noise {noise}",
             f"confirmed: the sample; largest deviation of a pixel {self.image_deviation:.1e}, tolerance {self.image_tolerance:g}",
             f"confirmed: {looked} {N} distances{drawn}; largest deviation {self.deviation:.1e} at source {self.worst}, tolerance {self.tolerance:g}",
-            f"confirmed: {follows}" if self.complete else f"stated, and not contradicted by the {count}: {follows}",
+            f"confirmed: {follows}"
+            if self.complete
+            else f"stated, and not contradicted by the {count}: {follows}",
         ]
 
     def __str__(self) -> str:
@@ -93,9 +102,13 @@ def _chosen(sources: object, N: int, seed: int | None) -> tuple[list[int], int |
             raise BadValue(f"{sources} sources cannot be drawn from {N}; choose 1 to {N}")
         # Whoever forges a certificate must not know where it will be looked at.
         seed = secrets.randbelow(2**31) if seed is None else int(seed)
-        return sorted(random.Random(derive("certificate", seed)).sample(range(N), int(sources))), seed
+        return sorted(
+            random.Random(derive("certificate", seed)).sample(range(N), int(sources))
+        ), seed
     picked = list(sources) if isinstance(sources, Iterable) else []
-    if not picked or any(isinstance(s, bool) or not isinstance(s, numbers.Integral) or not 0 <= s < N for s in picked):
+    if not picked or any(
+        isinstance(s, bool) or not isinstance(s, numbers.Integral) or not 0 <= s < N for s in picked
+    ):
         raise BadValue(f"sources are 'all', a number of them, or a list of numbers in 0..{N - 1}")
     return sorted({int(s) for s in picked}), None
 
@@ -104,15 +117,20 @@ def _find(content: dict, recipe: Recipe, store: Store | None, device: str) -> En
     target = resolve_device(device)
     ensemble = find_ensemble(recipe, store or Store())
     if ensemble is None:
-        raise NotAvailable(f"the members of {content['ensemble']['artefact']} are not on this machine: put that folder into "
-                           "data/published/ensemble, or give the ensemble")
+        raise NotAvailable(
+            f"the members of {content['ensemble']['artefact']} are not on this machine: put that folder into "
+            "data/published/ensemble, or give the ensemble"
+        )
     return ensemble.to(target)
 
 
 def _first_difference(stated: object, found: object, field: str) -> str | None:
     """The name of the first field where two JSON values differ."""
     if isinstance(stated, dict) and isinstance(found, dict):
-        inner = (_first_difference(stated.get(key), found.get(key), f"{field}.{key}") for key in sorted({*stated, *found}))
+        inner = (
+            _first_difference(stated.get(key), found.get(key), f"{field}.{key}")
+            for key in sorted({*stated, *found})
+        )
         return next(filter(None, inner), None)
     return None if stated == found else field
 
@@ -120,20 +138,26 @@ def _first_difference(stated: object, found: object, field: str) -> str | None:
 def _check_ensemble(content: dict, ensemble: Ensemble) -> None:
     """That recipe, code and members at hand are those of the certificate."""
     recipe = ensemble.recipe
-    for stated, found, field in ((content["recipe"]["spec"], plain(recipe.model_spec), "recipe.spec"),
-                                 (content["sampling"], asdict(recipe.sampling), "sampling")):
+    for stated, found, field in (
+        (content["recipe"]["spec"], plain(recipe.model_spec), "recipe.spec"),
+        (content["sampling"], asdict(recipe.sampling), "sampling"),
+    ):
         where = _first_difference(stated, found, field)
         if where:
             raise refused(where, "is not that of the ensemble at hand")
     book, stated = ensemble.codebook.words, codebook_of(content).words
     differing = np.flatnonzero((book != stated).any(axis=1)) if book.shape == stated.shape else [0]
     if len(differing):
-        raise refused(f"ensemble.codebook[{differing[0]}]", "is not the codeword of the ensemble at hand")
+        raise refused(
+            f"ensemble.codebook[{differing[0]}]", "is not the codeword of the ensemble at hand"
+        )
     for i, member in enumerate(ensemble.members):
         if member_sha256(member) != content["ensemble"]["members"][i]:
             raise refused(f"ensemble.members[{i}]", "is not the hash of the member at hand")
     if ensemble.identity != content["ensemble"]["identity"]:
-        raise refused("ensemble.identity", f"is not that of the ensemble at hand, {ensemble.identity}")
+        raise refused(
+            "ensemble.identity", f"is not that of the ensemble at hand, {ensemble.identity}"
+        )
 
 
 def _check_noise(content: dict, noise: ExogenousNoise) -> bool:
@@ -146,7 +170,9 @@ def _check_noise(content: dict, noise: ExogenousNoise) -> bool:
     return same
 
 
-def _distances_task(ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, sources: list[int]) -> tuple[list[int], np.ndarray]:
+def _distances_task(
+    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, sources: list[int]
+) -> tuple[list[int], np.ndarray]:
     owner = torch.zeros(len(sources), dtype=torch.int64)
     made = ensemble.sample(noise, ensemble.codebook.leave_one_out(np.array(sources)), owner)
     return sources, euclidean(made, factual).numpy()
@@ -186,7 +212,11 @@ def verify_certificate(
     measured. So what is confirmed of a radius below tau is that it is below tau + ``tolerance``.
     """
     for value in (tolerance, image_tolerance):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < float("inf"):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, numbers.Real)
+            or not 0 <= value < float("inf")
+        ):
             raise BadValue(f"a tolerance is a number from 0 on, not {value!r}")
     content = certificate.content
     # Also a certificate whose content was changed after it was made.
@@ -197,30 +227,60 @@ def verify_certificate(
         ensemble = _find(content, recipe_of(content), store, device)
     _check_ensemble(content, ensemble)
     if tuple(content["factual"]["shape"]) != ensemble.space.image_shape:
-        raise refused("factual.shape", f"is {content['factual']['shape']}, but samples of this ensemble are {list(ensemble.space.image_shape)}")
+        raise refused(
+            "factual.shape",
+            f"is {content['factual']['shape']}, but samples of this ensemble are {list(ensemble.space.image_shape)}",
+        )
     index = content["noise"]["index"]
     noise = ensemble.draw_noise(content["noise"]["seed"], [index])
     same_noise = _check_noise(content, noise)
     factual = ensemble.sample(noise)
     image_deviation = float((factual[0] - certificate.factual).abs().max())
     if not image_deviation <= image_tolerance:
-        raise refused("factual.base64", f"is not the sample of this noise: a pixel is {image_deviation:.3g} off, the tolerance is {image_tolerance:g}")
+        raise refused(
+            "factual.base64",
+            f"is not the sample of this noise: a pixel is {image_deviation:.3g} off, the tolerance is {image_tolerance:g}",
+        )
 
     jobs = job_count(n_jobs, ensemble.device)
     # A worker takes seconds to start, longer than a few counterfactuals.
     size = min(block_size(ensemble, parse_bytes("2GiB"), jobs), max(64, -(-len(picked) // jobs)))
     blocks = [picked[start : start + size] for start in range(0, len(picked), size)]
     made = np.zeros(len(stated))
-    for block, distances in run_tasks(_distances_task, ((ensemble, noise, factual, block) for block in blocks), len(blocks),
-                                      device=ensemble.device, total=len(blocks), description=f"checking {ensemble.recipe.label}",
-                                      unit="block", n_jobs=n_jobs, progress=progress):
+    for block, distances in run_tasks(
+        _distances_task,
+        ((ensemble, noise, factual, block) for block in blocks),
+        len(blocks),
+        device=ensemble.device,
+        total=len(blocks),
+        description=f"checking {ensemble.recipe.label}",
+        unit="block",
+        n_jobs=n_jobs,
+        progress=progress,
+    ):
         made[block] = distances
     deviations = np.abs(made - stated)[picked]
     worst = picked[int(deviations.argmax())]
     if not deviations.max() <= tolerance:
-        raise refused(f"landscape.distances[{worst}]", f"is {stated[worst]:.6g}, but the counterfactual without source {worst} "
-                      f"lies {made[worst]:.6g} away; the tolerance is {tolerance:g}")
+        raise refused(
+            f"landscape.distances[{worst}]",
+            f"is {stated[worst]:.6g}, but the counterfactual without source {worst} "
+            f"lies {made[worst]:.6g} away; the tolerance is {tolerance:g}",
+        )
     return Report(
-        ensemble.recipe.label, index, certificate.radius, certificate.tau, certificate.statement, tuple(picked), len(stated),
-        ensemble.n, float(deviations.max()), worst, image_deviation, float(tolerance), float(image_tolerance), same_noise, seed,
+        ensemble.recipe.label,
+        index,
+        certificate.radius,
+        certificate.tau,
+        certificate.statement,
+        tuple(picked),
+        len(stated),
+        ensemble.n,
+        float(deviations.max()),
+        worst,
+        image_deviation,
+        float(tolerance),
+        float(image_tolerance),
+        same_noise,
+        seed,
     )

@@ -3,14 +3,15 @@
 import contextlib
 import hashlib
 import json
-import matplotlib
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from matplotlib.colors import to_hex
 from pathlib import Path
+
+import matplotlib
+from matplotlib.colors import to_hex
 
 from abc_lib.exchange.explorer.content import script, show_ensemble
 from abc_lib.ground.errors import ArtefactError, BadValue, positive_int
@@ -32,8 +33,14 @@ _COLOURS = [to_hex(matplotlib.colormaps["cividis"](i / 16)) for i in range(17)]
 
 
 def build_explorer(
-    names: Iterable[str | Recipe] = SHIPPED_NAMES, folder: Path | str = SHIPPED, num_samples: int = 8, scale: str = "laptop",
-    store: Store | None = None, seed: int = 0, device: str = "auto", **options,
+    names: Iterable[str | Recipe] = SHIPPED_NAMES,
+    folder: Path | str = SHIPPED,
+    num_samples: int = 8,
+    scale: str = "laptop",
+    store: Store | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    **options,
 ) -> Path:
     """Writes a folder with the explorer of some ensembles; its ``index.html`` opens in a browser as it is.
 
@@ -53,24 +60,42 @@ def build_explorer(
     recipes = [name if isinstance(name, Recipe) else get_recipe(name, scale) for name in names]
     labels = [recipe.label for recipe in recipes]
     if not recipes or len(set(labels)) != len(labels):
-        raise BadValue(f"an explorer is of different ensembles, at least one, not of {labels}; name each once")
+        raise BadValue(
+            f"an explorer is of different ensembles, at least one, not of {labels}; name each once"
+        )
     positive_int("num_samples", num_samples)
     folder, store = Path(os.path.abspath(folder)), store or Store()
     _require_place(folder, recipes)
-    shown = [show_ensemble(recipe, range(num_samples), seed, store, device, **options) for recipe in recipes]
+    shown = [
+        show_ensemble(recipe, range(num_samples), seed, store, device, **options)
+        for recipe in recipes
+    ]
 
     made = provenance(device if device != "auto" else "cpu")
     files = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if path.is_file()}
     for each in shown:
         files |= each.files
     built = f"Page built {made['time'][:10]}, commit {made['commit']}."
-    files["data.js"] = script({
-        "format": FORMAT, "colours": _COLOURS, "ensembles": [each.entry | {"origin": f"{each.entry['origin']} {built}"} for each in shown],
-    })
+    files["data.js"] = script(
+        {
+            "format": FORMAT,
+            "colours": _COLOURS,
+            "ensembles": [
+                each.entry | {"origin": f"{each.entry['origin']} {built}"} for each in shown
+            ],
+        }
+    )
     manifest = {
-        "format": FORMAT, "kind": "explorer", "provenance": made, "scales": sorted({recipe.scale for recipe in recipes}), "seed": seed,
+        "format": FORMAT,
+        "kind": "explorer",
+        "provenance": made,
+        "scales": sorted({recipe.scale for recipe in recipes}),
+        "seed": seed,
         "ensembles": {each.entry["folder"]: each.artefacts for each in shown},
-        "files": {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()},
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in files.items()
+        },
     }
     # last, so that a folder with a manifest has everything else
     files["manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
@@ -85,15 +110,23 @@ def verify_explorer(folder: Path | str) -> dict:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if manifest["kind"] != "explorer" or manifest["format"] != FORMAT:
             raise ValueError
-        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        listed = {
+            name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ArtefactError(f"{folder} is no explorer of this version (its manifest.json is missing or is another one's); "
-                            "build it with python -m abc_lib explorer") from None
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"manifest.json"}
+        raise ArtefactError(
+            f"{folder} is no explorer of this version (its manifest.json is missing or is another one's); "
+            "build it with python -m abc_lib explorer"
+        ) from None
+    there = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    } - {"manifest.json"}
     for name in sorted(there | set(listed)):
         data = (folder / name).read_bytes() if name in there else b""
         if listed.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
-            raise ArtefactError(f"{folder / name} is not as it was written; build the explorer again with python -m abc_lib explorer")
+            raise ArtefactError(
+                f"{folder / name} is not as it was written; build the explorer again with python -m abc_lib explorer"
+            )
     return manifest
 
 
@@ -108,7 +141,10 @@ def _tracked(folder: Path) -> bool:
     if LOCAL in (folder, *folder.parents):
         return False
     with contextlib.suppress(OSError):
-        asked = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "-q", str(folder / "data.js")], capture_output=True)
+        asked = subprocess.run(
+            ["git", "-C", str(ROOT), "check-ignore", "-q", str(folder / "data.js")],
+            capture_output=True,
+        )
         return asked.returncode != 0
     return True
 
@@ -116,15 +152,19 @@ def _tracked(folder: Path) -> bool:
 def _require_place(folder: Path, recipes: list[Recipe]) -> None:
     downloaded = [recipe.name for recipe in recipes if recipe.data.family != "digits"]
     if downloaded and _tracked(folder):
-        raise BadValue(f"images of {downloaded[0]} are not to be put into the repository, and git would track {folder}; "
-                       f"write to {LOCAL.relative_to(ROOT)}, which the book's page looks into as well, or outside of it")
+        raise BadValue(
+            f"images of {downloaded[0]} are not to be put into the repository, and git would track {folder}; "
+            f"write to {LOCAL.relative_to(ROOT)}, which the book's page looks into as well, or outside of it"
+        )
     if folder.is_dir() and any(folder.iterdir()):
         try:
             kind = json.loads((folder / "manifest.json").read_bytes())["kind"]
         except (OSError, ValueError, KeyError, TypeError):
             kind = None
         if kind != "explorer":
-            raise ArtefactError(f"{folder} holds something other than an explorer; choose a new folder, or empty this one")
+            raise ArtefactError(
+                f"{folder} holds something other than an explorer; choose a new folder, or empty this one"
+            )
     elif folder.exists() and not folder.is_dir():
         raise ArtefactError(f"{folder} is a file; choose a folder")
 
@@ -161,4 +201,6 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
                     os.rename(old, folder)
                 raise
     except OSError as error:
-        raise ArtefactError(f"{folder} cannot be written ({error.strerror or error}); choose a place that has room and can be written") from None
+        raise ArtefactError(
+            f"{folder} cannot be written ({error.strerror or error}); choose a place that has room and can be written"
+        ) from None

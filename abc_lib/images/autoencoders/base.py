@@ -2,7 +2,7 @@
 
 import torch
 
-from abc_lib.method.duals import Dual
+from abc_lib.ground.duals import Dual
 
 
 class Autoencoder:
@@ -44,7 +44,9 @@ class Autoencoder:
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Latents (B, c, h, w) of images (B, C, H, W) in [0, 1], on the autoencoder's device."""
         # Convolutions may leave channels last, which artefacts do not take.
-        return torch.cat([self._encode(part.to(self.device)) for part in images.split(self.batch)]).contiguous()
+        return torch.cat(
+            [self._encode(part.to(self.device)) for part in images.split(self.batch)]
+        ).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor | Dual) -> torch.Tensor | Dual:
@@ -55,7 +57,9 @@ class Autoencoder:
         """
         if isinstance(latents, Dual):
             return self._decode_dual(latents)
-        return torch.cat([self._decode(part.to(self.device)).clamp(0, 1) for part in latents.split(self.batch)]).contiguous()
+        return torch.cat(
+            [self._decode(part.to(self.device)).clamp(0, 1) for part in latents.split(self.batch)]
+        ).contiguous()
 
     def _decode_dual(self, latents: Dual) -> Dual:
         """One latent at a time, ``batch`` directions at a time: as much side by side as when images are decoded."""
@@ -63,7 +67,9 @@ class Autoencoder:
         for k in range(len(latents)):
             parts = []
             for directions in latents.tangents[:, k : k + 1].split(self.batch):
-                part = self._decode(Dual(latents.primal[k : k + 1].to(self.device), directions.to(self.device))).clamp(0, 1)
+                part = self._decode(
+                    Dual(latents.primal[k : k + 1].to(self.device), directions.to(self.device))
+                ).clamp(0, 1)
                 parts.append(part.tangents)
             primals.append(part.primal)
             moved.append(torch.cat(parts))

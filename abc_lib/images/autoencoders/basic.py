@@ -1,6 +1,7 @@
 """The basic autoencoder: its losses, its training, and finding it again (B.4)."""
 
 import math
+
 import torch
 import torch.nn.functional as F
 
@@ -28,12 +29,16 @@ class Basic(Autoencoder):
 
     title = "basic autoencoder"
 
-    def __init__(self, recipe: AutoencoderRecipe, network: BasicAutoencoder, artefact: Artefact | None = None):
+    def __init__(
+        self, recipe: AutoencoderRecipe, network: BasicAutoencoder, artefact: Artefact | None = None
+    ):
         super().__init__(network)
         self.recipe, self.artefact = recipe, artefact
         self.image_shape = SHAPES[recipe.family]
         self.shape = latent_shape(recipe.family, recipe.latent_channels)
-        self.identity = identity_of([{name: value.cpu() for name, value in network.state_dict().items()}])
+        self.identity = identity_of(
+            [{name: value.cpu() for name, value in network.state_dict().items()}]
+        )
         # Activations of one 128x128 image take about 20 MB at the paper's width.
         self.batch = max(1, 2**18 // (SHAPES[recipe.family][1] ** 2))
 
@@ -63,7 +68,11 @@ def patch_loss(error: torch.Tensor, patches: tuple[tuple[int, float], ...]) -> t
 def _images(recipe: AutoencoderRecipe) -> tuple[torch.Tensor, str]:
     """The images it is trained on, uint8 (K, C, H, W), all in memory: each is seen in every epoch."""
     images, _, origin = load_split(recipe.family, recipe.split)
-    images = images.select(slice(recipe.size or None)) if isinstance(images, ImageFiles) else images[: recipe.size or None]
+    images = (
+        images.select(slice(recipe.size or None))
+        if isinstance(images, ImageFiles)
+        else images[: recipe.size or None]
+    )
     if isinstance(images, ImageFiles):
         parts = range(0, len(images), 256)
         held = torch.empty(images.shape, dtype=torch.uint8)
@@ -81,7 +90,11 @@ class _Training:
         self.steps_an_epoch = -(-len(images) // recipe.batch_size)
         self.steps = self.steps_an_epoch * (recipe.epochs + recipe.patch_epochs)
         seed = derive("autoencoder initial", recipe.seed)
-        self.network = build_basic_autoencoder(images.shape[1], recipe.width, recipe.latent_channels, seed).to(device).train()
+        self.network = (
+            build_basic_autoencoder(images.shape[1], recipe.width, recipe.latent_channels, seed)
+            .to(device)
+            .train()
+        )
         self.second = self.steps_an_epoch * recipe.epochs
         self.optimiser = self._fresh_optimiser()
         self.losses, self.first = torch.zeros(self.steps), 0
@@ -94,7 +107,13 @@ class _Training:
         """The images of a step, (B, C, H, W) in [0, 1]: shuffled epochs, the last batch of one as large as is left."""
         epoch, k = divmod(step, self.steps_an_epoch)
         if self._order[0] != epoch:
-            self._order = epoch, torch.randperm(len(self.images), generator=generator("autoencoder order", self.recipe.seed, epoch))
+            self._order = (
+                epoch,
+                torch.randperm(
+                    len(self.images),
+                    generator=generator("autoencoder order", self.recipe.seed, epoch),
+                ),
+            )
         size = self.recipe.batch_size
         return self.images[self._order[1][k * size : (k + 1) * size]].to(self.device).float() / 255
 
@@ -106,7 +125,9 @@ class _Training:
             self.optimiser = self._fresh_optimiser()
         if recipe.schedule == "cosine":
             for group in self.optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+                group["lr"] = (
+                    recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+                )
         error = (self.network(x) - x).square()
         loss = error.mean() if step < self.second else patch_loss(error, recipe.patches)
         self.optimiser.zero_grad(set_to_none=True)
@@ -126,16 +147,25 @@ class _Training:
     def resume(self, piece: dict[str, torch.Tensor]) -> None:
         """Goes on from a checkpoint."""
         self.first, self.losses = int(piece["step"]), piece["losses"]
-        self.network.load_state_dict({name[6:]: value for name, value in piece.items() if name.startswith("value.")})
+        self.network.load_state_dict(
+            {name[6:]: value for name, value in piece.items() if name.startswith("value.")}
+        )
         for name, parameter in self.network.named_parameters():
             self.optimiser.state[parameter] = {
-                "step": torch.tensor(float(self.first - (self.second if self.first > self.second else 0))),
-                **{key: piece[f"{key}.{name}"].to(self.device) for key in ("exp_avg", "exp_avg_sq")},
+                "step": torch.tensor(
+                    float(self.first - (self.second if self.first > self.second else 0))
+                ),
+                **{
+                    key: piece[f"{key}.{name}"].to(self.device) for key in ("exp_avg", "exp_avg_sq")
+                },
             }
 
 
 def train_basic(
-    recipe: AutoencoderRecipe, store: Store | None = None, device: torch.device | str = "cpu", progress: bool = True,
+    recipe: AutoencoderRecipe,
+    store: Store | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Artefact:
     """Trains a basic autoencoder, or finds it trained, or goes on where it was stopped.
@@ -155,15 +185,31 @@ def train_basic(
     return store.once(_KIND, recipe.label, recipe.spec, make)
 
 
-def _train(recipe: AutoencoderRecipe, store: Store, workspace: Workspace, device, progress: bool, checkpoint_seconds: float) -> Artefact:
+def _train(
+    recipe: AutoencoderRecipe,
+    store: Store,
+    workspace: Workspace,
+    device,
+    progress: bool,
+    checkpoint_seconds: float,
+) -> Artefact:
     images, origin = _images(recipe)
     if images.shape[-1] % max(4, *(side for side, _ in recipe.patches)):
-        raise BadValue(f"images of {recipe.family} are {images.shape[-1]} pixels wide, which patches of {recipe.patches} do not divide")
+        raise BadValue(
+            f"images of {recipe.family} are {images.shape[-1]} pixels wide, which patches of {recipe.patches} do not divide"
+        )
     training, seconds, saved, cost = _Training(recipe, images, device), stopwatch(), 0.0, 0.0
     piece = workspace.load("checkpoint")
     if piece is not None:
         training.resume(piece)
-    bar = tqdm(total=training.steps, initial=training.first, desc=f"training {recipe.label}", unit="step", disable=not progress, mininterval=1.0)
+    bar = tqdm(
+        total=training.steps,
+        initial=training.first,
+        desc=f"training {recipe.label}",
+        unit="step",
+        disable=not progress,
+        mininterval=1.0,
+    )
     with bar:
         for step in range(training.first, training.steps):
             training.step(step)
@@ -175,27 +221,46 @@ def _train(recipe: AutoencoderRecipe, store: Store, workspace: Workspace, device
                 saved = seconds()
                 cost = saved - before
     if not torch.isfinite(training.losses).all():
-        raise BadValue(f"training of {recipe.label} diverged (the loss is not finite); lower the learning rate")
+        raise BadValue(
+            f"training of {recipe.label} diverged (the loss is not finite); lower the learning rate"
+        )
     autoencoder = Basic(recipe, training.network)
     rmse = _rmse(autoencoder, images)
     if training.steps >= _LEARNS_WITHIN and not rmse < _spread(images):
-        raise BadValue(f"the autoencoder {recipe.label} learned nothing: one grey for all images would err less than its {rmse:.3f}; "
-                       "lower the learning rate or take another seed")
-    state = {name: value.detach().cpu().contiguous() for name, value in training.network.state_dict().items()}
+        raise BadValue(
+            f"the autoencoder {recipe.label} learned nothing: one grey for all images would err less than its {rmse:.3f}; "
+            "lower the learning rate or take another seed"
+        )
+    state = {
+        name: value.detach().cpu().contiguous()
+        for name, value in training.network.state_dict().items()
+    }
     info = {
-        "identity": autoencoder.identity, "origin": origin, "images": len(images), "rmse": round(rmse, 6),
-        "loss": round(float(training.losses[-min(200, training.steps):].mean()), 6), "seconds": round(seconds(), 1),
+        "identity": autoencoder.identity,
+        "origin": origin,
+        "images": len(images),
+        "rmse": round(rmse, 6),
+        "loss": round(float(training.losses[-min(200, training.steps) :].mean()), 6),
+        "seconds": round(seconds(), 1),
         "steps_in_these_seconds": training.steps - training.first,
     }
-    return store.write(_KIND, recipe.label, recipe.spec,
-                       {"autoencoder.safetensors": state, "losses.safetensors": {"losses": training.losses}}, info, device)
+    return store.write(
+        _KIND,
+        recipe.label,
+        recipe.spec,
+        {"autoencoder.safetensors": state, "losses.safetensors": {"losses": training.losses}},
+        info,
+        device,
+    )
 
 
 def _rmse(autoencoder: Basic, images: torch.Tensor) -> float:
     total = 0.0
     for part in images.split(1024):
         x = part.float() / 255
-        total += float((autoencoder.decode(autoencoder.encode(x)).cpu() - x).double().square().sum())
+        total += float(
+            (autoencoder.decode(autoencoder.encode(x)).cpu() - x).double().square().sum()
+        )
     return math.sqrt(total / images.numel())
 
 

@@ -5,7 +5,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 
-
 class LastReLU(nn.ReLU):
     """A ReLU that lets a tenth of what is negative through while it is trained.
 
@@ -33,16 +32,23 @@ class BasicAutoencoder(nn.Module):
     def __init__(self, channels: int = 3, width: int = 64, latent_channels: int = 4):
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(channels, width, 7, stride=2, padding=3), nn.ReLU(),
-            nn.Conv2d(width, width, 7, stride=2, padding=3), nn.ReLU(),
+            nn.Conv2d(channels, width, 7, stride=2, padding=3),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 7, stride=2, padding=3),
+            nn.ReLU(),
             nn.BatchNorm2d(width),
-            nn.Conv2d(width, latent_channels, 5, padding=2), LastReLU(),
+            nn.Conv2d(width, latent_channels, 5, padding=2),
+            LastReLU(),
         )
         self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(latent_channels, width, 7, stride=2, padding=3, output_padding=1), nn.ReLU(),
-            nn.ConvTranspose2d(width, width, 7, stride=2, padding=3, output_padding=1), nn.ReLU(),
-            nn.Conv2d(width, width, 5, padding=2), nn.ReLU(),
-            nn.Conv2d(width, channels, 3, padding=1), LastReLU(),
+            nn.ConvTranspose2d(latent_channels, width, 7, stride=2, padding=3, output_padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, width, 7, stride=2, padding=3, output_padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, channels, 3, padding=1),
+            LastReLU(),
         )
         for half in (self.encoder, self.decoder):
             nn.init.constant_(half[-2].bias, 0.5)
@@ -52,7 +58,9 @@ class BasicAutoencoder(nn.Module):
         return self.decoder(self.encoder(images))
 
 
-def build_basic_autoencoder(channels: int, width: int, latent_channels: int, seed: int) -> BasicAutoencoder:
+def build_basic_autoencoder(
+    channels: int, width: int, latent_channels: int, seed: int
+) -> BasicAutoencoder:
     """A freshly initialised network; the same seed gives the same parameters, the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

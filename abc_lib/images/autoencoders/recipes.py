@@ -7,7 +7,12 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.method.recipe import SCALES
 
 UNSEEN = {
-    "digits": "held out", "mnist": "train", "fashion": "train", "cifar10": "test", "cifar100": "test", "celeba": "test",
+    "digits": "held out",
+    "mnist": "train",
+    "fashion": "train",
+    "cifar10": "test",
+    "cifar100": "test",
+    "celeba": "test",
 }
 """the split an autoencoder is trained on: one that the ensembles in its latents do not see (B.1)"""
 
@@ -51,17 +56,22 @@ class AutoencoderRecipe:
 # Tried on one core: narrow and short, and still recognisable digits.
 _LAPTOP = {
     "digits": {"width": 16, "epochs": 20, "patch_epochs": 60},
-    **dict.fromkeys(("mnist", "fashion"), {
-        "width": 16, "epochs": 1, "patch_epochs": 3, "batch_size": 32, "size": 20_000,
-    }),
+    **dict.fromkeys(
+        ("mnist", "fashion"),
+        {"width": 16, "epochs": 1, "patch_epochs": 3, "batch_size": 32, "size": 20_000},
+    ),
 }
 
 
 def basic_recipe(family: str, scale: str) -> AutoencoderRecipe:
     """The recipe of a family's basic autoencoder; raises :class:`BadValue` for a family that has none."""
     if family not in UNSEEN or scale not in SCALES:
-        raise BadValue(f"there is no basic autoencoder for '{family}' at scale '{scale}'; choose one of {', '.join(UNSEEN)}")
+        raise BadValue(
+            f"there is no basic autoencoder for '{family}' at scale '{scale}'; choose one of {', '.join(UNSEEN)}"
+        )
     if scale == "paper":
         return AutoencoderRecipe(family, scale, UNSEEN[family])
-    changes = {"width": 32, "epochs": 2, "patch_epochs": 8, "schedule": "cosine"} | _LAPTOP.get(family, {})
+    changes = {"width": 32, "epochs": 2, "patch_epochs": 8, "schedule": "cosine"} | _LAPTOP.get(
+        family, {}
+    )
     return AutoencoderRecipe(family, scale, UNSEEN[family], **changes)

@@ -6,9 +6,10 @@ huggingface_hub, then downloaded into that cache.
 """
 
 import os
-import torch
 from functools import lru_cache
 from pathlib import Path
+
+import torch
 
 from abc_lib.ground.digests import identity_of
 from abc_lib.ground.errors import DataCorrupt, NotAvailable
@@ -18,8 +19,10 @@ from abc_lib.method.space import IMAGE_SHAPE, SHAPE
 REPOSITORY, SUBFOLDER = "stable-diffusion-v1-5/stable-diffusion-v1-5", "vae"
 FOLDER = "stable-diffusion-v1-5/vae"
 _TITLE = "the Stable Diffusion v1-5 autoencoder (335 MB)"
-_REMEDY = (f"put config.json and diffusion_pytorch_model.safetensors of https://huggingface.co/{REPOSITORY}/tree/main/{SUBFOLDER} "
-           f"into the folder that ABC_WEIGHTS names, as {FOLDER}/")
+_REMEDY = (
+    f"put config.json and diffusion_pytorch_model.safetensors of https://huggingface.co/{REPOSITORY}/tree/main/{SUBFOLDER} "
+    f"into the folder that ABC_WEIGHTS names, as {FOLDER}/"
+)
 
 
 class StableDiffusion(Autoencoder):
@@ -37,7 +40,9 @@ class StableDiffusion(Autoencoder):
 
     def __init__(self, network: torch.nn.Module, identity: str = ""):
         super().__init__(network)
-        self.identity = identity or identity_of([{name: value.cpu() for name, value in network.state_dict().items()}])
+        self.identity = identity or identity_of(
+            [{name: value.cpu() for name, value in network.state_dict().items()}]
+        )
         self.factor = float(network.config.scaling_factor)
 
     def _encode(self, images):
@@ -63,19 +68,27 @@ def _cached() -> Path | None:
     names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
     config = try_to_load_from_cache(REPOSITORY, f"{SUBFOLDER}/config.json")
     weights = [try_to_load_from_cache(REPOSITORY, f"{SUBFOLDER}/{name}") for name in names]
-    return Path(config).parent if isinstance(config, str) and any(isinstance(w, str) for w in weights) else None
+    return (
+        Path(config).parent
+        if isinstance(config, str) and any(isinstance(w, str) for w in weights)
+        else None
+    )
 
 
 def _download() -> Path:
     from huggingface_hub import hf_hub_download
 
-    print(f"{_TITLE} is not on this machine; downloading it from https://huggingface.co/{REPOSITORY}")
+    print(
+        f"{_TITLE} is not on this machine; downloading it from https://huggingface.co/{REPOSITORY}"
+    )
     try:
         config = hf_hub_download(REPOSITORY, f"{SUBFOLDER}/config.json")
         hf_hub_download(REPOSITORY, f"{SUBFOLDER}/diffusion_pytorch_model.safetensors")
     except Exception as error:
         # The client has errors of its own; some take several lines.
-        raise NotAvailable(f"{_TITLE} could not be downloaded ({_reason(error)}): {_REMEDY}, or try again with a network") from None
+        raise NotAvailable(
+            f"{_TITLE} could not be downloaded ({_reason(error)}): {_REMEDY}, or try again with a network"
+        ) from None
     return Path(config).parent
 
 
@@ -96,7 +109,13 @@ def get_stable() -> StableDiffusion:
 
 
 def _read(folder: Path) -> StableDiffusion:
-    changed = tuple(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()))
+    changed = tuple(
+        sorted(
+            (p.name, p.stat().st_size, p.stat().st_mtime_ns)
+            for p in folder.iterdir()
+            if p.is_file()
+        )
+    )
     return StableDiffusion(*_load(folder, changed))
 
 
@@ -107,13 +126,26 @@ def _load(folder: Path, changed: tuple) -> tuple[torch.nn.Module, str]:
 
     try:
         # It renames the parameters of older files, and would let missing ones be random.
-        network, told = AutoencoderKL.from_pretrained(folder, output_loading_info=True, low_cpu_mem_usage=False, torch_dtype=torch.float32)
-        wrong = [*told["missing_keys"], *told["unexpected_keys"], *told["mismatched_keys"], *told["error_msgs"]]
+        network, told = AutoencoderKL.from_pretrained(
+            folder, output_loading_info=True, low_cpu_mem_usage=False, torch_dtype=torch.float32
+        )
+        wrong = [
+            *told["missing_keys"],
+            *told["unexpected_keys"],
+            *told["mismatched_keys"],
+            *told["error_msgs"],
+        ]
     except Exception as error:
         # Torch, safetensors, json and diffusers each raise something else for a file that is cut short.
-        raise DataCorrupt(f"{folder} is not {_TITLE} or not whole ({_reason(error)}): {_REMEDY}") from None
+        raise DataCorrupt(
+            f"{folder} is not {_TITLE} or not whole ({_reason(error)}): {_REMEDY}"
+        ) from None
     downs = len(network.config.block_out_channels) - 1
     if wrong or network.config.latent_channels != SHAPE[0] or downs != 3:
-        why = f"{len(wrong)} tensors do not fit, {wrong[0]}" if wrong else "its latents of a 256x256 image are not 4x32x32"
+        why = (
+            f"{len(wrong)} tensors do not fit, {wrong[0]}"
+            if wrong
+            else "its latents of a 256x256 image are not 4x32x32"
+        )
         raise DataCorrupt(f"{folder} is not {_TITLE} or not whole ({why}): {_REMEDY}")
     return network, StableDiffusion(network).identity

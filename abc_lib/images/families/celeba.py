@@ -1,13 +1,19 @@
 """CelebA: aligned photographs of celebrities, each of them a data source (B.1)."""
 
-import torch
 from pathlib import Path
+
+import torch
 
 from abc_lib.ground.errors import DataCorrupt
 from abc_lib.images.files import ImageFiles, odd_images, read_text
 
 _SPLITS = {"train": 0, "valid": 1, "test": 2}
-_FOLDER, _IMAGES, _IDENTITIES, _PARTITION = "celeba", "img_align_celeba", "identity_CelebA.txt", "list_eval_partition.txt"
+_FOLDER, _IMAGES, _IDENTITIES, _PARTITION = (
+    "celeba",
+    "img_align_celeba",
+    "identity_CelebA.txt",
+    "list_eval_partition.txt",
+)
 
 
 def present(root: Path, split: str) -> bool:
@@ -23,7 +29,9 @@ def _column(path: Path) -> dict[str, int]:
         if not words:
             continue
         if len(words) != 2 or not words[1].isdigit():
-            raise DataCorrupt(f"line {number} of {path} is '{line.strip()[:40]}', not an image's name and a number; replace the file")
+            raise DataCorrupt(
+                f"line {number} of {path} is '{line.strip()[:40]}', not an image's name and a number; replace the file"
+            )
         found[words[0]] = int(words[1])
     return found
 
@@ -34,10 +42,24 @@ def load(root: Path, split: str) -> tuple[ImageFiles, torch.Tensor, str]:
     identities, partition = (_column(folder / name) for name in (_IDENTITIES, _PARTITION))
     if identities.keys() != partition.keys():
         name = min(identities.keys() ^ partition.keys())
-        raise DataCorrupt(f"{folder / _IDENTITIES} and {_PARTITION} do not name the same images ({name}); replace both with fresh copies")
+        raise DataCorrupt(
+            f"{folder / _IDENTITIES} and {_PARTITION} do not name the same images ({name}); replace both with fresh copies"
+        )
     names = [name for name in sorted(partition) if partition[name] == _SPLITS[split]]
     if not names:
-        raise DataCorrupt(f"{folder / _PARTITION} names no image of the {split} split; replace the file")
+        raise DataCorrupt(
+            f"{folder / _PARTITION} names no image of the {split} split; replace the file"
+        )
     owners = torch.tensor([identities[name] for name in names], dtype=torch.int64)
-    files = ImageFiles("CelebA", folder / _IMAGES, tuple(names), owners, "celebrity", (218, 178), 128, 128, odd_images()).checked()
+    files = ImageFiles(
+        "CelebA",
+        folder / _IMAGES,
+        tuple(names),
+        owners,
+        "celebrity",
+        (218, 178),
+        128,
+        128,
+        odd_images(),
+    ).checked()
     return files, files.owners.clone(), f"CelebA {split} split"

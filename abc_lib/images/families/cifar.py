@@ -1,11 +1,12 @@
 """CIFAR-10 and CIFAR-100: torchvision's folders, or a zip of JPEG files."""
 
 import io
-import numpy as np
-import torch
 import zipfile
 import zlib
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from abc_lib.ground.errors import DataCorrupt
 from abc_lib.images.families.names import TITLES, TORCHVISION
@@ -19,22 +20,39 @@ def _jpeg_zip(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = [], []
     try:
         with zipfile.ZipFile(path) as archive:
-            names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))
+            names = sorted(
+                name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg"))
+            )
             classes = sorted({name.split("/")[0] for name in names})
             for name in names:
                 if name.count("/") != 1:
-                    raise DataCorrupt(f"{name} in {path} is not in the folder of its class; replace the file")
+                    raise DataCorrupt(
+                        f"{name} in {path} is not in the folder of its class; replace the file"
+                    )
                 content = archive.read(name)
                 try:
                     image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
                 except OSError:
-                    raise DataCorrupt(f"{name} in {path} is not a whole JPEG image; replace the file") from None
+                    raise DataCorrupt(
+                        f"{name} in {path} is not a whole JPEG image; replace the file"
+                    ) from None
                 if image.shape != (32, 32, 3):
-                    raise DataCorrupt(f"{name} in {path} is {image.shape[1]}x{image.shape[0]}, not 32x32; replace the file")
+                    raise DataCorrupt(
+                        f"{name} in {path} is {image.shape[1]}x{image.shape[0]}, not 32x32; replace the file"
+                    )
                 images.append(image)
                 labels.append(classes.index(name.split("/")[0]))
-    except (OSError, EOFError, zlib.error, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
-        raise DataCorrupt(f"{path} cannot be read ({error}); replace it with a fresh copy") from None
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise DataCorrupt(
+            f"{path} cannot be read ({error}); replace it with a fresh copy"
+        ) from None
     if not images:
         raise DataCorrupt(f"{path} holds no JPEG files; replace it with a fresh copy")
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
@@ -60,6 +78,8 @@ def load(root: Path, family: str, split: str) -> tuple[torch.Tensor, torch.Tenso
     try:
         found = getattr(torchvision.datasets, TORCHVISION[family])(root, train=split == "train")
     except RuntimeError as error:
-        raise DataCorrupt(f"{folder} fails torchvision's checksums ({error}); replace it with a fresh copy") from None
+        raise DataCorrupt(
+            f"{folder} fails torchvision's checksums ({error}); replace it with a fresh copy"
+        ) from None
     images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor(found.targets), f"{TITLES[family]} {split} split"

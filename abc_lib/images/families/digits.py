@@ -17,4 +17,8 @@ def load(split: str) -> tuple[torch.Tensor, torch.Tensor, str]:
     chosen = {"ensemble": order[:1024], "held out": order[1024:]}[split]
     # Grey levels are 0..16; 255 / 16 keeps white at exactly 255.
     images = torch.from_numpy((found.images * 255 / 16).round().astype(np.uint8))[:, None]
-    return images[chosen], torch.from_numpy(found.target).long()[chosen], f"scikit-learn digits, {split} half"
+    return (
+        images[chosen],
+        torch.from_numpy(found.target).long()[chosen],
+        f"scikit-learn digits, {split} half",
+    )

@@ -2,12 +2,13 @@
 
 import gzip
 import hashlib
-import numpy as np
 import struct
-import torch
-import torch.nn.functional as F
 import zlib
 from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
 
 from abc_lib.ground.errors import DataCorrupt
 from abc_lib.images.families.names import TITLES, TORCHVISION
@@ -33,9 +34,13 @@ def _idx(path: Path, family: str, part: str) -> np.ndarray:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise DataCorrupt(f"{path} cannot be read ({error}); replace it with a fresh copy") from None
+        raise DataCorrupt(
+            f"{path} cannot be read ({error}); replace it with a fresh copy"
+        ) from None
     if hashlib.md5(raw).hexdigest() != IDX_MD5[family, part]:
-        raise DataCorrupt(f"{path} is not the {TITLES[family]} file {part} (its MD5 differs); replace it with a fresh copy")
+        raise DataCorrupt(
+            f"{path} is not the {TITLES[family]} file {part} (its MD5 differs); replace it with a fresh copy"
+        )
     dims = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(dims)
 

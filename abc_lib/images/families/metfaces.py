@@ -1,8 +1,9 @@
 """MetFaces: faces in works of art, whose data sources are the artists (B.1)."""
 
 import json
-import torch
 from pathlib import Path
+
+import torch
 
 from abc_lib.ground.errors import DataCorrupt
 from abc_lib.images.files import ImageFiles, numbered, odd_images, read_text
@@ -24,12 +25,27 @@ def load(root: Path, split: str) -> tuple[ImageFiles, torch.Tensor, str]:
     path = root / _FOLDER / _LIST
     try:
         entries = json.loads(read_text(path, "MetFaces"))
-        images = {str(each["image_path"]): str(each["artist_display_name"] or "").strip() for each in entries}
+        images = {
+            str(each["image_path"]): str(each["artist_display_name"] or "").strip()
+            for each in entries
+        }
     except (ValueError, KeyError, TypeError) as error:
-        raise DataCorrupt(f"{path} is not the list of MetFaces ({type(error).__name__}: {error}); replace it with a fresh copy") from None
+        raise DataCorrupt(
+            f"{path} is not the list of MetFaces ({type(error).__name__}: {error}); replace it with a fresh copy"
+        ) from None
     if not images:
         raise DataCorrupt(f"{path} names no image; replace it with a fresh copy")
     names = sorted(images)
     owners = numbered(images[name] for name in names)
-    files = ImageFiles("MetFaces", root / _FOLDER, tuple(names), owners, "artist", (1024, 1024), 1024, 256, odd_images()).checked()
+    files = ImageFiles(
+        "MetFaces",
+        root / _FOLDER,
+        tuple(names),
+        owners,
+        "artist",
+        (1024, 1024),
+        1024,
+        256,
+        odd_images(),
+    ).checked()
     return files, files.owners.clone(), "MetFaces"

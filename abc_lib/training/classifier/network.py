@@ -1,7 +1,8 @@
 """The classifier's network (B.5): torchvision's ResNet with its first layer fitted to the images, and slimmer ones."""
 
-import torch
 from dataclasses import dataclass
+
+import torch
 from torch import nn
 
 from abc_lib.ground.errors import BadValue
@@ -32,8 +33,10 @@ class SmallResNet(nn.Module):
         from torchvision.models.resnet import BasicBlock, ResNet
 
         if not 1 <= len(shape.widths) == len(shape.blocks) <= 4:
-            raise BadValue(f"a ResNet has 1 to 4 stages, a width and a number of blocks each, "
-                           f"not {len(shape.widths)} widths and {len(shape.blocks)} numbers of blocks")
+            raise BadValue(
+                f"a ResNet has 1 to 4 stages, a width and a number of blocks each, "
+                f"not {len(shape.widths)} widths and {len(shape.blocks)} numbers of blocks"
+            )
         standard = shape.widths == ResNetShape.widths
         net = ResNet(BasicBlock, list(shape.blocks) if standard else [1, 1, 1, 1])
         if not standard:
@@ -41,7 +44,9 @@ class SmallResNet(nn.Module):
         first = shape.widths[0]
         if shape.stride:
             size = max(3, 2 * shape.stride - 1)
-            net.conv1 = nn.Conv2d(channels, first, size, stride=shape.stride, padding=size // 2, bias=False)
+            net.conv1 = nn.Conv2d(
+                channels, first, size, stride=shape.stride, padding=size // 2, bias=False
+            )
             net.maxpool = nn.Identity()
         else:
             net.conv1 = nn.Conv2d(channels, first, 7, stride=2, padding=3, bias=False)
@@ -65,7 +70,9 @@ def _narrow(net, shape: ResNetShape, block) -> None:
     for i in range(4):
         stage = nn.Identity()
         if i < len(shape.widths):
-            stage = net._make_layer(block, shape.widths[i], shape.blocks[i], stride=1 if i == 0 else 2)
+            stage = net._make_layer(
+                block, shape.widths[i], shape.blocks[i], stride=1 if i == 0 else 2
+            )
             for module in stage.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -48,25 +48,43 @@ class ClassifierRecipe:
     @property
     def spec(self) -> dict:
         """What determines the classifier; its hash names the artefact."""
-        return {key: spec_of(value) if dataclasses.is_dataclass(value) else value for key, value in spec_of(self).items()}
+        return {
+            key: spec_of(value) if dataclasses.is_dataclass(value) else value
+            for key, value in spec_of(self).items()
+        }
 
 
 # A radius of 3 and steps of 0.2 are for 32x32 images. The same image at 8x8 is a quarter
 # as long a vector, so its adversary goes a quarter as far.
-_JUDGES = {"digits": Attack(0.75, 0.05, 50), "mnist": Attack(3.0, 0.2, 50), "fashion": Attack(1.0, 0.2, 50)}
+_JUDGES = {
+    "digits": Attack(0.75, 0.05, 50),
+    "mnist": Attack(3.0, 0.2, 50),
+    "fashion": Attack(1.0, 0.2, 50),
+}
 
 
 def _registry() -> dict[tuple[str, str], ClassifierRecipe]:
     recipes = {}
     for family, judge in _JUDGES.items():
         small = family == "digits"
-        recipes[family, "paper"] = ClassifierRecipe(family, "paper", judge, judge, ResNetShape(stride=1) if small else ResNetShape())
+        recipes[family, "paper"] = ClassifierRecipe(
+            family, "paper", judge, judge, ResNetShape(stride=1) if small else ResNetShape()
+        )
         # A few long steps that could cross the ball, instead of many short ones.
         short = Attack(judge.radius, 0.4 * judge.radius, 5)
         recipes[family, "laptop"] = ClassifierRecipe(
-            family, "laptop", short, judge, stored="float16", attacked=0 if small else 1000,
-            network=ResNetShape((32, 64), (1, 1), stride=1) if small else ResNetShape((16, 32, 64), (1, 1, 1), stride=4),
-            epochs=30 if small else 2, adversarial_epochs=50 if small else 5, batch_size=64 if small else 128,
+            family,
+            "laptop",
+            short,
+            judge,
+            stored="float16",
+            attacked=0 if small else 1000,
+            network=ResNetShape((32, 64), (1, 1), stride=1)
+            if small
+            else ResNetShape((16, 32, 64), (1, 1, 1), stride=4),
+            epochs=30 if small else 2,
+            adversarial_epochs=50 if small else 5,
+            batch_size=64 if small else 128,
         )
     return recipes
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import hashlib
-import torch
-import torch.nn.functional as F
 from collections.abc import Iterator
 from pathlib import Path
+
+import torch
+import torch.nn.functional as F
 
 from abc_lib.ground.devices import resolve_device
 from abc_lib.ground.errors import BadValue, positive_int
@@ -14,14 +15,16 @@ from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
 from abc_lib.ground.tasks import run_tasks
 from abc_lib.images.training_set import load_split
 from abc_lib.training.classifier.recipe import Attack, ClassifierRecipe, recipe_of
-from abc_lib.training.classifier.values import Classifier, KIND, find_classifier, fresh_network
+from abc_lib.training.classifier.values import KIND, Classifier, find_classifier, fresh_network
 
 _PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 DIGITS_VALIDATING = 200
 """of the 773 held-out digits, how many validate; the others train"""
 
 
-def classifier_data(family: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, str]:
+def classifier_data(
+    family: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, str]:
     """Images and labels that train, images and labels that validate, and where they come from.
 
     MNIST and Fashion-MNIST: the training and the test split (B.5). Digits: those that no
@@ -33,11 +36,23 @@ def classifier_data(family: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
         order = torch.randperm(len(images), generator=generator("classifier validation", family))
         train, valid = order[DIGITS_VALIDATING:], order[:DIGITS_VALIDATING]
         images = images.float() / 255
-        return images[train], labels[train], images[valid], labels[valid], f"{origin}: {len(train)} train, {len(valid)} validate"
+        return (
+            images[train],
+            labels[train],
+            images[valid],
+            labels[valid],
+            f"{origin}: {len(train)} train, {len(valid)} validate",
+        )
     images, labels, origin = load_split(family, "train")
     others, their, where = load_split(family, "test")
     order = torch.randperm(len(others), generator=generator("classifier validation", family))
-    return images.float() / 255, labels, others[order].float() / 255, their[order], f"{origin} trains, {where} validates"
+    return (
+        images.float() / 255,
+        labels,
+        others[order].float() / 255,
+        their[order],
+        f"{origin} trains, {where} validates",
+    )
 
 
 @contextlib.contextmanager
@@ -48,7 +63,9 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def attacked(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, attack: Attack, seed: int) -> torch.Tensor:
+def attacked(
+    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, attack: Attack, seed: int
+) -> torch.Tensor:
     """Images that an adversary moved within its radius so that ``network`` gets them wrong (PGDL2), same shape, in [0, 1].
 
     It starts from a random point of the ball, which ``seed`` fixes. The network is in
@@ -57,11 +74,20 @@ def attacked(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tenso
     from torchattacks import PGDL2
 
     with _seeded(images.device, seed):
-        return PGDL2(network, eps=attack.radius, alpha=attack.step, steps=attack.steps)(images, labels).detach()
+        return PGDL2(network, eps=attack.radius, alpha=attack.step, steps=attack.steps)(
+            images, labels
+        ).detach()
 
 
 @torch.no_grad()
-def _accuracy(network, images: torch.Tensor, labels: torch.Tensor, attack: Attack | None = None, *names, batch: int = 256) -> float:
+def _accuracy(
+    network,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    attack: Attack | None = None,
+    *names,
+    batch: int = 256,
+) -> float:
     """The share of images (on the CPU) whose class the network gets right, under attack if there is one."""
     device, right = next(network.parameters()).device, 0
     network.eval()
@@ -75,7 +101,11 @@ def _accuracy(network, images: torch.Tensor, labels: torch.Tensor, attack: Attac
 
 
 def train_classifier(
-    family: str | ClassifierRecipe, scale: str = "laptop", store: Store | None = None, device: str = "auto", progress: bool = True,
+    family: str | ClassifierRecipe,
+    scale: str = "laptop",
+    store: Store | None = None,
+    device: str = "auto",
+    progress: bool = True,
 ) -> Artefact:
     """Trains a family's classifier, or finds it in the cache, or goes on after the last epoch that was finished (B.5).
 
@@ -102,32 +132,54 @@ def train_classifier(
 
     # One task; that it is one on this list gives it a progress bar and, on a CPU, one thread.
     (artefact,) = run_tasks(
-        _train_task, [(recipe, store.cache, str(device))], 1, device=device, total=total, n_jobs=1,
-        description=f"training the {recipe.family} classifier", unit="epoch", poll=poll, progress=progress,
+        _train_task,
+        [(recipe, store.cache, str(device))],
+        1,
+        device=device,
+        total=total,
+        n_jobs=1,
+        description=f"training the {recipe.family} classifier",
+        unit="epoch",
+        poll=poll,
+        progress=progress,
     )
     return artefact
 
 
 def _train_task(recipe: ClassifierRecipe, cache: Path, device: str) -> Artefact:
     store = Store(cache, None)
-    return store.once(KIND, recipe.label, recipe.spec, lambda workspace: _train(recipe, store, workspace, torch.device(device)))
+    return store.once(
+        KIND,
+        recipe.label,
+        recipe.spec,
+        lambda workspace: _train(recipe, store, workspace, torch.device(device)),
+    )
 
 
 def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in network.state_dict().items()}
+    return {
+        name: value.detach().to("cpu", copy=True).contiguous()
+        for name, value in network.state_dict().items()
+    }
 
 
-def _checkpoint(network, optimiser, best: dict, accuracies: torch.Tensor, epoch: int) -> dict[str, torch.Tensor]:
+def _checkpoint(
+    network, optimiser, best: dict, accuracies: torch.Tensor, epoch: int
+) -> dict[str, torch.Tensor]:
     tensors = {"epoch": torch.tensor(epoch), "accuracies": accuracies.clone()}
     tensors |= {f"now.{name}": value for name, value in _state(network).items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for i, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{key}": value.detach().cpu().contiguous() for key, value in state.items()}
+        tensors |= {
+            f"adam.{i}.{key}": value.detach().cpu().contiguous() for key, value in state.items()
+        }
     return tensors
 
 
 def _resume(network, optimiser, piece: dict[str, torch.Tensor]) -> tuple[int, dict, torch.Tensor]:
-    part = lambda prefix: {name.removeprefix(prefix): value for name, value in piece.items() if name.startswith(prefix)}
+    part = lambda prefix: {
+        name.removeprefix(prefix): value for name, value in piece.items() if name.startswith(prefix)
+    }
     network.load_state_dict(part("now."))
     state = {}
     for name, value in part("adam.").items():
@@ -137,7 +189,9 @@ def _resume(network, optimiser, piece: dict[str, torch.Tensor]) -> tuple[int, di
     return int(piece["epoch"]), part("best."), piece["accuracies"]
 
 
-def _train(recipe: ClassifierRecipe, store: Store, workspace: Workspace, device: torch.device) -> Artefact:
+def _train(
+    recipe: ClassifierRecipe, store: Store, workspace: Workspace, device: torch.device
+) -> Artefact:
     images, labels, others, their, origin = classifier_data(recipe.family)
     checksum = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
     count = recipe.attacked or len(others)
@@ -157,31 +211,60 @@ def _train(recipe: ClassifierRecipe, store: Store, workspace: Workspace, device:
             optimiser = torch.optim.Adam(network.parameters())
         _epoch(recipe, network, optimiser, images, labels, epoch, workspace, device)
         names = (recipe.family, recipe.seed, "validation")
-        accuracies[epoch] = (_accuracy(network, others[:count], their[:count], recipe.attack, *names) if adversarial
-                             else _accuracy(network, others, their))
+        accuracies[epoch] = (
+            _accuracy(network, others[:count], their[:count], recipe.attack, *names)
+            if adversarial
+            else _accuracy(network, others, their)
+        )
         first = recipe.epochs if adversarial else 0
         if epoch == first or accuracies[epoch] > accuracies[first:epoch].max():
             best = _state(network)
         workspace.save(name, _checkpoint(network, optimiser, best, accuracies, epoch + 1))
-        workspace.note(f"{epoch + 1} {'adversarial accuracy' if adversarial else 'accuracy'} {accuracies[epoch]:.4f}")
+        workspace.note(
+            f"{epoch + 1} {'adversarial accuracy' if adversarial else 'accuracy'} {accuracies[epoch]:.4f}"
+        )
     stored = _PRECISIONS[recipe.stored]
-    best = {key: value.to(stored) if value.is_floating_point() else value for key, value in best.items()}
+    best = {
+        key: value.to(stored) if value.is_floating_point() else value for key, value in best.items()
+    }
     if not all(torch.isfinite(value).all() for value in best.values()):
-        raise BadValue(f"training of the {recipe.label} classifier diverged (its parameters are not finite); change its seed")
+        raise BadValue(
+            f"training of the {recipe.label} classifier diverged (its parameters are not finite); change its seed"
+        )
     network.load_state_dict(best)
     names = (recipe.family, recipe.seed, "judge")
     info = {
-        "accuracy": round(_accuracy(network, others, their), 4), "validation_images": len(others),
-        "adversarial_accuracy": round(_accuracy(network, others[:count], their[:count], recipe.judge, *names), 4),
-        "attacked_images": min(count, len(others)), "accuracy_by_epoch": [round(a, 4) for a in accuracies.tolist()],
-        "training_images": len(images), "checksum": checksum, "origin": origin,
-        "seconds": round(seconds(), 1), "epochs_in_these_seconds": total - start,
+        "accuracy": round(_accuracy(network, others, their), 4),
+        "validation_images": len(others),
+        "adversarial_accuracy": round(
+            _accuracy(network, others[:count], their[:count], recipe.judge, *names), 4
+        ),
+        "attacked_images": min(count, len(others)),
+        "accuracy_by_epoch": [round(a, 4) for a in accuracies.tolist()],
+        "training_images": len(images),
+        "checksum": checksum,
+        "origin": origin,
+        "seconds": round(seconds(), 1),
+        "epochs_in_these_seconds": total - start,
     }
-    return store.write(KIND, recipe.label, recipe.spec, {"classifier.safetensors": best}, info, device)
+    return store.write(
+        KIND, recipe.label, recipe.spec, {"classifier.safetensors": best}, info, device
+    )
 
 
-def _epoch(recipe, network, optimiser, images, labels, epoch: int, workspace: Workspace, device: torch.device) -> None:
-    order = torch.randperm(len(images), generator=generator("classifier order", recipe.family, recipe.seed, epoch))
+def _epoch(
+    recipe,
+    network,
+    optimiser,
+    images,
+    labels,
+    epoch: int,
+    workspace: Workspace,
+    device: torch.device,
+) -> None:
+    order = torch.randperm(
+        len(images), generator=generator("classifier order", recipe.family, recipe.seed, epoch)
+    )
     seconds, told = stopwatch(), 0.0
     for k, which in enumerate(order.split(recipe.batch_size)):
         # Batch normalisation cannot learn from a single image.
@@ -189,7 +272,9 @@ def _epoch(recipe, network, optimiser, images, labels, epoch: int, workspace: Wo
             continue
         x, y = images[which].to(device), labels[which].to(device)
         if epoch >= recipe.epochs:
-            moved = attacked(network, x, y, recipe.attack, derive("attack", recipe.family, recipe.seed, epoch, k))
+            moved = attacked(
+                network, x, y, recipe.attack, derive("attack", recipe.family, recipe.seed, epoch, k)
+            )
             x, y = torch.cat([x, moved]), torch.cat([y, y])
         network.train()
         loss = F.cross_entropy(network(x), y)
@@ -198,12 +283,18 @@ def _epoch(recipe, network, optimiser, images, labels, epoch: int, workspace: Wo
         optimiser.step()
         if seconds() - told > 0.5:
             told = seconds()
-            workspace.note(f"{epoch + (k + 1) * recipe.batch_size / (len(order) + recipe.batch_size):.3f} loss {float(loss.detach()):.4f}")
+            workspace.note(
+                f"{epoch + (k + 1) * recipe.batch_size / (len(order) + recipe.batch_size):.3f} loss {float(loss.detach()):.4f}"
+            )
 
 
 def get_classifier(
-    family: str | ClassifierRecipe, scale: str = "laptop", store: Store | None = None, device: str = "auto",
-    recompute: bool = False, progress: bool = True,
+    family: str | ClassifierRecipe,
+    scale: str = "laptop",
+    store: Store | None = None,
+    device: str = "auto",
+    recompute: bool = False,
+    progress: bool = True,
 ) -> Classifier:
     """A family's classifier: published, else from the cache, else trained now."""
     store, target = store or Store(), resolve_device(device)

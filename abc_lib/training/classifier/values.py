@@ -1,9 +1,10 @@
 """A trained classifier: classes and features of images, and the metric made of it."""
 
 import contextlib
+from dataclasses import dataclass
+
 import pandas as pd
 import torch
-from dataclasses import dataclass
 
 from abc_lib.ground.devices import one_thread, resolve_device
 from abc_lib.ground.digests import identity_of
@@ -54,15 +55,21 @@ class Classifier:
         """The images as they enter the network; raises :class:`BadValue` for another shape, whole numbers, NaN or another range."""
         shape = SHAPES[self.recipe.family]
         if images.ndim != 4 or tuple(images.shape[1:]) != shape:
-            raise BadValue(f"images of shape {tuple(images.shape)} do not fit the {self.recipe.family} classifier; it takes (S, {', '.join(map(str, shape))})")
+            raise BadValue(
+                f"images of shape {tuple(images.shape)} do not fit the {self.recipe.family} classifier; it takes (S, {', '.join(map(str, shape))})"
+            )
         if not images.is_floating_point():
-            raise BadValue("images of whole numbers have no scale; give floating-point values in [0, 1]")
+            raise BadValue(
+                "images of whole numbers have no scale; give floating-point values in [0, 1]"
+            )
         if len(images) == 0:
             raise BadValue("no images to classify; give at least one")
         low, high = float(images.min()), float(images.max())
         # not (a >= b), so that NaN is refused too
         if not (low >= -0.5 and high <= 1.5):
-            raise BadValue(f"images have values from {low:.3g} to {high:.3g}; the classifier takes values in [0, 1]")
+            raise BadValue(
+                f"images have values from {low:.3g} to {high:.3g}; the classifier takes values in [0, 1]"
+            )
         return images.clamp(0, 1).float()
 
     @torch.no_grad()
@@ -86,7 +93,12 @@ class Classifier:
 
 def fresh_network(recipe: ClassifierRecipe, device: torch.device) -> SmallResNet:
     """Before training; the recipe's seed fixes its parameters."""
-    network = build_classifier(recipe.network, SHAPES[recipe.family][0], CLASSES, derive("classifier", recipe.family, recipe.seed))
+    network = build_classifier(
+        recipe.network,
+        SHAPES[recipe.family][0],
+        CLASSES,
+        derive("classifier", recipe.family, recipe.seed),
+    )
     # convolutions with few channels are a fifth faster in this layout
     return network.to(device, memory_format=torch.channels_last)
 
@@ -96,14 +108,24 @@ def read_classifier(artefact: Artefact, recipe: ClassifierRecipe) -> Classifier:
     parameters = artefact.tensors("classifier.safetensors")
     network = fresh_network(recipe, torch.device("cpu"))
     try:
-        network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in parameters.items()})
+        network.load_state_dict(
+            {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in parameters.items()
+            }
+        )
     except RuntimeError:
-        raise ArtefactError(f"{artefact.path} does not hold the parameters of the {recipe.label} classifier; delete it to train again") from None
+        raise ArtefactError(
+            f"{artefact.path} does not hold the parameters of the {recipe.label} classifier; delete it to train again"
+        ) from None
     return Classifier(recipe, network, artefact, identity_of([parameters]))
 
 
 def find_classifier(
-    family: str | ClassifierRecipe, scale: str = "laptop", store: Store | None = None, recompute: bool = False
+    family: str | ClassifierRecipe,
+    scale: str = "laptop",
+    store: Store | None = None,
+    recompute: bool = False,
 ) -> Classifier | None:
     """A family's classifier if it is published or in the cache (``recompute``: only the cache), else None."""
     recipe, store = recipe_of(family, scale), store or Store()
@@ -120,8 +142,14 @@ def classifier_metric(classifier: Classifier) -> FeatureMetric:
     and takes images of that family's shape only.
     """
     return FeatureMetric(
-        "classifier", f"{classifier.recipe.family} classifier (trained here)", classifier.network, classifier.check, l2_distance,
-        _features, classifier.device, batch=256,
+        "classifier",
+        f"{classifier.recipe.family} classifier (trained here)",
+        classifier.network,
+        classifier.check,
+        l2_distance,
+        _features,
+        classifier.device,
+        batch=256,
     )
 
 
@@ -129,11 +157,18 @@ def _features(network: SmallResNet, images: torch.Tensor) -> torch.Tensor:
     return network.features(images)
 
 
-def family_metrics(family: str, scale: str = "laptop", store: Store | None = None, device: str | torch.device = "cpu") -> list[Metric]:
+def family_metrics(
+    family: str,
+    scale: str = "laptop",
+    store: Store | None = None,
+    device: str | torch.device = "cpu",
+) -> list[Metric]:
     """The metrics that work on this machine as it is for images of a family: those at hand, then its classifier's, if there is one."""
     found = [get_metric(name, device) for name in metrics_at_hand()]
     classifier = find_classifier(family, scale, store) if family in CLASSIFIER_FAMILIES else None
-    return found + ([classifier_metric(classifier.to(resolve_device(str(device))))] if classifier else [])
+    return found + (
+        [classifier_metric(classifier.to(resolve_device(str(device))))] if classifier else []
+    )
 
 
 def classifier_table(store: Store | None = None) -> pd.DataFrame:
@@ -143,9 +178,22 @@ def classifier_table(store: Store | None = None) -> pd.DataFrame:
     attacked_images, radius of the attack, paper_accuracy, paper_adversarial_accuracy (NaN for the digits).
     """
     paper = pd.read_csv(PAPER / "classifier.csv").set_index("family").add_prefix("paper_")
-    found = (find_classifier(family, scale, store) for family in CLASSIFIER_FAMILIES for scale in SCALES)
-    keys = ("training_images", "accuracy", "validation_images", "adversarial_accuracy", "attacked_images")
-    rows = [{"family": each.recipe.family, "scale": each.recipe.scale} | {key: each.info[key] for key in keys}
-            | {"radius": each.recipe.judge.radius} for each in found if each]
+    found = (
+        find_classifier(family, scale, store) for family in CLASSIFIER_FAMILIES for scale in SCALES
+    )
+    keys = (
+        "training_images",
+        "accuracy",
+        "validation_images",
+        "adversarial_accuracy",
+        "attacked_images",
+    )
+    rows = [
+        {"family": each.recipe.family, "scale": each.recipe.scale}
+        | {key: each.info[key] for key in keys}
+        | {"radius": each.recipe.judge.radius}
+        for each in found
+        if each
+    ]
     columns = ["family", "scale", *keys, "radius"]
     return pd.DataFrame(rows, columns=columns).join(paper, on="family")

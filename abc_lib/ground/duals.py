@@ -7,12 +7,12 @@ time in have rules of their own here; any other one goes through ``torch.func.jv
 under ``vmap``, which is correct for whatever PyTorch can differentiate forward.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from collections.abc import Callable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
-
 
 
 class Dual:
@@ -23,7 +23,9 @@ class Dual:
     larger tensor is only gone through once.
     """
 
-    def __init__(self, primal: torch.Tensor, tangents: torch.Tensor, pending: torch.Tensor | None = None):
+    def __init__(
+        self, primal: torch.Tensor, tangents: torch.Tensor, pending: torch.Tensor | None = None
+    ):
         self.primal = primal
         self._tangents = tangents
         self._pending = pending
@@ -38,13 +40,17 @@ class Dual:
 
     def scaled(self, primal: torch.Tensor, factor: torch.Tensor) -> "Dual":
         """The dual of an elementwise function with value ``primal`` and derivative ``factor``."""
-        return Dual(primal, self._tangents, factor if self._pending is None else self._pending * factor)
+        return Dual(
+            primal, self._tangents, factor if self._pending is None else self._pending * factor
+        )
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
         if name.endswith("_"):
-            raise TypeError(f"a dual number is a value and cannot be changed in place; use {name.rstrip('_')} instead of {name}")
+            raise TypeError(
+                f"a dual number is a value and cannot be changed in place; use {name.rstrip('_')} instead of {name}"
+            )
         found = getattr(self.primal, name)
         if isinstance(found, torch.Tensor):  # .T, .mT and the like are operations too
             return _by_jvp(getattr, (self, name), {})
@@ -67,8 +73,26 @@ def _operator(name: str) -> None:
 
 
 for _name in (
-    "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "abs", "pow", "rpow", "matmul", "getitem",
-    "lt", "le", "gt", "ge", "eq", "ne",
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "truediv",
+    "rtruediv",
+    "neg",
+    "abs",
+    "pow",
+    "rpow",
+    "matmul",
+    "getitem",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
 ):
     _operator(f"__{_name}__")
 
@@ -109,12 +133,18 @@ def _by_jvp(function: Callable, arguments: tuple, options: dict):
 
     value = plain(*primals)
     values, shape = tree_flatten(value)
-    smooth = [k for k, each in enumerate(values) if isinstance(each, torch.Tensor) and each.is_floating_point()]
+    smooth = [
+        k
+        for k, each in enumerate(values)
+        if isinstance(each, torch.Tensor) and each.is_floating_point()
+    ]
     if not smooth:
         return value  # a size, a type, an index: nothing to differentiate
 
     def along(*directions: torch.Tensor):
-        return torch.func.jvp(lambda *each: [tree_flatten(plain(*each))[0][k] for k in smooth], primals, directions)[1]
+        return torch.func.jvp(
+            lambda *each: [tree_flatten(plain(*each))[0][k] for k in smooth], primals, directions
+        )[1]
 
     for k, moved in zip(smooth, torch.func.vmap(along)(*(flat[k].tangents for k in duals))):
         values[k] = Dual(values[k], moved)
@@ -126,7 +156,9 @@ def _only_first(*arguments) -> bool:
     return [isinstance(each, Dual) for each in arguments] == [True] + [False] * (len(arguments) - 1)
 
 
-def _together(function: Callable[[torch.Tensor], torch.Tensor], tangents: torch.Tensor) -> torch.Tensor:
+def _together(
+    function: Callable[[torch.Tensor], torch.Tensor], tangents: torch.Tensor
+) -> torch.Tensor:
     """A linear function of batches (B, ...) on n batches as one of n * B."""
     return function(tangents.flatten(0, 1)).unflatten(0, tangents.shape[:2])
 
@@ -143,7 +175,9 @@ def _conv2d(x, weight, bias=None, *rest, **options):
         torch.mul(x._tangents, x._pending, out=joint[1:])
         out = _together(linear, joint)
         return Dual(out[0] if bias is None else out[0] + bias[:, None, None], out[1:])
-    return Dual(torch.conv2d(x.primal, weight, bias, *rest, **options), _together(linear, x.tangents))
+    return Dual(
+        torch.conv2d(x.primal, weight, bias, *rest, **options), _together(linear, x.tangents)
+    )
 
 
 @_rule(torch.conv_transpose2d, F.conv_transpose2d)
@@ -151,7 +185,10 @@ def _conv_transpose2d(x, weight, bias=None, *rest, **options):
     if not _only_first(x, weight, bias) or x.primal.ndim != 4:
         return NotImplemented
     linear = lambda v: torch.conv_transpose2d(v, weight, None, *rest, **options)  # noqa: E731
-    return Dual(torch.conv_transpose2d(x.primal, weight, bias, *rest, **options), _together(linear, x.tangents))
+    return Dual(
+        torch.conv_transpose2d(x.primal, weight, bias, *rest, **options),
+        _together(linear, x.tangents),
+    )
 
 
 @_rule(F.linear)
@@ -177,7 +214,11 @@ def _group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     means = torch.bmm(moved, basis.transpose(1, 2)) / normal.shape[1]
     moved = torch.baddbmm(moved, means, basis, alpha=-1).transpose(0, 1).reshape(n, *x.primal.shape)
     shape = (1, channels, *(1,) * (x.primal.ndim - 2))
-    factor = inverse.reshape(batch, num_groups, 1).expand(-1, -1, channels // num_groups).reshape(batch, *shape[1:])
+    factor = (
+        inverse.reshape(batch, num_groups, 1)
+        .expand(-1, -1, channels // num_groups)
+        .reshape(batch, *shape[1:])
+    )
     value = normal.reshape(x.primal.shape)
     if weight is not None:
         factor, value = factor * weight.reshape(shape), value * weight.reshape(shape)
@@ -215,7 +256,11 @@ def _add(a, b, **options):
     dual, other = (a, b) if isinstance(a, Dual) else (b, a)
     value = dual.primal + other
     # a plain summand that makes the result larger would have to repeat the tangents
-    return Dual(value, dual._tangents, dual._pending) if value.shape == dual.primal.shape else NotImplemented
+    return (
+        Dual(value, dual._tangents, dual._pending)
+        if value.shape == dual.primal.shape
+        else NotImplemented
+    )
 
 
 @_rule(torch.Tensor.__sub__, torch.Tensor.sub, torch.sub)
@@ -251,7 +296,10 @@ def _div(a, b, **options):
 def _cat(tensors, dim=0):
     if not all(isinstance(each, Dual) for each in tensors) or dim < 0:
         return NotImplemented
-    return Dual(torch.cat([each.primal for each in tensors], dim), torch.cat([each.tangents for each in tensors], dim + 1))
+    return Dual(
+        torch.cat([each.primal for each in tensors], dim),
+        torch.cat([each.tangents for each in tensors], dim + 1),
+    )
 
 
 @_rule(F.interpolate)
@@ -264,7 +312,9 @@ def _of_images(function: Callable) -> Callable:
     """The rule of a linear function that takes images with any leading dimensions."""
 
     def rule(x, *arguments, **options):
-        return Dual(function(x.primal, *arguments, **options), function(x.tangents, *arguments, **options))
+        return Dual(
+            function(x.primal, *arguments, **options), function(x.tangents, *arguments, **options)
+        )
 
     return rule
 
@@ -281,7 +331,13 @@ def _reshaping(function: Callable) -> Callable:
 
 for _function in (F.pixel_shuffle, F.pixel_unshuffle):
     _RULES[_function] = _of_images(_function)
-for _function in (torch.Tensor.view, torch.Tensor.reshape, torch.reshape, torch.Tensor.unsqueeze, torch.Tensor.flatten):
+for _function in (
+    torch.Tensor.view,
+    torch.Tensor.reshape,
+    torch.reshape,
+    torch.Tensor.unsqueeze,
+    torch.Tensor.flatten,
+):
     _RULES[_function] = _reshaping(_function)
 
 
@@ -293,7 +349,9 @@ def _contiguous(x, *arguments, **options):
 @_rule(torch.Tensor.transpose, torch.transpose)
 def _transpose(x, dim0, dim1):
     dims = x.primal.ndim
-    return Dual(x.primal.transpose(dim0, dim1), x.tangents.transpose(dim0 % dims + 1, dim1 % dims + 1))
+    return Dual(
+        x.primal.transpose(dim0, dim1), x.tangents.transpose(dim0 % dims + 1, dim1 % dims + 1)
+    )
 
 
 @_rule(torch.Tensor.permute, torch.permute)
@@ -301,7 +359,9 @@ def _permute(x, *dims, **options):
     if options:
         return NotImplemented
     dims = dims[0] if isinstance(dims[0], (tuple, list)) else dims
-    return Dual(x.primal.permute(*dims), x.tangents.permute(0, *(d % x.primal.ndim + 1 for d in dims)))
+    return Dual(
+        x.primal.permute(*dims), x.tangents.permute(0, *(d % x.primal.ndim + 1 for d in dims))
+    )
 
 
 @_rule(torch.Tensor.to, torch.Tensor.float)
@@ -339,14 +399,23 @@ def _softmax(x, dim=None, dtype=None, _stacklevel=3):
 
 
 @_rule(F.scaled_dot_product_attention)
-def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options):
+def _attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options
+):
     """Plain attention, softmax(Q K' / sqrt(d)) V: PyTorch cannot differentiate its fused kernels forward."""
     plain = not (attn_mask is not None or dropout_p or is_causal or options.get("enable_gqa"))
-    if not plain or not all(isinstance(each, Dual) and each.ndim == value.ndim for each in (query, key, value)):
+    if not plain or not all(
+        isinstance(each, Dual) and each.ndim == value.ndim for each in (query, key, value)
+    ):
         with sdpa_kernel(SDPBackend.MATH):
-            return _by_jvp(F.scaled_dot_product_attention, (query, key, value, attn_mask, dropout_p, is_causal),
-                           {"scale": scale} | options)
-    scores = _mul(_matmul(query, key.transpose(-2, -1)), query.shape[-1] ** -0.5 if scale is None else scale)
+            return _by_jvp(
+                F.scaled_dot_product_attention,
+                (query, key, value, attn_mask, dropout_p, is_causal),
+                {"scale": scale} | options,
+            )
+    scores = _mul(
+        _matmul(query, key.transpose(-2, -1)), query.shape[-1] ** -0.5 if scale is None else scale
+    )
     return _matmul(_softmax(scores, -1), value)
 
 
