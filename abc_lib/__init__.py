@@ -41,7 +41,7 @@ _HOMES = {
     "find_ensemble": "training.members",
     "get_ensemble": "training.members",
     "train_ensemble": "training.members",
-    "euclidean": "method.distance",
+    "distance": "method.distance",
     "get_metric": "metrics.names",
     "metric_names": "metrics.names",
     "metrics_at_hand": "metrics.names",

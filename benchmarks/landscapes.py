@@ -70,7 +70,7 @@ def _block(ensemble, noise, factual, owner: np.ndarray, source: np.ndarray, star
     images = ensemble.sample(
         noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner)
     )
-    return start, images, abc.euclidean(images, factual[owner])
+    return start, images, abc.distance(images, factual[owner])
 
 
 def ours(

@@ -115,7 +115,7 @@ plt.show()
 # The two start from the same noise and stay close for a long time; what the removed source contributed decides between them only as the image takes shape. The distance between the two trajectories, step by step:
 
 # %% mystnb={"image": {"alt": "The distance between the two trajectories at each denoising step: near nothing for most of the way, then growing."}} tags=["hide-input"]
-apart = [float(abc.euclidean(a, b)) for a, b in zip(factual, counterfactual)]
+apart = [float(abc.distance(a, b)) for a, b in zip(factual, counterfactual)]
 figure, ax = plt.subplots(figsize=(6, 3))
 ax.plot(range(len(apart)), apart, marker="o", markersize=3)
 ax.set(xlabel="denoising step", ylabel="distance (Euclidean, 3×256×256)", title=f"Sample {sample} of {dataset}, with and without source {source}")

@@ -29,7 +29,7 @@ from abc_lib.method.attribution import (
     visual_similarity_ranks,
 )
 from abc_lib.method.code import Codebook
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import Landscapes
 from abc_lib.metrics.names import get_metric
@@ -41,7 +41,7 @@ class Euclidean:
     """Every pair by the definition of the distance."""
 
     def pairwise(self, a, b):
-        return euclidean(a[:, None], b[None])
+        return distance(a[:, None], b[None])
 
 
 class Ink:
@@ -173,7 +173,7 @@ def test_a_metric_that_gives_no_numbers_is_refused(value, flips):
 def test_a_metric_that_broadcasts_wrongly_is_refused():
     class Pairs:
         def pairwise(self, a, b):
-            return euclidean(a, b)
+            return distance(a, b)
 
     with pytest.raises(BadValue, match=r"shape \(3,\) for 3 and 3 images"):
         visual_distances(pictures(3, 0), gallery(pictures(3, 1), [0, 1, 2]), Pairs())

@@ -11,7 +11,7 @@ from abc_lib.ground.duals import Dual
 from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.method.code import Codebook
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import NoisePredictor
 from abc_lib.method.space import to_images
@@ -206,8 +206,8 @@ def test_a_comparison_is_what_its_columns_say(trained, two):
     )
     shaped = lambda values: np.asarray(values).reshape(2, 12)  # noqa: E731
     near = {"rtol": 1e-4, "atol": 1e-3}
-    np.testing.assert_allclose(two.exact, shaped(euclidean(exact, factual)), **near)
-    np.testing.assert_allclose(two.predicted, shaped(euclidean(predicted, factual)), **near)
+    np.testing.assert_allclose(two.exact, shaped(distance(exact, factual)), **near)
+    np.testing.assert_allclose(two.predicted, shaped(distance(predicted, factual)), **near)
     expected = [
         np.corrcoef((e - f).flatten(), (p - f).flatten())[0, 1]
         for e, p, f in zip(exact, predicted, factual)
@@ -215,8 +215,8 @@ def test_a_comparison_is_what_its_columns_say(trained, two):
     np.testing.assert_allclose(two.pixel_correlations, shaped(expected), atol=1e-3)
     for j, k in enumerate(SWITCHES):
         image = ensemble.sample_hybrid(noise, c, owner, moving, k)
-        np.testing.assert_allclose(two.hybrid[j], shaped(euclidean(image, factual)), **near)
-        np.testing.assert_allclose(two.errors[j], shaped(euclidean(image, exact)), **near)
+        np.testing.assert_allclose(two.hybrid[j], shaped(distance(image, factual)), **near)
+        np.testing.assert_allclose(two.errors[j], shaped(distance(image, exact)), **near)
     assert (two.hybrid[0] == two.exact).all() and two.errors[-1].min() > 0.1
     assert two.costs.tolist() == [hybrid_cost(ensemble, k) for k in SWITCHES]
     assert (two.name, two.scale, two.seed, len(two)) == ("digits_64", "laptop", 0, 2)

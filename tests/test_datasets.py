@@ -251,9 +251,7 @@ def small_mnist(roots, monkeypatch):
     rng = np.random.default_rng(0)
     arrays = {"images": rng.integers(0, 256, (30, 28, 28)), "labels": np.arange(30) % 10}
     for kind, array in arrays.items():
-        monkeypatch.setitem(
-            IDX_MD5, ("mnist", f"t10k-{kind}"), hashlib.md5(idx(array)).hexdigest()
-        )
+        monkeypatch.setitem(IDX_MD5, ("mnist", f"t10k-{kind}"), hashlib.md5(idx(array)).hexdigest())
     return arrays
 
 

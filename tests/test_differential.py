@@ -24,7 +24,7 @@ from abc_lib.method.differential import (
     screening_sizes,
 )
 from abc_lib.method.diffusion import ExogenousNoise, denoise, sampler_steps
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.space import to_images
 from abc_lib.results import jacobians as differential
@@ -436,7 +436,7 @@ def test_a_prediction_is_equation_1(trained, three):
 def test_predicted_distances_are_those_of_predicted_images(shape):
     jacobians, c = made(shape), np.random.default_rng(0).uniform(0, 2, (7, 4))
     expected = [
-        euclidean(jacobians.predict(row, c).double(), jacobians.factual[row].double()).numpy()
+        distance(jacobians.predict(row, c).double(), jacobians.factual[row].double()).numpy()
         for row in range(2)
     ]
     np.testing.assert_allclose(jacobians.distances(c), expected, rtol=1e-5)
@@ -591,10 +591,7 @@ def exact_distances(ensemble, jacobians):
         for row in range(len(noise))
     ]
     return np.stack(
-        [
-            euclidean(images, factual).numpy()
-            for images, factual in zip(rows, ensemble.sample(noise))
-        ]
+        [distance(images, factual).numpy() for images, factual in zip(rows, ensemble.sample(noise))]
     )
 
 

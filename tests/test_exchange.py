@@ -31,7 +31,7 @@ from abc_lib.exchange.universe import (
 )
 from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.store import Store
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.landscape import Landscapes, counterfactuals
 from abc_lib.results.landscapes import compute_landscapes, read_landscapes
 
@@ -542,14 +542,14 @@ def test_a_universe_holds_every_counterfactual_of_a_sample(trained, computed, st
     write_universe(made, tmp_path / "a.ctf")
     found = universe_landscapes(read_universe(tmp_path / "a.ctf"), "tiny", keep=3)
     # 8 bits: at most half a level in every pixel of both images
-    bound = float(euclidean(torch.zeros(1, 8, 8), torch.full((1, 8, 8), 1 / 255))) + 1e-6
+    bound = float(distance(torch.zeros(1, 8, 8), torch.full((1, 8, 8), 1 / 255))) + 1e-6
     assert np.abs(found.distances - computed.distances).max() <= bound
     assert (
         found.kept_images.shape == (2, 3, 1, 8, 8)
         and not found.published
         and found.scale == "imported"
     )
-    again = euclidean(found.kept_images, found.factual[:, None]).numpy()
+    again = distance(found.kept_images, found.factual[:, None]).numpy()
     assert (
         again == pytest.approx(np.take_along_axis(found.distances, found.kept_sources, axis=1))
         and (np.diff(again) <= 1e-9).all()

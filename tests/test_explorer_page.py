@@ -16,7 +16,7 @@ from abc_lib.exchange.mosaic import decode_mosaic, to_bytes
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.landscape import counterfactuals
 from abc_lib.results.run import stored_landscapes
 from abc_lib.training.members import find_ensemble
@@ -93,7 +93,7 @@ def test_pointing_at_an_image_shows_the_counterfactual_without_it(chromium, publ
         text = page.run(LINE)
         farther = int((landscapes.distances[0] > landscapes.distances[0, source]).sum())
         nearer = (
-            euclidean(landscapes.factual[:1], images.images)
+            distance(landscapes.factual[:1], images.images)
             .argsort(stable=True)
             .tolist()
             .index(source)
@@ -167,9 +167,7 @@ def test_sorting_puts_the_images_in_the_order_of_their_ranks(chromium, published
     page.click(tile(page.run(ORDER)[6]))
     assert "Counterfactual rank 7 of 64" in page.run(LINE)
     page.choose("#abc-order", "visual")
-    assert (
-        page.run(ORDER) == euclidean(landscapes.factual[:1], images).argsort(stable=True).tolist()
-    )
+    assert page.run(ORDER) == distance(landscapes.factual[:1], images).argsort(stable=True).tolist()
     page.choose("#abc-order", "training")
     assert page.run(ORDER) == list(range(64))
 

@@ -32,7 +32,7 @@ from abc_lib.images.training_set import load_split, training_set
 from abc_lib.method import recipe as recipe_module
 from abc_lib.method.code import draw_codebook
 from abc_lib.method.diffusion import denoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import SCALES, image_shape
@@ -549,7 +549,7 @@ def test_a_latent_landscape_is_ablation_by_hand(lived, store):
         for source in (0, 7):
             other = decoded_by_hand(ensemble, noise, ensemble.codebook.leave_one_out([source])[0])
             assert found.distances[row, source] == pytest.approx(
-                float(euclidean(other, factual)), rel=1e-3, abs=1e-3
+                float(distance(other, factual)), rel=1e-3, abs=1e-3
             )
     assert (
         found.factual.shape == (2, 1, 8, 8)
@@ -632,9 +632,9 @@ def test_comparisons_measure_decoded_images(lived, store):
     state = moving["state-6"] + torch.einsum(
         "bi,bichw->bchw", torch.from_numpy(c - 1).float(), moving["tangents-6"]
     )
-    distance = euclidean(lived.ensemble.space.to_images(state), lived.ensemble.sample(noise))
+    away = distance(lived.ensemble.space.to_images(state), lived.ensemble.sample(noise))
     # of two nearly equal images in float32
-    assert found.hybrid[1][0, 0] == pytest.approx(float(distance[0]), rel=1e-2)
+    assert found.hybrid[1][0, 0] == pytest.approx(float(away[0]), rel=1e-2)
 
 
 def test_retrained_models_live_in_latents_too(lived, store, tmp_path):
@@ -650,7 +650,7 @@ def test_retrained_models_live_in_latents_too(lived, store, tmp_path):
         and others.max() <= 1
     )
     found = retraining_landscapes(retrained, [0, 1], store=store, n_jobs=1, progress=False)
-    assert np.allclose(found.distances, euclidean(others, factual[:, None]), atol=1e-4)
+    assert np.allclose(found.distances, distance(others, factual[:, None]), atol=1e-4)
     # a left-out image is replaced by the latent of a black one
     states = training_states(lived.recipe, store, progress=False)
     autoencoder = spaces.get_autoencoder(bind(lived.recipe, store), store)

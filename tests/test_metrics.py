@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from abc_lib.ground.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
-from abc_lib.method.distance import euclidean, resize_matrix
+from abc_lib.method.distance import distance, resize_matrix
 from abc_lib.metrics import perceptual, weights
 from abc_lib.metrics.base import (
     FeatureMetric,
@@ -67,49 +67,49 @@ def materialised(a: torch.Tensor, b: torch.Tensor, resolution: int = 256) -> tor
 )
 def test_the_distance_is_that_of_images_made_large(shape):
     a, b = images(4, *shape), images(4, *shape, seed=1)
-    assert torch.allclose(euclidean(a, b), materialised(a, b), rtol=1e-9, atol=0)
+    assert torch.allclose(distance(a, b), materialised(a, b), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("resolution", [16, 64])
 def test_other_resolutions_too_even_smaller_ones(resolution):
     a, b = images(2, 1, 32, 32), images(2, 1, 32, 32, seed=1)
     assert torch.allclose(
-        euclidean(a, b, resolution), materialised(a, b, resolution), rtol=1e-9, atol=0
+        distance(a, b, resolution), materialised(a, b, resolution), rtol=1e-9, atol=0
     )
 
 
 def test_black_and_white_are_as_far_apart_as_two_images_can_be():
     black, white = torch.zeros(1, 8, 8), torch.ones(1, 8, 8)
-    assert float(euclidean(black, white)) == pytest.approx((3 * 256 * 256) ** 0.5, rel=1e-12)
+    assert float(distance(black, white)) == pytest.approx((3 * 256 * 256) ** 0.5, rel=1e-12)
 
 
 def test_a_grey_image_counts_as_three_equal_channels():
     a, b = images(2, 1, 8, 8), images(2, 1, 8, 8, seed=1)
     assert torch.allclose(
-        euclidean(a, b), euclidean(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)), rtol=1e-12
+        distance(a, b), distance(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)), rtol=1e-12
     )
 
 
 def test_leading_dimensions_broadcast():
     a, b = images(4, 1, 3, 8, 8), images(5, 3, 8, 8, seed=1)
-    found = euclidean(a, b)
+    found = distance(a, b)
     assert found.shape == (4, 5) and found.dtype == torch.float64
     assert torch.allclose(
         found, torch.stack([materialised(x.expand(5, -1, -1, -1), b) for x in a]), rtol=1e-9
     )
-    assert euclidean(a[0, 0], b[0]).shape == ()
+    assert distance(a[0, 0], b[0]).shape == ()
 
 
 def test_float32_images_lose_nothing_in_the_distance():
     a, b = images(3, 1, 8, 8).float(), images(3, 1, 8, 8, seed=1).float()
-    assert torch.equal(euclidean(a, b), euclidean(a.double(), b.double()))
+    assert torch.equal(distance(a, b), distance(a.double(), b.double()))
 
 
 def test_a_change_of_one_grey_level_is_seen_and_no_change_is_exactly_zero():
     a = images(1, 8, 8)
     b = a.clone()
     b[0, 3, 3] += 1 / 255
-    assert float(euclidean(a, a)) == 0 and 0.01 < float(euclidean(a, b)) < 1
+    assert float(distance(a, a)) == 0 and 0.01 < float(distance(a, b)) < 1
 
 
 small = st.lists(st.floats(0, 1, width=32), min_size=12, max_size=12).map(
@@ -120,8 +120,8 @@ small = st.lists(st.floats(0, 1, width=32), min_size=12, max_size=12).map(
 @settings(max_examples=60, deadline=None)
 @given(small, small, small)
 def test_it_is_a_metric(a, b, c):
-    ab, bc, ac = (float(euclidean(*pair, 16)) for pair in ((a, b), (b, c), (a, c)))
-    assert float(euclidean(a, a, 16)) == 0 and ab == float(euclidean(b, a, 16))
+    ab, bc, ac = (float(distance(*pair, 16)) for pair in ((a, b), (b, c), (a, c)))
+    assert float(distance(a, a, 16)) == 0 and ab == float(distance(b, a, 16))
     assert (ab > 0) == (not torch.equal(a, b)) or (a - b).abs().max() < 1e-150
     assert ac <= (ab + bc) * (1 + 1e-9)
 
@@ -136,7 +136,7 @@ def test_nan_is_refused(place):
     pair = [images(2, 1, 8, 8), images(2, 1, 8, 8, seed=1)]
     pair[place][1, 0, 0, 0] = float("nan")
     with pytest.raises(BadValue, match="NaN"):
-        euclidean(*pair)
+        distance(*pair)
 
 
 @pytest.mark.parametrize(
@@ -144,18 +144,18 @@ def test_nan_is_refused(place):
 )
 def test_images_of_two_shapes_are_refused(one, two):
     with pytest.raises(BadValue, match="cannot be compared"):
-        euclidean(images(*one), images(*two))
+        distance(images(*one), images(*two))
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_only_grey_and_colour_have_a_distance(channels):
     with pytest.raises(BadValue, match=f"have {channels} channels"):
-        euclidean(images(channels, 8, 8), images(channels, 8, 8))
+        distance(images(channels, 8, 8), images(channels, 8, 8))
 
 
 def test_an_image_without_a_channel_is_refused():
     with pytest.raises(BadValue):
-        euclidean(images(8, 8), images(8, 8))
+        distance(images(8, 8), images(8, 8))
 
 
 # --- Euclidean distances of all with all ---
@@ -169,8 +169,8 @@ def test_pairwise_is_the_same_distance_of_all_with_all(shape):
     metric = get_metric("euclidean")
     found = metric.pairwise(a, b)
     assert found.shape == (3, 5) and found.dtype == torch.float64
-    assert torch.allclose(found, euclidean(a[:, None], b), rtol=1e-9, atol=0)
-    assert torch.allclose(metric.distance(a, b[:3]), euclidean(a, b[:3]), rtol=1e-12, atol=0)
+    assert torch.allclose(found, distance(a[:, None], b), rtol=1e-9, atol=0)
+    assert torch.allclose(metric.distance(a, b[:3]), distance(a, b[:3]), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (1, 33, 31)])
@@ -187,7 +187,7 @@ def test_nearly_equal_images_keep_their_distance():
     b = a.clone()
     b[:, 0, 3, 3] += 1e-9
     metric = EuclideanMetric()
-    assert torch.allclose(metric.pairwise(a, b).diagonal(), euclidean(a, b), rtol=1e-9, atol=0)
+    assert torch.allclose(metric.pairwise(a, b).diagonal(), distance(a, b), rtol=1e-9, atol=0)
     assert torch.equal(metric.pairwise(a, a), metric.pairwise(a, a).T)
 
 

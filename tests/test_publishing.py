@@ -5,7 +5,7 @@ import pytest
 from small import own_store
 
 from abc_lib.ground.store import Store
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.results.landscapes import find_landscapes, get_landscapes, kept_radii
 from abc_lib.study import publish as publishing
 from abc_lib.study.publish import publish_landscapes
@@ -15,7 +15,7 @@ class Euclid:
     """The metric of the landscapes themselves, as one that is asked for pairs."""
 
     def pairwise(self, one, many):
-        return euclidean(many, one.expand_as(many))
+        return distance(many, one.expand_as(many))
 
 
 @pytest.fixture

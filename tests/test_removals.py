@@ -11,7 +11,7 @@ from stops import counted
 
 from abc_lib.ground.errors import BadValue, NoSurvivors
 from abc_lib.method.code import Codebook
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.results.landscapes import compute_landscapes, read_landscapes
 from abc_lib.results.removals import (
     compute_removals,
@@ -95,7 +95,7 @@ def test_distances_are_those_of_ablating_by_hand(trained, store):
             c = np.zeros(6)
             c[alive] = 6 / len(alive)
             assert found.distances[row, column] == pytest.approx(
-                float(euclidean(ensemble.sample(noise, c), factual)), abs=1e-2
+                float(distance(ensemble.sample(noise, c), factual)), abs=1e-2
             )
     assert found.sets == [sorted(each) for each in sets]
 
@@ -116,14 +116,14 @@ def test_sets_of_one_are_the_landscape(trained, store):
 def test_a_stopped_run_goes_on(trained, store, monkeypatch):
     from abc_lib.results import removals as module
 
-    real = module.euclidean
+    real = module.distance
     monkeypatch.setattr(module, "block_size", lambda *_: 4)
-    monkeypatch.setattr(module, "euclidean", counted(real, stop_at=2))
+    monkeypatch.setattr(module, "distance", counted(real, stop_at=2))
     sets = [[s] for s in range(6)]
     with pytest.raises(KeyboardInterrupt):
         compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET)
     assert stored_removals(trained.recipe, store=store) is None
-    monkeypatch.setattr(module, "euclidean", again := counted(real))
+    monkeypatch.setattr(module, "distance", again := counted(real))
     found = compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET)
     assert len(again.calls) == 2  # one of three blocks was there
     stored = stored_removals(trained.recipe, store=store)

@@ -13,7 +13,7 @@ from abc_lib.ground.store import Store, Workspace
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
 from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.network import activation_bytes, build_network
 from abc_lib.method.recipe import Network
 from abc_lib.method.space import to_images
@@ -508,7 +508,7 @@ def test_landscapes_are_those_of_each_model_by_itself(tiny, retrained, images, s
     noise = retrained.draw_noise(7, [2, 0, 5])
     factual = by_itself(tiny, retrained.full, noise)
     theirs = torch.stack([by_itself(tiny, retrained.model(s), noise) for s in range(12)], dim=1)
-    distances = euclidean(theirs, factual[:, None]).numpy()
+    distances = distance(theirs, factual[:, None]).numpy()
     np.testing.assert_allclose(landscapes.distances, distances, rtol=1e-3, atol=0.02)
     assert (
         landscapes.distances.shape == (3, 12)
@@ -528,7 +528,7 @@ def test_landscapes_are_those_of_each_model_by_itself(tiny, retrained, images, s
         kept = landscapes.kept_images[row]
         torch.testing.assert_close(kept, theirs[row, order[row, :3]], rtol=0, atol=1e-4)
         np.testing.assert_allclose(
-            euclidean(kept, landscapes.factual[row]),
+            distance(kept, landscapes.factual[row]),
             landscapes.distances[row, order[row, :3]],
             rtol=1e-9,
         )

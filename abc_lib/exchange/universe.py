@@ -28,7 +28,7 @@ from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.files import atomic_file
 from abc_lib.ground.store import Store
 from abc_lib.images.training_set import TrainingSet, training_set
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import Landscapes
 from abc_lib.results.landscapes import compute_landscapes, read_all_images, read_landscapes
@@ -92,11 +92,10 @@ class Universe:
 
     @property
     def distances(self) -> np.ndarray:
-        """Euclidean distances of the rounded images (see :func:`abc_lib.metrics.euclidean`), (G, N) float64."""
+        """Euclidean distances of the rounded images (see :func:`abc_lib.method.distance.distance`), (G, N) float64."""
         factual = self.factual.float() / 255
         return np.stack(
-            [euclidean(each.float() / 255, factual).numpy() for each in self.counterfactuals],
-            axis=1,
+            [distance(each.float() / 255, factual).numpy() for each in self.counterfactuals], axis=1
         )
 
 

@@ -28,7 +28,7 @@ def resize_matrix(side: int, resolution: int = RESOLUTION) -> torch.Tensor:
     ].T.contiguous()
 
 
-def euclidean(a: torch.Tensor, b: torch.Tensor, resolution: int = RESOLUTION) -> torch.Tensor:
+def distance(a: torch.Tensor, b: torch.Tensor, resolution: int = RESOLUTION) -> torch.Tensor:
     """Euclidean distance between images (..., C, H, W) with values in [0, 1], scaled to 3 x resolution x resolution.
 
     ``a`` and ``b`` broadcast over their leading dimensions; the result is float64. A

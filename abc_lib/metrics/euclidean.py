@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 
 from abc_lib.ground.devices import resolve_device
-from abc_lib.method.distance import RESOLUTION, euclidean, resize_matrix
+from abc_lib.method.distance import RESOLUTION, distance, resize_matrix
 from abc_lib.metrics.base import BUDGET, Metric, l2_distance
 
 
@@ -17,7 +17,7 @@ def _factor(side: int, resolution: int) -> torch.Tensor:
 
 
 class EuclideanMetric(Metric):
-    """:func:`euclidean` between batches: the distance of images scaled to 3 x ``resolution`` x ``resolution``.
+    """:func:`distance` between batches: the distance of images scaled to 3 x ``resolution`` x ``resolution``.
 
     No network. An image is embedded at its own size so that plain distances of the
     embeddings are those of the large images; the large images are never made.
@@ -51,7 +51,7 @@ class EuclideanMetric(Metric):
         return l2_distance(a, b)
 
     def _corresponding(self, a, b):
-        return euclidean(a.to(self.device), b.to(self.device), self.resolution)
+        return distance(a.to(self.device), b.to(self.device), self.resolution)
 
     @torch.no_grad()
     def pairwise(self, a, b):

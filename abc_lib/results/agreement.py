@@ -15,7 +15,7 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.method.attribution import Intersections, intersections, top_counterfactual, top_visual
 from abc_lib.method.code import Codebook
 from abc_lib.method.differential import Jacobians, rank_correlations
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.landscape import Landscapes
 from abc_lib.results.retraining import RetrainingLandscapes
 
@@ -178,4 +178,4 @@ def same_noise(a: Landscapes, b: Landscapes) -> SameNoise:
     x, y = (
         each.factual[[int(np.flatnonzero(each.indices == i)[0]) for i in both]] for each in (a, b)
     )
-    return SameNoise(euclidean(x, y).numpy(), euclidean(x, y.roll(1, 0)).numpy())
+    return SameNoise(distance(x, y).numpy(), distance(x, y.roll(1, 0)).numpy())

@@ -23,7 +23,7 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.ground.store import Artefact, Store, Workspace, parquet_bytes, stopwatch
 from abc_lib.ground.tasks import job_count, run_tasks
 from abc_lib.method.diffusion import ExogenousNoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC
 from abc_lib.results.budget import block_size, samples_at_once
@@ -125,13 +125,13 @@ def _block_task(
     change = torch.from_numpy(c - 1).to(factual.dtype)
     predicted = factual + torch.einsum("bi,bichw->bchw", change, moving["jacobians"][owner])
     columns = {
-        "exact": euclidean(exact, factual),
-        "predicted": euclidean(predicted, factual),
+        "exact": distance(exact, factual),
+        "predicted": distance(predicted, factual),
         "correlation": torch.from_numpy(pixel_correlations(exact - factual, predicted - factual)),
     }
     for k in switches:
         image = ensemble.sample_hybrid(noise, c, owner, moving, k)
-        columns |= {f"hybrid-{k}": euclidean(image, factual), f"error-{k}": euclidean(image, exact)}
+        columns |= {f"hybrid-{k}": distance(image, factual), f"error-{k}": distance(image, exact)}
     workspace.save(name, columns)
     return len(owner)
 

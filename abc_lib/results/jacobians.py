@@ -18,7 +18,7 @@ from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
 from abc_lib.ground.tasks import job_count, run_blocks, run_tasks
 from abc_lib.method.differential import Jacobians, _most_promising
 from abc_lib.method.diffusion import ExogenousNoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.results.budget import block_size, samples_at_once
 
@@ -199,7 +199,7 @@ def _screen_task(
     images = ensemble.sample(
         noise, ensemble.codebook.leave_one_out(source), torch.from_numpy(owner)
     )
-    return start, euclidean(images, factual[owner]).numpy()
+    return start, distance(images, factual[owner]).numpy()
 
 
 def screened_radius(

@@ -30,7 +30,7 @@ from abc_lib.ground.store import Artefact, Store, Workspace, parquet_bytes, stop
 from abc_lib.ground.tasks import Counter, job_count, run_tasks
 from abc_lib.images.training_set import TrainingSet, available, training_set
 from abc_lib.method.diffusion import ExogenousNoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC, Landscapes, _select, join
 from abc_lib.method.recipe import Recipe
@@ -79,7 +79,7 @@ def _block_task(
         moving,
         tangent_steps,
     )
-    distances = euclidean(images, moving["factual"][owner]).numpy()
+    distances = distance(images, moving["factual"][owner]).numpy()
     if everything:
         kept = np.arange(len(owner))
     else:
@@ -448,7 +448,7 @@ def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> 
     return int(
         mine[
             torch.cat(
-                [euclidean(images.images[part], sample) for part in mine.split(_AT_ONCE)]
+                [distance(images.images[part], sample) for part in mine.split(_AT_ONCE)]
             ).argmin()
         ]
     )
@@ -611,7 +611,7 @@ def regenerate(ensemble: Ensemble, landscapes: Landscapes, rows: Iterable[int]) 
     counterfactual = ensemble.sample_hybrid(
         noise, ensemble.codebook.leave_one_out(sources), torch.arange(len(rows)), moving, k
     )
-    now = euclidean(factual, counterfactual).tolist()
+    now = distance(factual, counterfactual).tolist()
     stored = landscapes.radii[rows].tolist()
     return [
         Check(int(landscapes.indices[r]), int(s), a, b)

@@ -23,7 +23,7 @@ from abc_lib.images.latents import bind
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.code import Codebook
 from abc_lib.method.diffusion import ExogenousNoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC
 from abc_lib.method.recipe import Recipe
@@ -156,7 +156,7 @@ def _block_task(
     name: str,
 ) -> int:
     images = ensemble.sample(noise, c, torch.from_numpy(owner))
-    workspace.save(name, {"distances": euclidean(images, factual[owner])})
+    workspace.save(name, {"distances": distance(images, factual[owner])})
     return len(owner)
 
 

@@ -14,7 +14,7 @@ from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
 from abc_lib.ground.tasks import Counter, job_count, run_tasks
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import ExogenousNoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.landscape import METRIC, Landscapes
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.landscapes import attributed_image, images_to_show
@@ -95,7 +95,7 @@ def _landscape_task(
         part = sources[start : start + together].tolist()
         images = retrained.sample(noise, part, memory).transpose(0, 1)
         mine = torch.arange(start, start + len(part)).expand(len(noise), -1)
-        distances[:, start : start + len(part)] = euclidean(images, factual[:, None])
+        distances[:, start : start + len(part)] = distance(images, factual[:, None])
         kept, columns = torch.cat([kept, images], dim=1), torch.cat([columns, mine], dim=1)
         # Columns rise within what is kept and what is new, so equal distances keep their order.
         order = torch.argsort(-distances.gather(1, columns), dim=1, stable=True)[:, :keep]

@@ -19,7 +19,7 @@ from abc_lib.ground.seeds import derive
 from abc_lib.ground.store import Store
 from abc_lib.ground.tasks import job_count, run_tasks
 from abc_lib.method.diffusion import ExogenousNoise
-from abc_lib.method.distance import euclidean
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.budget import block_size
@@ -175,7 +175,7 @@ def _distances_task(
 ) -> tuple[list[int], np.ndarray]:
     owner = torch.zeros(len(sources), dtype=torch.int64)
     made = ensemble.sample(noise, ensemble.codebook.leave_one_out(np.array(sources)), owner)
-    return sources, euclidean(made, factual).numpy()
+    return sources, distance(made, factual).numpy()
 
 
 def verify_certificate(
