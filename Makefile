@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 
 RADIUS := data/cache/runs/03_radius$(if $(DATASET),_$(DATASET))
 
-.PHONY: help setup radius book links test test-slow bench clean
+.PHONY: help setup radius book links test test-slow lint bench clean
 
 help:  ## list the targets
 	@echo "Usage: make TARGET"
@@ -32,11 +32,20 @@ book: .venv/.stamp  ## build the book; a warning is an error
 links: .venv/.stamp  ## ask every site that the book links to whether the page is there
 	$(RUN) jupyter-book build book/ --builder linkcheck
 
+# A process a core, each on one thread; what a test computes stays in that process.
+PYTEST := $(RUN) OMP_NUM_THREADS=1 ABC_JOBS=1 python -m pytest -n auto --dist worksteal --durations 20
+
 test: .venv/.stamp  ## run the tests, without the slow ones
-	$(RUN) python -m pytest
+	$(PYTEST)
 
 test-slow: .venv/.stamp  ## run only the slow tests
-	$(RUN) python -m pytest -m slow --timeout 3600
+	$(PYTEST) -m slow --timeout 3600
+
+lint: .venv/.stamp  ## check form, types and the order of the rooms, as pre-commit does
+	$(RUN) ruff check abc_lib tests benchmarks tools notebooks
+	$(RUN) ruff format --check abc_lib tests benchmarks tools notebooks
+	$(RUN) mypy abc_lib/method
+	$(RUN) lint-imports
 
 bench: .venv/.stamp  ## measure against the straightforward ways, on a GPU if there is one; BENCH=--quick, BENCH="--only training"
 	$(RUN) python benchmarks/run.py $(BENCH)

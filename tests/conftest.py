@@ -8,9 +8,10 @@ import pytest
 import torch
 from small import tiny_recipe
 
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.training_set import training_set
-from abc_lib.training.members import find_ensemble, train_ensemble
+from abc_lib.training.ensembles import find_ensemble, train_ensemble
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,14 +44,14 @@ def tiny():
 def trained(tiny, tmp_path_factory):
     """The trained tiny ensemble: ``recipe``, ``store``, ``images``, ``artefacts``, ``ensemble``. Not to be changed."""
     store = Store(tmp_path_factory.mktemp("trained"), None)
-    artefacts = train_ensemble(tiny, store, "cpu", n_jobs=1, progress=False)
+    artefacts = train_ensemble(tiny, here=Here(store, "cpu", jobs=1, progress=False))
     before = set(store.cache.glob("*/digits*"))
     yield SimpleNamespace(
         recipe=tiny,
         store=store,
         images=training_set(tiny.data),
         artefacts=artefacts,
-        ensemble=find_ensemble(tiny, store),
+        ensemble=find_ensemble(tiny, here=Here(store)),
     )
     # What one test leaves here, another finds: then whether it passes hangs on the order of the tests.
     added = set(store.cache.glob("*/digits*")) - before

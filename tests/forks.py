@@ -17,6 +17,8 @@ from pathlib import Path
 
 from small import tiny_recipe
 
+from abc_lib.ground.here import Here
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -127,12 +129,7 @@ def train(cache, steps):
     with one_thread():
         for member in range(code.n):
             train_member(
-                recipe,
-                member,
-                images.of_sources(code.split(member)),
-                store,
-                "cpu",
-                checkpoint_seconds=0,
+                recipe, member, images.of_sources(code.split(member)), 0, here=Here(store, "cpu")
             )
 
 
@@ -140,9 +137,9 @@ def landscapes(members, cache, samples, memory):
     """Landscapes of the ensemble in one cache, into another one."""
     from abc_lib.ground.store import Store
     from abc_lib.results.landscapes import compute_landscapes
-    from abc_lib.training.members import find_ensemble
+    from abc_lib.training.ensembles import find_ensemble
 
-    ensemble = find_ensemble(tiny_recipe(), Store(Path(members), None))
+    ensemble = find_ensemble(tiny_recipe(), here=Here(Store(Path(members), None)))
     compute_landscapes(
         ensemble,
         range(int(samples)),

@@ -3,7 +3,7 @@
 import random
 
 from abc_lib.ground.store import Workspace
-from abc_lib.training.members import _Batches
+from abc_lib.training.batches import Batches as _Batches
 
 
 def until_done(monkeypatch, work, chance, seed):

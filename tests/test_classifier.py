@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torchvision.models import resnet18
 
 from abc_lib.ground.errors import ArtefactError, BadValue, UnknownName
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
@@ -45,7 +46,7 @@ TINY = dataclasses.replace(
 def whole(tmp_path_factory):
     """A store in which the tiny classifier was trained without a stop. Not to be changed."""
     store = Store(tmp_path_factory.mktemp("whole"), None)
-    train_classifier(TINY, store=store, device="cpu", progress=False)
+    train_classifier(TINY, here=Here(store, "cpu", progress=False))
     return store
 
 
@@ -198,7 +199,7 @@ def test_an_attack_stays_in_its_ball_and_does_more_harm_than_chance():
 
 
 def test_it_learns_and_reports_what_it_does(whole):
-    found = find_classifier(TINY, store=whole)
+    found = find_classifier(TINY, here=Here(whole))
     _, _, others, their, _ = classifier_data("digits")
     assert (
         found.info["accuracy"]
@@ -231,7 +232,7 @@ def test_the_best_normal_epoch_is_where_adversarial_training_starts(whole, tmp_p
             save(self, name, tensors),
         ),
     )
-    train_classifier(TINY, store=Store(tmp_path, None), device="cpu", progress=False)
+    train_classifier(TINY, here=Here(Store(tmp_path, None), "cpu", progress=False))
     assert len(saved) == 5
     accuracies = saved[-1]["accuracies"]
     first, second = int(accuracies[:3].argmax()), 3 + int(accuracies[3:].argmax())
@@ -244,7 +245,9 @@ def test_the_best_normal_epoch_is_where_adversarial_training_starts(whole, tmp_p
     )
     near, far = ((saved[3][f"now.{name}"] - saved[k][f"now.{name}"]).norm() for k in (first, 0))
     assert near < far
-    stored = find_classifier(TINY, store=whole).artefact.tensors("classifier.safetensors")[name]
+    stored = find_classifier(TINY, here=Here(whole)).artefact.tensors("classifier.safetensors")[
+        name
+    ]
     assert torch.equal(stored, saved[second][f"now.{name}"].half())
 
 
@@ -263,12 +266,12 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(Workspace, "save", stop)
         with pytest.raises(KeyboardInterrupt):
-            train_classifier(TINY, store=store, device="cpu", progress=False)
-    assert find_classifier(TINY, store=store) is None
+            train_classifier(TINY, here=Here(store, "cpu", progress=False))
+    assert find_classifier(TINY, here=Here(store)) is None
     torch.rand(7)  # someone else draws in between
-    again = train_classifier(TINY, store=store, device="cpu", progress=False)
+    again = train_classifier(TINY, here=Here(store, "cpu", progress=False))
     assert again.info["epochs_in_these_seconds"] == 5 - finished
-    reference = find_classifier(TINY, store=whole).artefact
+    reference = find_classifier(TINY, here=Here(whole)).artefact
     assert again.read("classifier.safetensors") == reference.read("classifier.safetensors")
     same = ("accuracy", "adversarial_accuracy", "accuracy_by_epoch")
     assert [again.info[key] for key in same] == [reference.info[key] for key in same]
@@ -276,27 +279,25 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(
 
 
 def test_published_comes_before_cached_before_trained(whole, store, monkeypatch):
-    cached = find_classifier(TINY, store=whole)
-    assert not cached.artefact.published and find_classifier(TINY, store=store) is None
+    cached = find_classifier(TINY, here=Here(whole))
+    assert not cached.artefact.published and find_classifier(TINY, here=Here(store)) is None
     store.copy(cached.artefact, "classifier")
     monkeypatch.setattr(
         "abc_lib.classifier.training._train", lambda *_: pytest.fail("trained again")
     )
-    found = get_classifier(TINY, store=store, device="cpu", progress=False)
+    found = get_classifier(TINY, here=Here(store, "cpu", progress=False))
     assert found.artefact.published and found.identity == cached.identity
-    assert find_classifier(TINY, store=store, recompute=True) is None
-    assert (
-        get_classifier(TINY, store=whole, device="cpu", recompute=True).identity == cached.identity
-    )
+    assert find_classifier(TINY, here=Here(store).anew()) is None
+    assert get_classifier(TINY, here=Here(whole, "cpu").anew()).identity == cached.identity
 
 
 def test_a_damaged_classifier_is_refused(whole, tmp_path, one_line):
     store = Store(tmp_path / "cache", tmp_path)
-    copied = store.copy(find_classifier(TINY, store=whole).artefact, "classifier")
+    copied = store.copy(find_classifier(TINY, here=Here(whole)).artefact, "classifier")
     path = copied.path / "classifier.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtefactError) as error:
-        find_classifier(TINY, store=store)
+        find_classifier(TINY, here=Here(store))
     assert one_line(error)
 
 
@@ -304,7 +305,7 @@ def test_a_damaged_classifier_is_refused(whole, tmp_path, one_line):
 
 
 def test_probabilities_classes_and_features_belong_together(whole):
-    found, x = find_classifier(TINY, store=whole), rand(9, 1, 8, 8)
+    found, x = find_classifier(TINY, here=Here(whole)), rand(9, 1, 8, 8)
     p, features = found.probabilities(x), found.features(x)
     assert (
         p.shape == (9, 10) and features.shape == (9, 8) and torch.allclose(p.sum(1), torch.ones(9))
@@ -330,12 +331,16 @@ def test_probabilities_classes_and_features_belong_together(whole):
 )
 def test_images_of_another_kind_are_refused(images, words, whole, one_line):
     with pytest.raises(BadValue, match=words) as error:
-        find_classifier(TINY, store=whole).classify(images)
+        find_classifier(TINY, here=Here(whole)).classify(images)
     assert one_line(error)
 
 
 def test_its_metric_is_the_distance_between_features(whole):
-    found, a, b = find_classifier(TINY, store=whole), rand(4, 1, 8, 8), rand(3, 1, 8, 8, seed=1)
+    found, a, b = (
+        find_classifier(TINY, here=Here(whole)),
+        rand(4, 1, 8, 8),
+        rand(3, 1, 8, 8, seed=1),
+    )
     metric = classifier_metric(found)
     expected = (found.features(a)[:, None].double() - found.features(b)[None].double()).norm(dim=2)
     assert (
@@ -350,12 +355,12 @@ def test_its_metric_is_the_distance_between_features(whole):
 
 
 def test_a_family_with_a_classifier_has_one_metric_more(store):
-    without = [metric.name for metric in family_metrics("digits", store=store)]
+    without = [metric.name for metric in family_metrics("digits", here=Here(store))]
     assert "euclidean" in without and "classifier" not in without
-    assert [m.name for m in family_metrics("cifar10", store=store)] == without
+    assert [m.name for m in family_metrics("cifar10", here=Here(store))] == without
     published = find_classifier("digits")
     store.copy(published.artefact, "classifier")
-    assert [metric.name for metric in family_metrics("digits", store=store)] == [
+    assert [metric.name for metric in family_metrics("digits", here=Here(store))] == [
         *without,
         "classifier",
     ]
@@ -388,4 +393,4 @@ def test_the_table_has_the_classifiers_at_hand_beside_the_papers(store):
         0.9370,
         3.0,
     )
-    assert classifier_table(store).empty
+    assert classifier_table(here=Here(store)).empty

@@ -16,6 +16,7 @@ from small import tiny_recipe
 from abc_lib.ground.digests import digest
 from abc_lib.ground.duals import Dual
 from abc_lib.ground.errors import AbcError, ArtefactError, BadValue, DataCorrupt, NotAvailable
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images import latents as spaces
 from abc_lib.images import training_set as datasets
@@ -42,7 +43,7 @@ from abc_lib.results.jacobians import get_jacobians
 from abc_lib.results.landscapes import compute_landscapes, read_landscapes, regenerate
 from abc_lib.results.retraining import retraining_landscapes
 from abc_lib.results.run import status
-from abc_lib.training.members import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
+from abc_lib.training.ensembles import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
 from abc_lib.training.retrained import get_retrained, pack_retrained
 
 REAL_BASIC = recipes.basic_recipe
@@ -83,7 +84,7 @@ def test_an_autoencoder_that_learned_nothing_is_an_error(store, one_line, monkey
     monkeypatch.setattr(basic, "_rmse", lambda *_: 0.5)
     monkeypatch.setattr(basic, "_LEARNS_WITHIN", 1)
     with pytest.raises(BadValue, match="learned nothing") as error:
-        train_basic(brief("digits", "laptop"), store, progress=False)
+        train_basic(brief("digits", "laptop"), here=Here(store, progress=False))
     assert one_line(error)
 
 
@@ -152,7 +153,7 @@ def test_the_patch_loss_is_the_sum_over_patches_by_hand():
 
 def test_training_lowers_the_error_and_sees_only_the_other_split(store):
     recipe = dataclasses.replace(brief("digits", "laptop"), epochs=8)
-    artefact = autoencoders.train_basic(recipe, store, progress=False)
+    artefact = autoencoders.train_basic(recipe, here=Here(store, progress=False))
     losses = artefact.tensors("losses.safetensors")["losses"]
     an_epoch = math.ceil(773 / 64)
     assert (
@@ -170,14 +171,14 @@ def test_training_lowers_the_error_and_sees_only_the_other_split(store):
         and artefact.info["identity"] == found.identity
     )
     assert (
-        autoencoders.train_basic(recipe, store, progress=False).provenance["time"]
+        autoencoders.train_basic(recipe, here=Here(store, progress=False)).provenance["time"]
         == artefact.provenance["time"]
     )
 
 
 def test_training_that_was_stopped_goes_on_to_the_same_bits(store, tmp_path, monkeypatch):
     recipe = brief("digits", "laptop")
-    whole = autoencoders.train_basic(recipe, store, progress=False)
+    whole = autoencoders.train_basic(recipe, here=Here(store, progress=False))
     step, calls = basic._Training.step, []
 
     def stopping(self, k):
@@ -189,8 +190,8 @@ def test_training_that_was_stopped_goes_on_to_the_same_bits(store, tmp_path, mon
     other = Store(tmp_path / "other", None)
     monkeypatch.setattr(basic._Training, "step", stopping)
     with pytest.raises(KeyboardInterrupt):
-        autoencoders.train_basic(recipe, other, progress=False, checkpoint_seconds=0)
-    again = autoencoders.train_basic(recipe, other, progress=False, checkpoint_seconds=0)
+        autoencoders.train_basic(recipe, 0, here=Here(other, progress=False))
+    again = autoencoders.train_basic(recipe, 0, here=Here(other, progress=False))
     assert calls[18] > 0 and again.info["steps_in_these_seconds"] < len(
         whole.tensors("losses.safetensors")["losses"]
     )
@@ -397,8 +398,8 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
     )
     if scale == "paper":
         return  # the states of both scales are made in the same way
-    bound = prepare(recipe, store, progress=False)
-    states = training_states(bound, store, "cpu", n_jobs=1, progress=False)
+    bound = prepare(recipe, here=Here(store, progress=False))
+    states = training_states(bound, here=Here(store, "cpu", jobs=1, progress=False))
     mirrored = recipe.data.space != "pixel" and recipe.data.flips
     assert states.images.shape == (len(images) * (2 if mirrored else 1), *shape)
     assert (
@@ -419,7 +420,7 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
             ((deviation - 1).abs() < 1e-3) | (deviation == 0)
         ).all()
         if mirrored:
-            autoencoder = spaces.get_autoencoder(bound, store)
+            autoencoder = spaces.get_autoencoder(bound, here=Here(store))
             assert torch.allclose(
                 states.images[len(images) :][:2],
                 autoencoder.encode(images.images[:2].flip(-1)),
@@ -430,12 +431,12 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
 
 def test_latents_are_computed_once_and_again_for_other_files(folder, store, monkeypatch, tmp_path):
     recipe = shrunk("metfaces", "laptop")
-    first = training_states(recipe, store, n_jobs=1, progress=False)
+    first = training_states(recipe, here=Here(store, jobs=1, progress=False))
     monkeypatch.setattr(
         stable.StableDiffusion, "_encode", lambda *_: pytest.fail("the latents are there already")
     )
     assert torch.equal(
-        training_states(recipe, store, n_jobs=1, progress=False).images, first.images
+        training_states(recipe, here=Here(store, jobs=1, progress=False)).images, first.images
     )
     root = tmp_path / "data"
     layouts.metfaces(root)
@@ -444,16 +445,16 @@ def test_latents_are_computed_once_and_again_for_other_files(folder, store, monk
     )
     monkeypatch.setattr(datasets, "data_roots", lambda: [root])
     with pytest.raises(pytest.fail.Exception, match="there already"):
-        training_states(recipe, store, n_jobs=1, progress=False)
+        training_states(recipe, here=Here(store, jobs=1, progress=False))
 
 
 def test_a_damaged_cache_of_latents_is_refused(folder, store):
     recipe = shrunk("metfaces", "laptop")
-    training_states(recipe, store, n_jobs=1, progress=False)
+    training_states(recipe, here=Here(store, jobs=1, progress=False))
     path = next(store.cache.glob("latents/*/latents-000.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtefactError, match="latents-000"):
-        training_states(recipe, store, n_jobs=1, progress=False)
+        training_states(recipe, here=Here(store, jobs=1, progress=False))
 
 
 # --- an ensemble in latents ------------------------------------------------------------------------
@@ -470,9 +471,12 @@ def lived(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spaces, "basic_recipe", brief)
         store, recipe = Store(tmp_path_factory.mktemp("latent"), None), latent_recipe()
-        artefacts = train_ensemble(recipe, store, "cpu", 1, progress=False)
+        artefacts = train_ensemble(recipe, here=Here(store, "cpu", jobs=1, progress=False))
         yield SimpleNamespace(
-            recipe=recipe, store=store, artefacts=artefacts, ensemble=find_ensemble(recipe, store)
+            recipe=recipe,
+            store=store,
+            artefacts=artefacts,
+            ensemble=find_ensemble(recipe, here=Here(store)),
         )
 
 
@@ -504,14 +508,14 @@ def test_samples_of_a_latent_ensemble_are_decoded_images(lived):
 
 def test_members_name_their_autoencoder_and_hold_its_normalisation(lived):
     artefact = lived.artefacts[0]
-    autoencoder = spaces.get_autoencoder(lived.ensemble.recipe, lived.store)
+    autoencoder = spaces.get_autoencoder(lived.ensemble.recipe, here=Here(lived.store))
     assert (
         artefact.spec["data"]["autoencoder"]
         == autoencoder.identity
         == lived.ensemble.recipe.data.autoencoder
     )
     assert set(artefact.tensors("space.safetensors")) == {"shift", "factor"}
-    states = training_states(lived.recipe, lived.store, progress=False)
+    states = training_states(lived.recipe, here=Here(lived.store, progress=False))
     assert torch.equal(states.shift, lived.ensemble.space.shift)
     x = to_states(states, lived.recipe.data).double()
     direct = autoencoder.encode(training_set(lived.recipe.data).images).double()
@@ -522,7 +526,7 @@ def test_members_name_their_autoencoder_and_hold_its_normalisation(lived):
 
 def test_members_train_on_the_latents_of_their_own_sources(lived):
     states, book = (
-        training_states(lived.recipe, lived.store, progress=False),
+        training_states(lived.recipe, here=Here(lived.store, progress=False)),
         draw_codebook(lived.recipe),
     )
     for m, artefact in enumerate(lived.artefacts):
@@ -606,11 +610,11 @@ def test_the_jacobian_of_a_decoded_sample_is_a_difference_quotient(lived):
 
 def _copies(lived):
     """Members that may be changed."""
-    return find_ensemble(lived.recipe, lived.store).members
+    return find_ensemble(lived.recipe, here=Here(lived.store)).members
 
 
 def _double(lived):
-    autoencoder = find_ensemble(lived.recipe, lived.store).space.autoencoder
+    autoencoder = find_ensemble(lived.recipe, here=Here(lived.store)).space.autoencoder
     autoencoder.network.double()
     return autoencoder
 
@@ -652,13 +656,13 @@ def test_retrained_models_live_in_latents_too(lived, store, tmp_path):
     found = retraining_landscapes(retrained, [0, 1], store=store, n_jobs=1, progress=False)
     assert np.allclose(found.distances, distance(others, factual[:, None]), atol=1e-4)
     # a left-out image is replaced by the latent of a black one
-    states = training_states(lived.recipe, store, progress=False)
-    autoencoder = spaces.get_autoencoder(bind(lived.recipe, store), store)
+    states = training_states(lived.recipe, here=Here(store, progress=False))
+    autoencoder = spaces.get_autoencoder(bind(lived.recipe, store), here=Here(store))
     assert torch.allclose(states.black, autoencoder.encode(torch.zeros(1, 1, 8, 8))[0], atol=1e-6)
     assert torch.allclose(
         spaces.black_state(states, lived.recipe.data), (states.black - states.shift) * states.factor
     )
-    assert pack_retrained(retrained, store).tensors("space.safetensors").keys() == {
+    assert pack_retrained(retrained, here=Here(store)).tensors("space.safetensors").keys() == {
         "shift",
         "factor",
     }
@@ -669,12 +673,12 @@ def test_a_published_latent_ensemble_needs_its_autoencoder_and_no_images(
 ):
     published = Store(lived.store.cache, tmp_path / "published")
     recipe = bind(lived.recipe, published)
-    autoencoder = spaces.get_autoencoder(recipe, published)
+    autoencoder = spaces.get_autoencoder(recipe, here=Here(published))
     published.copy(autoencoder.artefact, "autoencoder")
-    pack_ensemble(lived.recipe, lived.artefacts, published)
+    pack_ensemble(lived.recipe, lived.artefacts, here=Here(published))
     monkeypatch.setattr(spaces, "training_set", lambda data: pytest.fail("no images are needed"))
     other = Store(tmp_path / "empty", tmp_path / "published")
-    found = get_ensemble(lived.recipe, other, "cpu", progress=False)
+    found = get_ensemble(lived.recipe, here=Here(other, "cpu", progress=False))
     assert found.artefact.published and found.identity == lived.ensemble.identity
     noise = found.draw_noise(0, [4])
     assert torch.equal(found.sample(noise), lived.ensemble.sample(noise))
@@ -688,12 +692,14 @@ def test_another_autoencoder_is_another_ensemble(lived, monkeypatch, one_line):
     )
     assert (
         bind(lived.recipe, lived.store).data.autoencoder == ""
-        and find_ensemble(lived.recipe, lived.store) is None
+        and find_ensemble(lived.recipe, here=Here(lived.store)) is None
     )
-    autoencoders.train_basic(recipes.basic_recipe("digits", "laptop"), lived.store, progress=False)
-    assert find_ensemble(lived.recipe, lived.store) is None
+    autoencoders.train_basic(
+        recipes.basic_recipe("digits", "laptop"), here=Here(lived.store, progress=False)
+    )
+    assert find_ensemble(lived.recipe, here=Here(lived.store)) is None
     with pytest.raises(ArtefactError, match="lives in the latents of") as error:
-        spaces.get_autoencoder(lived.ensemble.recipe, lived.store)
+        spaces.get_autoencoder(lived.ensemble.recipe, here=Here(lived.store))
     assert one_line(error)
 
 
@@ -702,7 +708,9 @@ def test_what_cannot_be_a_latent_recipe_is_refused(lived, store, one_line):
     for match, call in (
         (
             "must be new to its autoencoder",
-            lambda: prepare(get_recipe("mnist_ba_256").replace(data={"split": "train"}), store),
+            lambda: prepare(
+                get_recipe("mnist_ba_256").replace(data={"split": "train"}), here=Here(store)
+            ),
         ),
         (
             "takes \\(3, 256, 256\\)",

@@ -106,6 +106,7 @@ def test_notebook_03_runs_small(small_run):
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 5
 
 
+@pytest.mark.slow
 def test_notebook_03_gives_the_same_outputs_again(small_run, tmp_path):
     """nbval runs the executed notebook once more and compares what every cell shows."""
     done = subprocess.run(
@@ -130,6 +131,7 @@ def test_notebook_03_gives_the_same_outputs_again(small_run, tmp_path):
     assert re.search(r"\b\d+ passed", done.stdout) and "failed" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stem, parameters, says",
     [
@@ -167,6 +169,7 @@ def test_other_notebooks_run_small(stem, parameters, says, tmp_path):
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
 
 
+@pytest.mark.slow
 def test_the_cost_page_follows_its_assumptions(tmp_path):
     said = {}
     for rate in (20.0, 40.0):

@@ -24,7 +24,7 @@ CONDA_ONLY = {"python", "pip"}
 PIP_ONLY = {"torchattacks"}
 
 BOOK_COMMAND = "jupyter-book build book/"
-TREE_LIMIT = 40 * 2**20
+TREE_LIMIT = 48 * 2**20
 
 
 def read(name: str) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from small import budget, tiny_recipe
 
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.method.code import draw_codebook
-from abc_lib.training.members import find_ensemble, member_spec, train_ensemble
+from abc_lib.training.ensembles import find_ensemble, train_ensemble
+from abc_lib.training.members import member_spec
 
 STEPS, SAMPLES, BLOCK = 20, 3, 2
 
@@ -55,7 +57,9 @@ def data_files(folder: Path) -> dict[str, bytes]:
 
 def kill_training(zygote, kills, tmp_path):
     recipe = tiny_recipe(STEPS)
-    train_ensemble(recipe, Store(tmp_path / "whole", None), "cpu", 1, progress=False)
+    train_ensemble(
+        recipe, here=Here(Store(tmp_path / "whole", None), "cpu", jobs=1, progress=False)
+    )
     whole = data_files(tmp_path / "whole" / "member")
     assert len(whole) == 12
 
@@ -67,7 +71,7 @@ def kill_training(zygote, kills, tmp_path):
                 "member", f"{recipe.label}-m{member:02d}", member_spec(recipe, member)
             ).verify()
         assert list((store.cache / "partial").rglob("*.safetensors")) == []
-        assert find_ensemble(recipe, store) is not None
+        assert find_ensemble(recipe, here=Here(store)) is not None
 
     kill_until_done(
         zygote,

@@ -8,6 +8,7 @@ import torch
 from stops import steps_that_stop
 
 from abc_lib.ground.errors import AbcError, ArtefactError, BadValue, UnknownName
+from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import derive
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.images.registry import get_recipe
@@ -20,7 +21,9 @@ from abc_lib.method.space import to_images
 from abc_lib.results import retraining as landscape_room
 from abc_lib.results.retraining import retraining_landscapes
 from abc_lib.training import together as train
-from abc_lib.training.members import _Batches, learning_rate, train_member
+from abc_lib.training.batches import Batches as _Batches
+from abc_lib.training.batches import learning_rate
+from abc_lib.training.members import train_member
 from abc_lib.training.retrained import Retrained, find_retrained, get_retrained, pack_retrained
 from abc_lib.training.stacked import StackedNetwork
 from abc_lib.training.together import (
@@ -48,7 +51,7 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def retrained(tiny, shared):
     """All 13 models of the tiny recipe. Not to be changed."""
-    return get_retrained(tiny, store=shared, device="cpu", n_jobs=1, progress=False)
+    return get_retrained(tiny, here=Here(shared, "cpu", jobs=1, progress=False))
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def stop_at(monkeypatch):
 
 
 def group(recipe, models, images, store, removed="black", seconds=1000.0):
-    return train_group(recipe, models, images, store, removed, "cpu", seconds)
+    return train_group(recipe, models, images, removed, seconds, here=Here(store, "cpu"))
 
 
 def bits(artefact):
@@ -209,7 +212,9 @@ def test_a_model_is_the_single_member_trained_on_blackened_images(tiny, images, 
         losses |= dict(zip(artefact.spec["models"], rows))
     for model in (FULL, 5):
         theirs = images if model == FULL else repainted(images, model, 0.0)
-        member = train_member(tiny, "control", theirs, Store(store.cache / str(model), None))
+        member = train_member(
+            tiny, "control", theirs, here=Here(Store(store.cache / str(model), None))
+        )
         assert losses[model].tolist() == pytest.approx(
             member.tensors("losses.safetensors")["losses"].tolist(), rel=1e-4
         )
@@ -364,7 +369,7 @@ def test_memory_changes_groups_and_not_results(tiny, images, retrained, store):
     assert [models_together(tiny, k * one) for k in (1, 2, 5, 1000)] == [1, 2, 5, 8]
     assert models_together(tiny, 5 * one, jobs=2) == 2
     small = get_retrained(
-        tiny, range(4), store=store, device="cpu", memory=2 * one, n_jobs=1, progress=False
+        tiny, range(4), here=Here(store, "cpu", jobs=1, memory=2 * one, progress=False)
     )
     assert [len(a.spec["models"]) for a in small.artefacts] == [1, 2, 2]
     for name, value in small.parameters.items():
@@ -386,27 +391,29 @@ def test_only_missing_models_are_trained(tiny, images, store, monkeypatch):
     )
     retrained = get_retrained(tiny, [5, 2, 3], **options)
     assert trained == [2] and retrained.sources.tolist() == [5, 2, 3] and len(retrained) == 4
-    assert find_retrained(tiny, [2], store=store).parameters.keys() == retrained.parameters.keys()
-    assert find_retrained(tiny, [2, 4], store=store) is None
+    assert (
+        find_retrained(tiny, [2], here=Here(store)).parameters.keys() == retrained.parameters.keys()
+    )
+    assert find_retrained(tiny, [2, 4], here=Here(store)) is None
 
 
 @pytest.mark.slow
 def test_groups_run_side_by_side(tiny, images, store, retrained, capfd):
-    found = get_retrained(tiny, store=store, device="cpu", n_jobs=2, progress=True)
+    found = get_retrained(tiny, here=Here(store, "cpu", jobs=2, progress=True))
     assert found.identity == retrained.identity
     assert "retraining digits_64-laptop" in capfd.readouterr().err
 
 
 def test_two_retrainings_can_differ_in_their_seed_alone(tiny, images, retrained, store):
-    other = get_retrained(tiny, [0], seed=1, store=store, device="cpu", n_jobs=1, progress=False)
+    other = get_retrained(tiny, [0], 1, here=Here(store, "cpu", jobs=1, progress=False))
     assert other.recipe.training.seed == 1 and other.identity != retrained.identity
     assert not torch.equal(
         other.parameters["unet.conv_in.weight"][0], retrained.parameters["unet.conv_in.weight"][0]
     )
-    assert find_retrained(tiny, [0], store=store) is None
-    assert find_retrained(tiny, [0], seed=1, store=store).identity == other.identity
+    assert find_retrained(tiny, [0], here=Here(store)) is None
+    assert find_retrained(tiny, [0], 1, here=Here(store)).identity == other.identity
     assert (
-        find_retrained(tiny.replace(training={"seed": 1}), [0], store=store).identity
+        find_retrained(tiny.replace(training={"seed": 1}), [0], here=Here(store)).identity
         == other.identity
     )
 
@@ -424,14 +431,16 @@ def test_models_are_read_as_they_were_stored(tiny, retrained, shared):
     for name, value in retrained.model(6).named_parameters():
         assert stored[name].dtype == torch.float16 and torch.equal(stored[name][1].float(), value)
     assert "code" not in retrained.artefacts[0].spec
-    assert find_retrained(tiny, store=shared).identity == retrained.identity
+    assert find_retrained(tiny, here=Here(shared)).identity == retrained.identity
 
 
 def test_packed_models_are_the_same_and_are_found_first(tiny, retrained, shared, tmp_path):
     store = Store(shared.cache, tmp_path / "published")
-    packed = pack_retrained(retrained, store)
+    packed = pack_retrained(retrained, here=Here(store))
     packed.verify()
-    found = find_retrained(tiny, [7, 2], store=Store(tmp_path / "empty", tmp_path / "published"))
+    found = find_retrained(
+        tiny, [7, 2], here=Here(Store(tmp_path / "empty", tmp_path / "published"))
+    )
     assert found.artefacts[0].path == packed.path and found.artefacts[0].published
     for name, value in found.parameters.items():
         assert torch.equal(value, retrained.parameters[name][[0, 8, 3]])
@@ -444,14 +453,14 @@ def test_a_damaged_artefact_is_refused(tiny, images, store, one_line):
     path = group(tiny, [FULL, 1], images, store).path / "models.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtefactError, match="models.safetensors is refused") as error:
-        find_retrained(tiny, [1], store=store)
+        find_retrained(tiny, [1], here=Here(store))
     assert one_line(error)
 
 
 def test_changed_data_is_noticed(tiny, images, retrained, shared, one_line):
     changed = repainted(images, 0, 0.5)
     with pytest.raises(ArtefactError, match="trained on other images") as error:
-        train_retrained(tiny, store=shared, device="cpu", images=changed, progress=False)
+        train_retrained(tiny, images=changed, here=Here(shared, "cpu", progress=False))
     assert one_line(error)
 
 
@@ -570,7 +579,7 @@ def test_landscapes_are_stored_and_computed_in_blocks_the_same(retrained, store,
 
 
 def test_landscapes_of_some_sources_name_them(retrained, tiny, shared, store):
-    some = find_retrained(tiny, [9, 4], store=shared)
+    some = find_retrained(tiny, [9, 4], here=Here(shared))
     landscapes = retraining_landscapes(some, [0, 1], 0, store, n_jobs=1, progress=False)
     every = retraining_landscapes(retrained, [0, 1], 0, store, n_jobs=1, progress=False)
     np.testing.assert_allclose(
@@ -597,7 +606,7 @@ def test_landscapes_of_some_sources_name_them(retrained, tiny, shared, store):
 )
 def test_sources_that_are_not_there_give_one_line(tiny, store, sources, message, one_line):
     with pytest.raises(BadValue, match=message) as error:
-        train_retrained(tiny, sources, store=store, device="cpu", progress=False)
+        train_retrained(tiny, sources, here=Here(store, "cpu", progress=False))
     assert one_line(error) and not store.cache.exists()
 
 
@@ -617,13 +626,17 @@ def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
             lambda: train_retrained(tiny, removed="blac", **options),
         ),
         (BadValue, "seed is 0.5", lambda: train_retrained(tiny, seed=0.5, **options)),
-        (BadValue, "not understood", lambda: train_retrained(tiny, memory="much", **options)),
+        (
+            BadValue,
+            "not understood",
+            lambda: train_retrained(tiny, here=Here(memory="much"), **options),
+        ),
         (
             BadValue,
             "does not hold one model",
-            lambda: train_retrained(tiny, memory=1000, **options),
+            lambda: train_retrained(tiny, here=Here(memory=1000), **options),
         ),
-        (BadValue, "n_jobs", lambda: train_retrained(tiny, n_jobs=0, **options)),
+        (BadValue, "n_jobs", lambda: train_retrained(tiny, here=Here(jobs=0), **options)),
         (
             BadValue,
             "no image is left",
@@ -638,7 +651,7 @@ def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
         (BadValue, "no model without source 5", lambda: some.model(5)),
         (BadValue, "no model without source 5", lambda: some.counterfactuals(noise, [0, 5])),
         (BadValue, "does not hold one sample", lambda: some.sample(noise, memory=100)),
-        (BadValue, "not read from artefacts", lambda: pack_retrained(some, store)),
+        (BadValue, "not read from artefacts", lambda: pack_retrained(some, here=Here(store))),
         (
             BadValue,
             "different whole numbers",

@@ -11,10 +11,11 @@ from small import budget
 
 from abc_lib.ground.devices import available_cores, one_thread
 from abc_lib.ground.errors import AbcError, DataMissing
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.ground.tasks import run_tasks
 from abc_lib.results.landscapes import compute_landscapes
-from abc_lib.training.members import train_ensemble
+from abc_lib.training.ensembles import train_ensemble
 
 CPU = torch.device("cpu")
 
@@ -100,7 +101,7 @@ def test_a_clear_error_in_a_worker_reaches_the_caller_as_itself(jobs, one_line):
 
 @pytest.mark.slow
 def test_two_jobs_train_and_sample_the_same_bits_as_one(trained, store):
-    members = train_ensemble(trained.recipe, store, "cpu", n_jobs=2, progress=False)
+    members = train_ensemble(trained.recipe, here=Here(store, "cpu", jobs=2, progress=False))
     for one, other in zip(trained.artefacts, members, strict=True):
         for name in one.manifest["files"]:
             assert one.read(name) == other.read(name)

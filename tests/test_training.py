@@ -12,21 +12,16 @@ from diffusers import DDPMScheduler
 from stops import steps_that_stop
 
 from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
 from abc_lib.method.code import draw_codebook
 from abc_lib.training import members as training
-from abc_lib.training.members import (
-    _Batches,
-    find_ensemble,
-    get_ensemble,
-    learning_rate,
-    member_spec,
-    pack_ensemble,
-    train_ensemble,
-    train_member,
-)
+from abc_lib.training.batches import Batches as _Batches
+from abc_lib.training.batches import learning_rate
+from abc_lib.training.ensembles import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
+from abc_lib.training.members import member_spec, train_member
 
 DATA_FILES = ("member.safetensors", "losses.safetensors")
 
@@ -41,9 +36,8 @@ def train(recipe, member, store, images=None, seconds=1000.0):
         recipe,
         member,
         split_of(recipe, member) if images is None else images,
-        store,
-        "cpu",
         seconds,
+        here=Here(store, "cpu"),
     )
 
 
@@ -85,7 +79,9 @@ def test_training_does_not_depend_on_the_global_generator(trained, store):
 def test_training_does_not_depend_on_the_number_of_threads(trained, store):
     torch.set_num_threads(2)
     try:
-        (member,) = train_ensemble(trained.recipe, store, "cpu", 1, progress=False, members=[1])
+        (member,) = train_ensemble(
+            trained.recipe, members=[1], here=Here(store, "cpu", jobs=1, progress=False)
+        )
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -246,7 +242,7 @@ def test_every_member_is_given_the_sources_of_its_column(trained):
 
 def test_the_control_is_trained_on_everything(trained, store):
     (control,) = train_ensemble(
-        trained.recipe, store, "cpu", 1, progress=False, members=["control"]
+        trained.recipe, members=["control"], here=Here(store, "cpu", jobs=1, progress=False)
     )
     assert control.info["images"] == 12 and control.info["member"] == "control"
     assert control.info["split_checksum"] == trained.images.checksum
@@ -264,7 +260,9 @@ def test_changed_data_is_noticed_when_a_member_is_finished(trained, one_line):
 def test_changed_data_is_noticed_when_the_whole_ensemble_is_finished(trained, one_line):
     changed = altered(trained.images, lambda x: x.mul_(0.5))
     with pytest.raises(ArtefactError, match="trained on other images") as error:
-        train_ensemble(trained.recipe, trained.store, "cpu", 1, images=changed, progress=False)
+        train_ensemble(
+            trained.recipe, changed, here=Here(trained.store, "cpu", jobs=1, progress=False)
+        )
     assert one_line(error)
 
 
@@ -413,19 +411,21 @@ def test_what_is_loaded_is_what_was_stored_in_the_recipes_type(trained):
 )
 def test_members_can_be_stored_in_other_types(tiny, store, stored, dtype):
     recipe = tiny.replace(training={"stored": stored, "steps": 2})
-    artefacts = train_ensemble(recipe, store, "cpu", 1, progress=False)
+    artefacts = train_ensemble(recipe, here=Here(store, "cpu", jobs=1, progress=False))
     assert {t.dtype for t in artefacts[0].tensors("member.safetensors").values()} == {dtype}
     assert (
-        pack_ensemble(recipe, artefacts, store).info["identity"]
-        == find_ensemble(recipe, store).identity
+        pack_ensemble(recipe, artefacts, here=Here(store)).info["identity"]
+        == find_ensemble(recipe, here=Here(store)).identity
     )
 
 
 def test_a_packed_ensemble_is_its_members(trained, tmp_path):
     store = Store(trained.store.cache, tmp_path / "published")
-    packed = pack_ensemble(trained.recipe, trained.artefacts, store)
+    packed = pack_ensemble(trained.recipe, trained.artefacts, here=Here(store))
     packed.verify()
-    found = find_ensemble(trained.recipe, Store(tmp_path / "empty", tmp_path / "published"))
+    found = find_ensemble(
+        trained.recipe, here=Here(Store(tmp_path / "empty", tmp_path / "published"))
+    )
     assert found.artefact.path == packed.path and found.recipe == trained.recipe
     assert found.identity == trained.ensemble.identity == packed.info["identity"] != ""
     assert (found.codebook.words == draw_codebook(trained.recipe).words).all()
@@ -454,9 +454,9 @@ def test_the_identity_depends_on_every_member_and_their_order(trained):
 def test_an_ensemble_is_not_found_until_every_member_is_there(trained, store):
     for member in range(5):
         train(trained.recipe, member, store)
-        assert find_ensemble(trained.recipe, store) is None
+        assert find_ensemble(trained.recipe, here=Here(store)) is None
     train(trained.recipe, 5, store)
-    assert find_ensemble(trained.recipe, store).identity == trained.ensemble.identity
+    assert find_ensemble(trained.recipe, here=Here(store)).identity == trained.ensemble.identity
 
 
 def test_only_missing_members_are_trained(trained, store, monkeypatch):
@@ -466,27 +466,27 @@ def test_only_missing_members_are_trained(trained, store, monkeypatch):
     monkeypatch.setattr(
         _Batches, "indices", lambda self, k: (steps.append(self.member), real(self, k))[1]
     )
-    ensemble = get_ensemble(trained.recipe, store, "cpu", n_jobs=1, progress=False)
+    ensemble = get_ensemble(trained.recipe, here=Here(store, "cpu", jobs=1, progress=False))
     assert set(steps) == {3, 5} and len(steps) == 24
     assert ensemble.identity == trained.ensemble.identity and ensemble.device.type == "cpu"
 
 
 def test_a_damaged_member_is_refused(trained, store, one_line):
-    artefacts = train_ensemble(trained.recipe, store, "cpu", 1, progress=False)
+    artefacts = train_ensemble(trained.recipe, here=Here(store, "cpu", jobs=1, progress=False))
     path = artefacts[3].path / "member.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtefactError, match="m03-.*member.safetensors") as error:
-        get_ensemble(trained.recipe, store, "cpu", progress=False)
+        get_ensemble(trained.recipe, here=Here(store, "cpu", progress=False))
     assert one_line(error)
 
 
 def test_recipes_that_cannot_run_here_say_so_before_anything_is_trained(store, one_line):
     with pytest.raises(AbcError, match="CelebA is not at hand") as error:
-        train_ensemble(get_recipe("celeba_ba_512"), store, "cpu")
+        train_ensemble(get_recipe("celeba_ba_512"), here=Here(store, "cpu"))
     assert one_line(error) and not store.cache.exists()
 
 
 def test_progress_is_told(trained, store, capfd):
-    train_ensemble(trained.recipe, store, "cpu", 1, progress=True)
+    train_ensemble(trained.recipe, here=Here(store, "cpu", jobs=1, progress=True))
     shown = capfd.readouterr().err
     assert "training digits_64-laptop" in shown and "72/72" in shown

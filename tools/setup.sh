@@ -74,12 +74,12 @@ find_uv() {
 
 install_with_uv() {
     find_uv || return 1
-    "$UV" pip install --python "$VPY" -c constraints.txt -e .
+    "$UV" pip install --python "$VPY" -c constraints.txt -e '.[dev]'
 }
 
 install_with_pip() {
     "$VPY" -m pip --version >/dev/null 2>&1 || "$VPY" -m ensurepip >/dev/null 2>&1 || return 1
-    "$VPY" -m pip install --disable-pip-version-check -c constraints.txt -e .
+    "$VPY" -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 }
 
 [ -f pyproject.toml ] || stop "run this from the root of the repository"

@@ -1,22 +1,23 @@
 """Whole landscapes as a NumPy archive (.npz) without pickle."""
 
-import struct
-import tokenize
+import math
 import zipfile
-import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
+from abc_lib.exchange.guards import decoding, refused
+from abc_lib.exchange.tables import table_of
 from abc_lib.ground.devices import parse_bytes
-from abc_lib.ground.errors import ArtefactError
+from abc_lib.ground.errors import BadValue
 from abc_lib.ground.files import atomic_file, bounded_file
 from abc_lib.method.landscape import METRIC, Landscapes
 
-_TEXTS = ("name", "scale", "metric")
-_NUMBERS = ("seed", "tangent_steps")
-# name: kind of number, dimensions
+# field: type (of texts: the longest), dimensions
+_TEXTS = {"name": ("<U256", 0), "scale": ("<U256", 0)}
+_NUMBERS = {"seed": ("<i8", 0), "tangent_steps": ("<i8", 0)}
 _ARRAYS = {
     "indices": ("<i8", 1),
     "factual": ("<f4", 4),
@@ -25,22 +26,21 @@ _ARRAYS = {
     "kept_images": ("<f4", 5),
 }
 _SHOWN = {"attributed_images": ("<f4", 4), "attributed_labels": ("<i8", 1)}
+_FIELDS = _TEXTS | _NUMBERS | _ARRAYS | _SHOWN
+_ALL = _FIELDS | {"metric": ("<U256", 0)}
 
 
 def write_npz(landscapes: Landscapes, path: Path | str) -> None:
-    """All fields of a landscape but its artefacts, under their names, so that ``numpy.load`` reads them anywhere.
+    """All fields of a landscape but its artefacts, named as they are, for ``numpy.load``.
 
     Images are float32, as they are. ``attributed_images`` and ``attributed_labels`` are
     left out where the landscape has none.
     """
-    arrays = {key: np.array(getattr(landscapes, key)) for key in ("name", "scale")} | {
-        "metric": np.array(METRIC)
-    }
-    arrays |= {key: np.array(int(getattr(landscapes, key)), "<i8") for key in _NUMBERS}
-    for key, (kind, _) in (_ARRAYS | _SHOWN).items():
-        value = getattr(landscapes, key)
+    arrays = {"metric": np.array(METRIC)}
+    for name, (kind, _) in _FIELDS.items():
+        value = getattr(landscapes, name)
         if value is not None:
-            arrays[key] = np.ascontiguousarray(value, dtype=kind)
+            arrays[name] = np.array(value, None if name in _TEXTS else kind, order="C")
     with atomic_file(path) as file:
         np.savez_compressed(file, **arrays)
 
@@ -53,118 +53,58 @@ def read_npz(path: Path | str, memory: int | str = "2GiB") -> Landscapes:
     and repeated arrays, other types, and shapes that do not fit together.
     """
     budget = parse_bytes(memory)
-    with bounded_file(path, budget) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                found = _arrays(archive, budget, memory)
-        except _Refused as error:
-            raise ArtefactError(f"{path} is refused: {error}") from None
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            TypeError,
-            KeyError,
-            IndexError,
-            OverflowError,
-            NotImplementedError,
-            RuntimeError,
-            SyntaxError,
-            struct.error,
-            tokenize.TokenError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            why = " ".join(str(error).split())[:160] or type(error).__name__
-            raise ArtefactError(
-                f"{path} is refused: it is not a sound NumPy archive ({why}); fetch it again"
-            ) from None
-    _check_shapes(path, found)
-    texts = {key: str(found[key]) for key in _TEXTS}
-    shown = found.get("attributed_images")
-    return Landscapes(
-        texts["name"],
-        texts["scale"],
-        int(found["seed"]),
-        found["indices"],
-        torch.from_numpy(found["factual"]),
-        found["distances"],
-        found["kept_sources"],
-        torch.from_numpy(found["kept_images"]),
-        None if shown is None else torch.from_numpy(shown),
-        found.get("attributed_labels"),
-        [],
-        int(found["tangent_steps"]),
-    )
+    with bounded_file(path, budget) as file, decoding(path, "sound NumPy archive"):
+        with zipfile.ZipFile(file) as archive:
+            arrays = {}
+            for name in _names(path, archive):
+                with archive.open(f"{name}.npy") as member:
+                    arrays[name] = _array(path, member, name, budget)
+                budget -= arrays[name].nbytes
+    return _landscapes(path, arrays)
 
 
-class _Refused(Exception):
-    pass
+def _names(path: Path | str, archive: zipfile.ZipFile) -> list[str]:
+    """The arrays in it, if they are those of a landscape and packed as NumPy packs them."""
+    files = archive.infolist()
+    names = sorted(file.filename.removesuffix(".npy") for file in files)
+    needed = set(_ALL) - (set() if set(names) & set(_SHOWN) else set(_SHOWN))
+    if odd := sorted(needed ^ set(names)):
+        why = f"it must hold {', '.join(sorted(needed))}; missing or unknown: {str(odd)[:200]}"
+        raise refused(path, why)
+    if len(names) != len(needed) or any(not file.filename.endswith(".npy") for file in files):
+        raise refused(path, "it has a member twice, or one that is no .npy")
+    # Of other methods Python would unpack a bomb before it could be counted.
+    if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in files):
+        raise refused(path, "it is compressed in a way that NumPy does not write")
+    return names
 
 
-def _arrays(archive: zipfile.ZipFile, budget: int, memory) -> dict[str, np.ndarray]:
-    names = [info.filename for info in archive.infolist()]
-    plain = {name.removesuffix(".npy") for name in names}
-    needed = {*_TEXTS, *_NUMBERS, *_ARRAYS}
-    needed |= set(_SHOWN) if plain & set(_SHOWN) else set()
-    if len(set(names)) != len(names) or not all(name.endswith(".npy") for name in names):
-        raise _Refused("it has a member twice, or one that is no .npy")
-    if any(
-        info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        for info in archive.infolist()
-    ):
-        raise _Refused("it is compressed in a way that NumPy does not write")
-    if plain != needed:
-        raise _Refused(
-            f"it must hold {', '.join(sorted(needed))}; missing or unknown: {', '.join(sorted(plain ^ needed))[:200]}"
-        )
-    found, left = {}, budget
-    for name in sorted(plain):
-        with archive.open(f"{name}.npy") as member:
-            kind, shape = _header(member, name)
-            size = int(np.prod([int(s) for s in shape], dtype=object)) * kind.itemsize
-            left -= size
-            if left < 0:
-                raise _Refused(f"its arrays do not fit the memory of {memory}; raise memory")
-            data = member.read(size)
-            # one byte more also has the checksum looked at
-            if len(data) != size or member.read(1):
-                raise _Refused(f"its array '{name}' is not as long as it says")
-            found[name] = np.frombuffer(data, kind).reshape(shape).copy()
-    return found
-
-
-def _header(member, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+def _array(path: Path | str, member: BinaryIO, name: str, budget: int) -> np.ndarray:
+    """One array, of which no more is unpacked than its header says, and no more than fits."""
     version = np.lib.format.read_magic(member)
-    if version not in ((1, 0), (2, 0)):
-        raise _Refused(f"its array '{name}' is of .npy format {version}; write it with format 1.0")
-    reader = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, kind = reader(member)
-    if name in _TEXTS:
-        sound = kind.kind == "U" and kind.itemsize <= 4 * 256 and shape == ()
-    else:
-        expected, dimensions = (_ARRAYS | _SHOWN).get(name, ("<i8", 0))
-        sound = (
-            kind == np.dtype(expected)
-            and len(shape) == dimensions
-            and not (fortran and dimensions > 1)
-        )
-    if not sound or any(side < 0 for side in shape):
-        raise _Refused(
-            f"its array '{name}' is {kind} of shape {shape}, which is not what a landscape has"
-        )
-    return kind, shape
+    if version != (1, 0):
+        raise refused(path, f"its array '{name}' is of .npy format {version}; write it as 1.0")
+    shape, fortran, kind = np.lib.format.read_array_header_1_0(member)
+    most, dimensions = np.dtype(_ALL[name][0]), _ALL[name][1]
+    sound = kind == most or (kind.kind == most.kind == "U" and kind.itemsize <= most.itemsize)
+    if not sound or fortran or len(shape) != dimensions or min(shape, default=0) < 0:
+        why = f"its array '{name}' is {kind} of shape {shape}, which is not what a landscape has"
+        raise refused(path, why)
+    size = math.prod(shape) * kind.itemsize
+    if size > budget:
+        raise refused(path, "its arrays do not fit the memory; raise it")
+    data = member.read(size)
+    # One byte more also has the checksum looked at.
+    if len(data) != size or member.read(1):
+        raise refused(path, f"its array '{name}' is not as long as it says")
+    return np.frombuffer(data, kind).reshape(shape).copy()
 
 
-def _check_shapes(path, found: dict[str, np.ndarray]) -> None:
+def _landscapes(path: Path | str, arrays: dict[str, np.ndarray]) -> Landscapes:
     """Sizes that hang together, and numbers that can be."""
-    S, N = found["distances"].shape
-    K, image = found["kept_sources"].shape[1], found["factual"].shape[1:]
-    expected = {
+    S, N = arrays["distances"].shape
+    K, image = arrays["kept_sources"].shape[1], arrays["factual"].shape[1:]
+    shapes = {
         "indices": (S,),
         "factual": (S, *image),
         "kept_sources": (S, K),
@@ -172,30 +112,28 @@ def _check_shapes(path, found: dict[str, np.ndarray]) -> None:
         "attributed_images": (S, *image),
         "attributed_labels": (S,),
     }
-    wrong = [key for key, shape in expected.items() if key in found and found[key].shape != shape]
+    wrong = [key for key, shape in shapes.items() if key in arrays and arrays[key].shape != shape]
     if wrong or 0 in (S, N, K, *image):
-        raise ArtefactError(
-            f"{path} is refused: the shape of its '{(wrong or ['distances'])[0]}' does not fit {S} samples and {N} sources"
-        )
-    kept, distances = found["kept_sources"], found["distances"]
-    if (
-        not np.isfinite(distances).all()
-        or (distances < 0).any()
-        or (kept < 0).any()
-        or (kept >= N).any()
-    ):
-        raise ArtefactError(
-            f"{path} is refused: its distances must be finite and not negative, its kept sources in 0..{N - 1}"
-        )
-    if (
-        len(np.unique(found["indices"])) != S
-        or (found["indices"] < 0).any()
-        or found["tangent_steps"] < 0
-    ):
-        raise ArtefactError(
-            f"{path} is refused: its sample indices must be different whole numbers from 0 on"
-        )
-    if str(found["metric"]) != METRIC:
-        raise ArtefactError(
-            f"{path} is refused: its distances are '{str(found['metric'])[:40]!r}', not '{METRIC}'"
-        )
+        name = (wrong or ["distances"])[0]
+        raise refused(path, f"the shape of its '{name}' does not fit {S} samples and {N} sources")
+    kept = arrays["kept_sources"]
+    if (kept < 0).any() or (kept >= N).any() or arrays["tangent_steps"] < 0:
+        raise refused(path, f"its kept sources must be in 0..{N - 1}, its steps from 0 on")
+    metric = str(arrays.pop("metric"))
+    if metric != METRIC:
+        raise refused(path, f"its distances are {metric[:40]!r}, not '{METRIC}'")
+    made = Landscapes(
+        **{name: str(arrays[name]) for name in _TEXTS},
+        **{name: int(arrays[name]) for name in _NUMBERS},
+        **{
+            name: torch.from_numpy(array) if array.dtype == np.float32 else array
+            for name, array in arrays.items()
+            if array.ndim
+        },
+        **{name: None for name in _SHOWN if name not in arrays},
+    )
+    try:
+        table_of(made)
+    except BadValue as error:
+        raise refused(path, str(error)) from None
+    return made

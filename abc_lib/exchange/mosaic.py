@@ -2,21 +2,20 @@
 
 import io
 import math
-import struct
 import warnings
-import zlib
 
 import numpy as np
 import torch
 from PIL import Image
 
-from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.exchange.guards import decoding, refused
+from abc_lib.ground.errors import BadValue
 
 _MODES = {1: "L", 3: "RGB"}
 
 
 def to_bytes(images: torch.Tensor) -> torch.Tensor:
-    """Images in [0, 1] as the nearest of 256 grey levels, uint8, same shape; half a level goes to the even one.
+    """Images in [0, 1] as the nearest of 256 grey levels, uint8; half a level goes to the even one.
 
     Raises :class:`BadValue` for NaN and for values outside [0, 1].
     """
@@ -43,34 +42,36 @@ def grid(count: int) -> tuple[int, int]:
 
 
 def encode_mosaic(images: torch.Tensor) -> bytes:
-    """A PNG of the tiles ``images`` (K, C, H, W), uint8, C = 1 (grey) or 3 (colour), row by row; spare tiles are black.
+    """A PNG of ``images`` (K, C, H, W), uint8, C = 1 (grey) or 3 (colour); spare tiles are black.
 
-    Raises :class:`BadValue` for other shapes and for mosaics larger than Pillow opens without a warning.
+    Raises :class:`BadValue` for other shapes and for mosaics larger than Pillow opens
+    without a warning.
     """
     count, channels, height, width = images.shape
     if channels not in _MODES or images.dtype != torch.uint8 or images.numel() == 0:
         raise BadValue(
-            f"a mosaic is made of uint8 images (K, 1 or 3, H, W), not of {tuple(images.shape)} {images.dtype}"
+            f"a mosaic is made of uint8 images (K, 1 or 3, H, W), not of {tuple(images.shape)} "
+            f"{images.dtype}"
         )
     rows, columns = grid(count)
     if rows * height * columns * width > _pixel_limit():
         raise BadValue(
-            f"a mosaic of {count} images of {height}x{width} is larger than the {_pixel_limit()} pixels that are "
-            "safely opened; export fewer samples at once"
+            f"a mosaic of {count} images of {height}x{width} is larger than the {_pixel_limit()} "
+            "pixels that are safely opened; export fewer samples at once"
         )
     canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
     canvas[:count] = images.permute(0, 2, 3, 1).numpy()
     canvas = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     canvas = canvas.reshape(rows * height, columns * width, channels)
+    if channels == 1:
+        canvas = canvas[..., 0]
     buffer = io.BytesIO()
-    Image.fromarray(canvas[..., 0] if channels == 1 else canvas, _MODES[channels]).save(
-        buffer, "PNG"
-    )
+    Image.fromarray(canvas, _MODES[channels]).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def largest_png(count: int, shape: tuple[int, int, int]) -> int:
-    """No sound mosaic of ``count`` tiles (C, H, W) takes more bytes than this, in grey or in colour."""
+    """No sound mosaic of ``count`` tiles (C, H, W) takes more bytes, in grey or in colour."""
     _, height, width = shape
     return 65_536 + 4 * count * height * (width * 3 + 1) * 65 // 64
 
@@ -84,67 +85,45 @@ def decode_mosaic(data: bytes, count: int, shape: tuple[int, int, int], name: st
     that begins with ``name``.
     """
     channels, height, width = shape
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), decoding(name, "whole PNG image"):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                # The checksums, which decoding does not look at; an image that was verified cannot be decoded.
+                # The checksums, which decoding does not look at. Then the image is spent.
                 image.verify()
             with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
                 _check_size(image, count, shape, name)
                 # np.asarray is what decodes
                 pixels = np.asarray(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise ArtefactError(
-                f"{name} is refused: it has more pixels than the {_pixel_limit()} that are safely opened"
-            ) from None
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            EOFError,
-            struct.error,
-            zlib.error,
-            IndexError,
-            KeyError,
-            OverflowError,
-        ) as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            # Pillow tells where in memory the data lie.
-            why = "not a PNG" if isinstance(error, Image.UnidentifiedImageError) else why
-            raise ArtefactError(
-                f"{name} is refused: it is not a whole PNG image ({why}); fetch the file again"
-            ) from None
+            why = f"it has more pixels than the {_pixel_limit()} that are safely opened"
+            raise refused(name, why) from None
+        except Image.UnidentifiedImageError:
+            # Pillow would tell where in memory the data lie.
+            raise refused(name, "it is no PNG image; fetch the file again") from None
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.shape[2] > channels:
         if not (pixels[..., :1] == pixels).all():
-            raise ArtefactError(
-                f"{name} is refused: it is in colour, but the config says that its images are grey"
-            )
+            why = "it is in colour, but the config says that its images are grey"
+            raise refused(name, why)
         pixels = pixels[..., :1]
     rows, columns = pixels.shape[0] // height, pixels.shape[1] // width
-    tiles = (
-        pixels.reshape(rows, height, columns, width, channels)
-        .transpose(0, 2, 4, 1, 3)
-        .reshape(-1, *shape)
-    )
-    return torch.from_numpy(tiles[:count].copy())
+    tiles = pixels.reshape(rows, height, columns, width, channels).transpose(0, 2, 4, 1, 3)
+    return torch.from_numpy(tiles.reshape(-1, *shape)[:count].copy())
 
 
 def _check_size(image: Image.Image, count: int, shape: tuple[int, int, int], name: str) -> None:
     channels, height, width = shape
     wide, high = image.size
-    rows, columns = high // height, wide // width
-    if high % height or wide % width or not count <= rows * columns <= 4 * count:
-        raise ArtefactError(
-            f"{name} is refused: {wide}x{high} pixels are no mosaic of {count} tiles of {width}x{height}"
-        )
-    if (
-        image.mode not in ({"L", "RGB"} if channels == 1 else {"RGB"})
-        or getattr(image, "n_frames", 1) != 1
-    ):
-        raise ArtefactError(
-            f"{name} is refused: its pixels are '{image.mode}' in {getattr(image, 'n_frames', 1)} frames; "
-            f"a mosaic of {channels} channels is one 8-bit '{_MODES[channels]}' image"
+    if high % height or wide % width or not count <= high // height * (wide // width) <= 4 * count:
+        why = f"{wide}x{high} pixels are no mosaic of {count} tiles of {width}x{height}"
+        raise refused(name, why)
+    modes = {"L", "RGB"} if channels == 1 else {"RGB"}
+    frames = getattr(image, "n_frames", 1)
+    if image.mode not in modes or frames != 1:
+        raise refused(
+            name,
+            f"its pixels are '{image.mode}' in {frames} frames; a mosaic of {channels} channels "
+            f"is one 8-bit '{_MODES[channels]}' image",
         )

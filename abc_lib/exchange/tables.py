@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from abc_lib.exchange.guards import decoding, refused, sound_json
 from abc_lib.ground.devices import parse_bytes
-from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.errors import BadValue
 from abc_lib.ground.files import atomic_file, bounded_file
 from abc_lib.method.landscape import METRIC, Landscapes
 
@@ -41,13 +42,11 @@ class DistanceTable:
     metric: str = METRIC
 
     def __post_init__(self):
-        if (
-            self.distances.ndim != 2
-            or 0 in self.distances.shape
-            or self.indices.shape != self.distances.shape[:1]
-        ):
+        shapes = self.distances.shape, self.indices.shape
+        if self.distances.ndim != 2 or 0 in shapes[0] or shapes[1] != shapes[0][:1]:
             raise BadValue(
-                f"distances {self.distances.shape} and indices {self.indices.shape} are no landscapes (S, N) of S samples"
+                f"distances {shapes[0]} and indices {shapes[1]} are no landscapes (S, N) of S "
+                "samples"
             )
         if len(np.unique(self.indices)) != len(self.indices) or (self.indices < 0).any():
             raise BadValue("sample indices must be different whole numbers from 0 on")
@@ -61,7 +60,7 @@ class DistanceTable:
 
     @property
     def ranks(self) -> np.ndarray:
-        """(S, N) int64: 1 for the farthest counterfactual of a sample, N for the nearest; equal ones by source number."""
+        """(S, N) int64: 1 for a sample's farthest counterfactual; equal ones by source number."""
         order = np.argsort(-self.distances, axis=1, kind="stable")
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[None], axis=1)
@@ -81,7 +80,7 @@ def table_of(landscapes: Landscapes) -> DistanceTable:
 
 
 def write_parquet(landscapes: Landscapes | DistanceTable, path: Path | str) -> None:
-    """Columns ``sample``, ``source``, ``distance`` and ``rank`` (1 is the farthest), sample after sample; zstd.
+    """Columns ``sample``, ``source``, ``distance``, ``rank`` (1 is the farthest), by sample; zstd.
 
     Name, scale, seed, tangent steps and metric lie in the schema's metadata, as JSON
     under ``abc_lib``.
@@ -107,67 +106,42 @@ def read_parquet(path: Path | str, memory: int | str = "2GiB") -> DistanceTable:
     :class:`ArtefactError` for other columns, rows that are no complete landscape and
     ranks that are not those of the distances.
     """
-    path, budget = Path(path), parse_bytes(memory)
-
-    def refused(why: str) -> ArtefactError:
-        return ArtefactError(f"{path} is refused: {why}")
-
-    with bounded_file(path, budget) as file:
-        try:
-            # Sizes that the file itself announces are not believed.
-            opened = pq.ParquetFile(
-                file, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20
-            )
-            schema = opened.schema_arrow
-            if dict(zip(schema.names, schema.types)) != _COLUMNS or len(schema.names) != len(
-                _COLUMNS
-            ):
-                raise refused(
-                    f"its columns must be {', '.join(f'{n} ({t})' for n, t in _COLUMNS.items())}"
-                )
-            if opened.metadata.num_rows * 8 * len(_COLUMNS) > budget:
-                raise refused(
-                    f"its {opened.metadata.num_rows} rows do not fit the memory of {memory}; raise memory"
-                )
-            table = opened.read()
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise refused(
-                f"it is not a sound Parquet file ({' '.join(str(error).split())[:160]}); fetch it again"
-            ) from None
-    about = _about((schema.metadata or {}).get(_KEY), refused)
+    budget = parse_bytes(memory)
+    with bounded_file(path, budget) as file, decoding(path, "sound Parquet file"):
+        # Sizes that the file itself announces are not believed.
+        opened = pq.ParquetFile(
+            file, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20
+        )
+        schema, rows = opened.schema_arrow, opened.metadata.num_rows
+        if len(schema.names) != 4 or dict(zip(schema.names, schema.types)) != _COLUMNS:
+            columns = ", ".join(f"{name} ({kind})" for name, kind in _COLUMNS.items())
+            raise refused(path, f"its columns must be {columns}")
+        if rows * 8 * len(_COLUMNS) > budget:
+            raise refused(path, f"its {rows} rows do not fit the memory of {memory}; raise memory")
+        table = opened.read()
+    about = _about(path, (schema.metadata or {}).get(_KEY, b""))
     if any(column.null_count for column in table.columns):
-        raise refused("some of its values are missing")
+        raise refused(path, "some of its values are missing")
     sample, source, distance, rank = (table[name].to_numpy() for name in _COLUMNS)
-    indices, first = np.unique(sample, return_index=True)
-    S = len(indices)
-    N = len(sample) // max(S, 1)
-    indices = sample[np.sort(first)]
-    whole = N > 0 and S * N == len(sample)
-    if (
-        not whole
-        or not (sample == np.repeat(indices, N)).all()
-        or not (source == np.tile(np.arange(N), S)).all()
-    ):
-        raise refused(
-            "its rows must hold every source of a sample, 0 to N - 1, and then those of the next"
-        )
+    indices = sample[np.sort(np.unique(sample, return_index=True)[1])]
+    N = len(sample) // max(1, len(indices))
+    rows = np.repeat(indices, N), np.tile(np.arange(N), len(indices))
+    if N == 0 or not np.array_equal((sample, source), rows):
+        why = "its rows must hold every source of a sample, 0 to N - 1, and then those of the next"
+        raise refused(path, why)
     try:
-        found = DistanceTable(
-            indices=indices.copy(), distances=distance.reshape(S, N).copy(), **about
-        )
+        read = DistanceTable(indices=indices, distances=distance.reshape(-1, N).copy(), **about)
     except BadValue as error:
-        raise refused(str(error)) from None
-    if not np.array_equal(found.ranks.reshape(-1), rank):
-        raise refused("its ranks are not those of its distances (1 is the farthest)")
-    return found
+        raise refused(path, str(error)) from None
+    if not np.array_equal(read.ranks.reshape(-1), rank):
+        raise refused(path, "its ranks are not those of its distances (1 is the farthest)")
+    return read
 
 
-def _about(raw: bytes | None, refused) -> dict:
-    try:
-        about = json.loads(raw or b"")
-        sound = isinstance(about, dict) and {k: type(v) for k, v in about.items()} == _ABOUT
-    except (ValueError, RecursionError):
-        sound = False
-    if not sound:
-        raise refused(f"its metadata 'abc_lib' must be JSON with {', '.join(_ABOUT)}")
+def _about(path: Path | str, raw: bytes) -> dict:
+    what = f"table with the metadata 'abc_lib', JSON with {', '.join(_ABOUT)}"
+    with decoding(path, what, "write it again"):
+        about = sound_json(raw.decode())
+        if {key: type(value) for key, value in about.items()} != _ABOUT:
+            raise ValueError("other keys or types")
     return about

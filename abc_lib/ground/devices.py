@@ -36,7 +36,8 @@ def resolve_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "gpu":
         raise BadValue(
-            "unknown device 'gpu'; a GPU is 'cuda' (or 'mps' on a Mac), 'auto' takes one if there is one"
+            "unknown device 'gpu'; a GPU is 'cuda' (or 'mps' on a Mac), 'auto' takes one if there "
+            "is one"
         )
     try:
         device = torch.device(name)

@@ -27,7 +27,9 @@ def digest(spec: object) -> str:
 
 
 def identity_of(parameters: list[dict[str, torch.Tensor]]) -> str:
-    """A hash of the members' parameters, in order: the same recipe trained elsewhere is another ensemble."""
+    """A hash of the members' parameters, in order: the same recipe trained elsewhere is another
+    ensemble.
+    """
     sha = hashlib.sha256()
     for each in parameters:
         for name in sorted(each):

@@ -49,7 +49,8 @@ class Dual:
             raise AttributeError(name)
         if name.endswith("_"):
             raise TypeError(
-                f"a dual number is a value and cannot be changed in place; use {name.rstrip('_')} instead of {name}"
+                f"a dual number is a value and cannot be changed in place; use {name.rstrip('_')} "
+                f"instead of {name}"
             )
         found = getattr(self.primal, name)
         if isinstance(found, torch.Tensor):  # .T, .mT and the like are operations too
@@ -118,7 +119,9 @@ def _apply(function: Callable, arguments: tuple, options: dict):
 
 
 def _by_jvp(function: Callable, arguments: tuple, options: dict):
-    """Any operation, its tangents by ``jvp`` under ``vmap``; of several results those that are whole numbers stay plain."""
+    """Any operation, its tangents by ``jvp`` under ``vmap``; of several results those that are
+    whole numbers stay plain.
+    """
     flat, structure = tree_flatten((arguments, options))
     duals = [k for k, value in enumerate(flat) if isinstance(value, Dual)]
 
@@ -169,7 +172,8 @@ def _conv2d(x, weight, bias=None, *rest, **options):
         return NotImplemented
     linear = lambda v: torch.conv2d(v, weight, None, *rest, **options)  # noqa: E731
     if x._pending is not None and not torch.is_grad_enabled():
-        # The tangents are gone through for their factor anyway: written beside the primal, one call takes both.
+        # The tangents are gone through for their factor anyway: written beside the primal, one call
+        # takes both.
         joint = x.primal.new_empty(1 + len(x._tangents), *x.primal.shape)
         joint[0] = x.primal
         torch.mul(x._tangents, x._pending, out=joint[1:])
@@ -377,7 +381,8 @@ def _to(x, *arguments, **options):
 @_rule(torch.bmm, torch.matmul, torch.Tensor.__matmul__)
 def _matmul(a, b, **options):
     """d(AB) = dA B + A dB."""
-    # with fewer dimensions than the other, the tangents' first one would be taken for one of the batch
+    # with fewer dimensions than the other, the tangents' first one would be taken for one of the
+    # batch
     if options or a.ndim != b.ndim or a.ndim < 2:
         return NotImplemented
     moved = []
@@ -402,7 +407,9 @@ def _softmax(x, dim=None, dtype=None, _stacklevel=3):
 def _attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options
 ):
-    """Plain attention, softmax(Q K' / sqrt(d)) V: PyTorch cannot differentiate its fused kernels forward."""
+    """Plain attention, softmax(Q K' / sqrt(d)) V: PyTorch cannot differentiate its fused kernels
+    forward.
+    """
     plain = not (attn_mask is not None or dropout_p or is_causal or options.get("enable_gqa"))
     if not plain or not all(
         isinstance(each, Dual) and each.ndim == value.ndim for each in (query, key, value)
@@ -421,7 +428,9 @@ def _attention(
 
 @_rule(torch.Tensor.clamp, torch.clamp)
 def _clamp(x, min=None, max=None):
-    """At the bounds the derivative is that of the inside (PyTorch's versions differ there): what only rounds to a bound still moves."""
+    """At the bounds the derivative is that of the inside (PyTorch's versions differ there): what
+    only rounds to a bound still moves.
+    """
     if any(isinstance(bound, (torch.Tensor, Dual)) for bound in (min, max)):
         return NotImplemented
     value = torch.clamp(x.primal, min, max)

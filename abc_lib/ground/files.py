@@ -13,7 +13,8 @@ from abc_lib.ground.errors import ArtefactError
 
 @contextlib.contextmanager
 def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
-    """A file open for writing that appears at ``path`` only when it is whole; what was there stays until then.
+    """A file open for writing that appears at ``path`` only when it is whole; what was there stays
+    until then.
 
     Raises :class:`ArtefactError` in one line where it cannot be written.
     """
@@ -39,7 +40,8 @@ def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def bounded_file(path: Path | str, limit: int) -> Iterator[BinaryIO]:
-    """A plain file of at most ``limit`` bytes, open for reading; anything else is an :class:`ArtefactError`.
+    """A plain file of at most ``limit`` bytes, open for reading; anything else is an
+    :class:`ArtefactError`.
 
     Errors of the system while it is read are told in the same way.
     """

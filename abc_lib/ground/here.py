@@ -35,4 +35,4 @@ class Here:
 
     def anew(self) -> "Here":
         """The same, but passing over what is published: what this machine computed still counts."""
-        return dataclasses.replace(self, store=Store(self.store.cache, None))
+        return dataclasses.replace(self, store=self.store.anew())

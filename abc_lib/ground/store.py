@@ -30,8 +30,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load as load_tensors
@@ -41,7 +41,12 @@ from abc_lib.ground.digests import digest
 from abc_lib.ground.errors import ArtefactError
 from abc_lib.ground.paths import PUBLISHED, ROOT, cache_root
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FORMAT = 1
+# What results are measured with, not results themselves.
+_TOOLS = ("autoencoder", "classifier")
 Content = bytes | dict[str, torch.Tensor]
 
 
@@ -55,7 +60,9 @@ def _canonical(manifest: dict) -> bytes:
 
 @lru_cache(maxsize=1)
 def _commit() -> str:
-    """The commit of the code, with ``+`` when the library has changes on top; ``unknown`` outside git."""
+    """The commit of the code, with ``+`` when the library has changes on top; ``unknown`` outside
+    git.
+    """
     try:
         run = lambda *args: subprocess.run(
             ["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=10
@@ -152,7 +159,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def parquet_bytes(table: pd.DataFrame) -> bytes:
+def parquet_bytes(table: "pd.DataFrame") -> bytes:
     """A table as a small Parquet file."""
     buffer = io.BytesIO()
     floats = [name for name, kind in table.dtypes.items() if kind.kind == "f"]
@@ -206,7 +213,9 @@ class Artefact:
         return load_tensors(self.read(name))
 
     def verify(self) -> None:
-        """Reads and checks every file; raises :class:`ArtefactError` naming the first that is not right."""
+        """Reads and checks every file; raises :class:`ArtefactError` naming the first that is not
+        right.
+        """
         for name in self.manifest["files"]:
             self.read(name)
         extra = (
@@ -226,7 +235,7 @@ def _refused(path: Path, why: str) -> ArtefactError:
     return ArtefactError(f"{path} is refused: {why}; {remedy}")
 
 
-def _open(path: Path, kind: str, published: bool = False) -> Artefact:
+def open_artefact(path: Path, kind: str, published: bool = False) -> Artefact:
     """The artefact in a folder, with its manifest checked to the byte."""
     manifest_path = path / "manifest.json"
     try:
@@ -261,12 +270,27 @@ class Store:
     or to ``published`` when asked.
     """
 
-    def __init__(self, cache: Path | None = None, published: Path | None = PUBLISHED):
+    def __init__(
+        self, cache: Path | None = None, published: Path | None = PUBLISHED, anew: bool = False
+    ):
         self.cache = Path(cache) if cache is not None else cache_root()
         self.published = published
+        self.passes_over = anew
 
-    def _roots(self) -> list[Path]:
-        return ([self.published] if self.published else []) + [self.cache]
+    def anew(self) -> "Store":
+        """The same, but published results do not count when one is looked for.
+
+        What results are measured with still does: published autoencoders and classifiers.
+        """
+        return Store(self.cache, self.published, anew=True)
+
+    def cached(self) -> "Store":
+        """Only this machine's part."""
+        return Store(self.cache, None)
+
+    def _roots(self, kind: str) -> list[Path]:
+        seen = self.published and not (self.passes_over and kind not in _TOOLS)
+        return ([self.published] if seen else []) + [self.cache]
 
     @staticmethod
     def folder_name(label: str, spec: dict) -> str:
@@ -275,21 +299,21 @@ class Store:
 
     def find(self, kind: str, label: str, spec: dict) -> Artefact | None:
         """The artefact of exactly this spec, or None; one that is damaged is refused, not skipped."""
-        for root in self._roots():
+        for root in self._roots(kind):
             path = root / kind / self.folder_name(label, spec)
             with explain_os_errors(f"read {path}"):
                 if path.is_dir():
-                    return _open(path, kind, root == self.published)
+                    return open_artefact(path, kind, root == self.published)
         return None
 
     def find_all(self, kind: str, label: str) -> list[Artefact]:
         """Every artefact with this label, published ones first, then by folder name."""
         found = []
-        for root in self._roots():
+        for root in self._roots(kind):
             for path in sorted((root / kind).glob(f"{label}-*")):
                 # a label may be a prefix of another one; the digest that follows has a fixed length
                 if path.is_dir() and len(path.name) == len(label) + 17:
-                    found.append(_open(path, kind, root == self.published))
+                    found.append(open_artefact(path, kind, root == self.published))
         return found
 
     def write(
@@ -338,7 +362,7 @@ class Store:
                 _put_in_place(temporary, path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        return _open(path, kind, publish)
+        return open_artefact(path, kind, publish)
 
     def copy(self, artefact: Artefact, kind: str) -> Artefact:
         """Publishes an artefact of the cache as it is, byte for byte."""
@@ -355,7 +379,7 @@ class Store:
                     _put_in_place(temporary, path)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
-        return _open(path, kind, True)
+        return open_artefact(path, kind, True)
 
     @contextlib.contextmanager
     def lock(
@@ -363,7 +387,8 @@ class Store:
     ) -> Iterator[None]:
         """Holds the right to make an artefact; the system frees it when the process dies.
 
-        Who has to wait for another process is told so, by ``on_wait()`` or by a line on standard error.
+        Who has to wait for another process is told so, by ``on_wait()`` or by a line on standard
+        error.
         """
         path = self.cache / "locks" / f"{kind}-{self.folder_name(label, spec)}.lock"
         with explain_os_errors(f"lock {path}"):
@@ -387,21 +412,15 @@ class Store:
             lock.release()
 
     def once(
-        self,
-        kind: str,
-        label: str,
-        spec: dict,
-        make: Callable[["Workspace"], Artefact],
-        recompute: bool = False,
+        self, kind: str, label: str, spec: dict, make: Callable[["Workspace"], Artefact]
     ) -> Artefact:
         """The artefact of this spec: the one that is there, or what ``make`` writes.
 
         ``make`` gets the workspace for its pieces, in which a stopped run left those it had. Of
         several processes that want the same one makes it, and the others wait for it.
-        ``recompute`` passes over what is published.
         """
         with self.lock(kind, label, spec):
-            done = (Store(self.cache, None) if recompute else self).find(kind, label, spec)
+            done = self.find(kind, label, spec)
             workspace = self.workspace(kind, label, spec)
             if done is None:
                 done = make(workspace)

@@ -1,5 +1,6 @@
 """Independent tasks run side by side, with one progress bar (through joblib)."""
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from abc_lib.ground.devices import available_cores, one_thread
 from abc_lib.ground.errors import AbcError, positive_int
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Workspace
 
 with warnings.catch_warnings():
     # Where a notebook has no widgets, tqdm says so in red and draws a bar of text, which will do.
@@ -18,17 +21,22 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 
-def job_count(n_jobs: int | None, device: torch.device) -> int:
-    """How many tasks run side by side: ``n_jobs``, -1 for one a core; None for one a core on a CPU and one on a GPU.
+def job_count(jobs: int | None, device: torch.device) -> int:
+    """How many tasks run side by side: ``jobs``, or -1 for one a core.
 
-    Who set a number with ``joblib.parallel_config`` gets that one.
+    None is what ``joblib.parallel_config`` was told, else the environment variable
+    ``ABC_JOBS``, else one a core on a CPU and one on a GPU.
     """
-    if n_jobs is None:
+    if jobs is None:
         _, configured = joblib.parallel.get_active_backend()
         if configured and configured > 1:
             return configured
+        named = os.environ.get("ABC_JOBS", "").strip()
+        if named:
+            whole = int(named) if named.lstrip("-").isdigit() else named
+            return available_cores() if whole == -1 else positive_int("ABC_JOBS", whole)
         return available_cores() if device.type == "cpu" else 1
-    return available_cores() if n_jobs == -1 else positive_int("n_jobs", n_jobs)
+    return available_cores() if jobs == -1 else positive_int("jobs", jobs)
 
 
 def _call(function: Callable, on_cpu: bool, arguments: tuple):
@@ -40,7 +48,9 @@ def _call(function: Callable, on_cpu: bool, arguments: tuple):
 
 @dataclass
 class Counter:
-    """A ``poll`` for :func:`run_tasks` that reports ``done``, which whoever takes the results adds to."""
+    """A ``poll`` for :func:`run_tasks` that reports ``done``, which whoever takes the results adds
+    to.
+    """
 
     done: int
 
@@ -52,32 +62,31 @@ def run_tasks(
     function: Callable,
     arguments: Iterable[tuple],
     count: int,
-    *,
     device: torch.device,
+    here: Here,
+    *,
     total: int,
     description: str,
     unit: str,
     poll: Callable[[], tuple[int, str]] | None = None,
-    n_jobs: int | None = None,
-    progress: bool = True,
 ) -> Iterator:
-    """Results of ``function(*each)`` for the ``count`` members of ``arguments`` as they finish, in any order.
+    """Results of ``function(*task)`` for ``count`` tasks of ``arguments`` as they finish.
 
-    ``arguments`` may be a generator: it is asked for a task only when one is about to
-    start, so that what tasks carry is not all held at once.
+    They come in any order. ``arguments`` may be a generator: it is asked for a task only when
+    one is about to start, so that what tasks carry is not all held at once.
 
-    On a CPU there is one task a core, each on one thread; on a GPU one at a time. Who
-    wants another joblib backend (dask, ray) sets it with ``joblib.parallel_config``
+    On a CPU there is one task a core (or ``here.jobs``), each on one thread; on a GPU one at a
+    time. Who wants another joblib backend (dask, ray) sets it with ``joblib.parallel_config``
     around the call. ``poll()`` returns how much of ``total`` is done and a short text
     for the bar; without it each finished task counts one.
     """
     on_cpu = device.type == "cpu"
-    jobs = min(job_count(n_jobs, device), max(1, count))
+    jobs = min(job_count(here.jobs, device), max(1, count))
     bar = tqdm(
         total=total,
         desc=description,
         unit=unit,
-        disable=not progress,
+        disable=not here.progress,
         mininterval=1.0,
         smoothing=0.05,
     )
@@ -93,14 +102,15 @@ def run_tasks(
         while not stop.wait(1.0):
             refresh()
 
-    watcher = threading.Thread(target=watch, daemon=True) if poll and progress else None
+    watcher = threading.Thread(target=watch, daemon=True) if poll and here.progress else None
     if watcher:
         watcher.start()
     try:
         yield from _finished(function, on_cpu, arguments, jobs, bar if poll is None else None)
     except TerminatedWorkerError:
         raise AbcError(
-            "a worker process was killed, most likely for want of memory; finished work is kept: run again with n_jobs=1"
+            "a worker process was killed, most likely for want of memory; finished work is kept: "
+            "run again with jobs=1"
         ) from None
     finally:
         stop.set()
@@ -126,25 +136,43 @@ def _finished(
 
 def run_blocks(
     function: Callable,
-    tasks: dict[str, tuple],
-    workspace,
+    tasks: dict[str, Callable[[], tuple] | tuple],
+    workspace: Workspace,
     device: torch.device,
+    here: Here,
     description: str,
-    n_jobs=None,
-    progress: bool = True,
-) -> None:
-    """``function(*arguments, workspace, name)`` for every name of ``tasks`` whose piece is not in the workspace yet."""
+    unit: str = "block",
+    sizes: dict[str, int] | None = None,
+) -> list[dict[str, torch.Tensor]]:
+    """Pieces of work in blocks: those that the workspace lacks are made, all are returned, in
+    order.
+
+    ``function(*arguments, workspace, name)`` saves the piece ``name``. ``tasks`` maps names to
+    arguments, or to functions that make them when their turn comes. With ``sizes`` the bar
+    counts what each block holds, finished ones included, and ``function`` returns that number.
+    """
     todo = [name for name in tasks if not workspace.has(name)]
+    arguments = (
+        (*(task() if callable(task) else task), workspace, name)
+        for name, task in ((name, tasks[name]) for name in todo)
+    )
     if todo:
-        for _ in run_tasks(
+        counter = None
+        if sizes:
+            counter = Counter(sum(sizes[name] for name in tasks if name not in set(todo)))
+        total = sum(sizes.values()) if sizes else len(todo)
+        done = run_tasks(
             function,
-            ((*tasks[name], workspace, name) for name in todo),
+            arguments,
             len(todo),
-            device=device,
-            total=len(todo),
+            device,
+            here,
+            total=total,
             description=description,
-            unit="block",
-            n_jobs=n_jobs,
-            progress=progress,
-        ):
-            pass
+            unit=unit,
+            poll=counter,
+        )
+        for count in done:
+            if counter:
+                counter.done += count
+    return [workspace.load(name) for name in tasks]

@@ -11,12 +11,14 @@ which one, by its identity, and with that the recipe's artefacts have their name
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Content, Store, Workspace, stopwatch
-from abc_lib.ground.tasks import run_tasks
+from abc_lib.ground.tasks import run_blocks
 from abc_lib.images.autoencoders.base import Autoencoder
 from abc_lib.images.autoencoders.basic import find_basic, read_basic, train_basic
 from abc_lib.images.autoencoders.recipes import basic_recipe
@@ -40,40 +42,48 @@ def _basic(recipe: Recipe):
     found = basic_recipe(recipe.data.family, recipe.scale)
     if found.split == recipe.data.split:
         raise BadValue(
-            f"{recipe.name} trains on the {found.split} split of {found.family}, on which its autoencoder is trained; "
+            f"{recipe.name} trains on the {found.split} split of {found.family}, on which its "
+            "autoencoder is trained; "
             "an ensemble's images must be new to its autoencoder"
         )
     return found
 
 
 def find_autoencoder(recipe: Recipe, store: Store) -> Autoencoder | None:
-    """The autoencoder of a recipe's space if it is published, in the cache or, with its weights, on this machine; else None."""
+    """The autoencoder of a recipe's space if it is published, in the cache or, with its weights, on
+    this machine; else None.
+    """
     if recipe.data.space == "pixel":
         return None
     found = find_basic(_basic(recipe), store) if recipe.data.space == "basic" else find_stable()
     return None if found is None else _same(recipe, found)
 
 
-def get_autoencoder(
-    recipe: Recipe, store: Store, device: torch.device | str = "cpu", progress: bool = True
-) -> Autoencoder:
-    """The autoencoder of a latent recipe: found, else trained (basic) or downloaded (Stable Diffusion) now."""
-    found = find_autoencoder(recipe, store)
-    if found is None:
+def get_autoencoder(recipe: Recipe, here: Here | None = None) -> Autoencoder:
+    """The autoencoder of a latent recipe, on ``here.device``.
+
+    Found, else trained (basic) or downloaded (Stable Diffusion) now.
+    """
+    here = here or Here()
+    autoencoder = find_autoencoder(recipe, here.store)
+    if autoencoder is None:
         # Nothing is begun that the recipe's own images would be missing for.
         load_split(recipe.data.family, recipe.data.split)
         if recipe.data.space == "basic":
-            found = read_basic(_basic(recipe), train_basic(_basic(recipe), store, device, progress))
+            basic = _basic(recipe)
+            autoencoder = read_basic(basic, train_basic(basic, here=here))
         else:
-            found = get_stable()
-    return _same(recipe, found).to(device)
+            autoencoder = get_stable()
+    return _same(recipe, autoencoder).to(here.device)
 
 
 def _same(recipe: Recipe, autoencoder: Autoencoder) -> Autoencoder:
     if recipe.data.autoencoder and recipe.data.autoencoder != autoencoder.identity:
         raise ArtefactError(
-            f"{recipe.name} lives in the latents of the {autoencoder.title} {recipe.data.autoencoder}, but that at hand is "
-            f"{autoencoder.identity}; bring back the one it was trained with, or train it again from get_recipe('{recipe.name}')"
+            f"{recipe.name} lives in the latents of the {autoencoder.title} "
+            f"{recipe.data.autoencoder}, but that at hand is "
+            f"{autoencoder.identity}; bring back the one it was trained with, or train it again "
+            f"from get_recipe('{recipe.name}')"
         )
     return autoencoder
 
@@ -83,7 +93,8 @@ def _bound(recipe: Recipe, autoencoder: Autoencoder) -> Recipe:
 
 
 def bind(recipe: Recipe, store: Store) -> Recipe:
-    """The recipe with its autoencoder's identity filled in, if that is at hand; a pixel recipe as it is.
+    """The recipe with its autoencoder's identity filled in, if that is at hand; a pixel recipe as
+    it is.
 
     A latent recipe that comes back without one has no artefacts here yet.
     """
@@ -102,19 +113,18 @@ def bind(recipe: Recipe, store: Store) -> Recipe:
     return recipe if autoencoder is None else _bound(recipe, autoencoder)
 
 
-def prepare(
-    recipe: Recipe, store: Store, device: torch.device | str = "cpu", progress: bool = True
-) -> Recipe:
+def prepare(recipe: Recipe, here: Here) -> Recipe:
     """:func:`bind`, with the autoencoder trained or downloaded where it is not at hand."""
-    recipe = bind(recipe, store)
+    recipe = bind(recipe, here.store)
     if recipe.data.space == "pixel" or recipe.data.autoencoder:
         return recipe
-    return _bound(recipe, get_autoencoder(recipe, store, device, progress))
+    return _bound(recipe, get_autoencoder(recipe, here))
 
 
 @dataclass(frozen=True)
 class Latents(TrainingSet):
-    """A training set in latents: ``images`` (K, c, h, w) are its latents, with what normalises them.
+    """A training set in latents: ``images`` (K, c, h, w) are its latents, with what normalises
+    them.
 
     Where the recipe flips images (B.1), the latents of all mirrored images follow those of
     the images themselves, with the same sources. ``black`` (c, h, w) is the latent of an
@@ -137,7 +147,8 @@ def to_states(images: TrainingSet, data: Data) -> torch.Tensor:
 def _require_states(images: TrainingSet, data: Data) -> None:
     if data.space != "pixel" or isinstance(images.images, ImageFiles):
         raise BadValue(
-            f"members of {data.family} in the space {data.space} cannot be trained on image files or images; "
+            f"members of {data.family} in the space {data.space} cannot be trained on image files "
+            "or images; "
             "turn them into states with training_states"
         )
 
@@ -150,7 +161,9 @@ def black_state(images: TrainingSet, data: Data) -> torch.Tensor:
 
 
 def space_files(images: TrainingSet) -> dict[str, Content]:
-    """What an artefact of members trained on ``images`` must hold for its states to become images: nothing in pixels."""
+    """What an artefact of members trained on ``images`` must hold for its states to become images:
+    nothing in pixels.
+    """
     return (
         {FILE: {"shift": images.shift, "factor": images.factor}}
         if isinstance(images, Latents)
@@ -158,38 +171,33 @@ def space_files(images: TrainingSet) -> dict[str, Content]:
     )
 
 
-def read_space(recipe: Recipe, artefact: Artefact, store: Store) -> Space:
-    """The space of the members in an artefact."""
+def read_space(recipe: Recipe, artefact: Artefact, here: Here) -> Space:
+    """The space of the members in an artefact, on the CPU."""
     if recipe.data.space == "pixel":
         return Space(recipe.data)
-    found = artefact.tensors(FILE)
-    return Space(recipe.data, get_autoencoder(recipe, store), found["shift"], found["factor"])
+    normalisation = artefact.tensors(FILE)
+    autoencoder = get_autoencoder(recipe, here).to("cpu")
+    return Space(recipe.data, autoencoder, normalisation["shift"], normalisation["factor"])
 
 
 # --- cached latents ---
 
 
 def training_states(
-    recipe: Recipe,
-    store: Store,
-    device: torch.device | str = "cpu",
-    images: TrainingSet | None = None,
-    n_jobs: int | None = None,
-    progress: bool = True,
+    recipe: Recipe, images: TrainingSet | None = None, here: Here | None = None
 ) -> TrainingSet:
-    """What a recipe's members are trained on: its images, by default its training set, or their :class:`Latents`.
+    """What members are trained on: images, by default the recipe's training set, or
+    :class:`Latents`.
 
     Latents are computed once, in parts, from files where images are large, and kept in the
     cache under the autoencoder's identity and the images' fingerprint.
     """
+    here = here or Here()
     images = training_set(recipe.data) if images is None else images
     if recipe.data.space == "pixel" or isinstance(images, Latents):
         lazy = isinstance(images.images, ImageFiles)
         return dataclasses.replace(images, images=images.images[:]) if lazy else images
-    autoencoder = get_autoencoder(recipe, store, device, progress)
-    return _read_latents(
-        _latents(recipe, autoencoder, images, store, torch.device(device), n_jobs, progress), images
-    )
+    return _read_latents(_latents(recipe, get_autoencoder(recipe, here), images, here), images)
 
 
 def _encode_task(
@@ -203,70 +211,45 @@ def _encode_task(
     return len(pixels)
 
 
-def _latents(recipe, autoencoder, images, store, device, n_jobs, progress) -> Artefact:
-    data, label = (
-        recipe.data,
-        f"{recipe.data.family}-{recipe.data.split.replace(' ', '-')}-{recipe.data.space}",
-    )
+def _latents(recipe: Recipe, autoencoder: Autoencoder, images: TrainingSet, here: Here) -> Artefact:
+    data = recipe.data
+    label = f"{data.family}-{data.split.replace(' ', '-')}-{data.space}"
     spec = {
         "autoencoder": autoencoder.identity,
         "images": images.fingerprint,
         "count": len(images),
         "flips": data.flips,
     }
-    return store.once(
-        _KIND,
-        label,
-        spec,
-        lambda workspace: _encode(
-            recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress
-        ),
-    )
 
+    def task(start: int) -> tuple:
+        chosen, held = slice(start, start + _PIECE), images.images
+        part = held.select(chosen) if isinstance(held, ImageFiles) else held[chosen]
+        return autoencoder, part, data.flips
 
-def _encode(
-    recipe, autoencoder, images, store, label, spec, workspace, device, n_jobs, progress
-) -> Artefact:
-    data, seconds = recipe.data, stopwatch()
-    pieces = [(start, f"piece-{_PIECE}-{start:07d}") for start in range(0, len(images), _PIECE)]
-    todo = [piece for piece in pieces if not workspace.has(piece[1])]
+    def make(workspace: Workspace) -> Artefact:
+        seconds = stopwatch()
+        tasks = {
+            f"piece-{_PIECE}-{start:07d}": partial(task, start)
+            for start in range(0, len(images), _PIECE)
+        }
+        run_blocks(_encode_task, tasks, workspace, here.device, here, f"latents of {recipe.label}")
+        names = list(tasks)
+        normalisation = _normalisation(workspace, names, by_channel=data.space == "basic")
+        black = torch.zeros(1, *autoencoder.image_shape)
+        normalisation["black"] = autoencoder.encode(black)[0].cpu()
+        files = {"normalisation.safetensors": normalisation}
+        step = _A_FILE // _PIECE
+        for k, first in enumerate(range(0, len(names), step)):
+            files[f"latents-{k:03d}.safetensors"] = _Gather(workspace, names[first : first + step])
+        info = {
+            "seconds": round(seconds(), 1),
+            "origin": images.origin,
+            "shape": list(autoencoder.shape),
+            "space": data.space,
+        }
+        return here.store.write(_KIND, label, spec, files, info, here.device)
 
-    def part(start: int):
-        chosen = slice(start, start + _PIECE)
-        return (
-            images.images.select(chosen)
-            if isinstance(images.images, ImageFiles)
-            else images.images[chosen]
-        )
-
-    tasks = ((autoencoder, part(start), data.flips, workspace, name) for start, name in todo)
-    if todo:
-        for _ in run_tasks(
-            _encode_task,
-            tasks,
-            len(todo),
-            device=device,
-            total=len(todo),
-            description=f"latents of {recipe.label}",
-            unit="block",
-            n_jobs=n_jobs,
-            progress=progress,
-        ):
-            pass
-    names = [name for _, name in pieces]
-    normalisation = _normalisation(workspace, names, by_channel=data.space == "basic")
-    normalisation["black"] = autoencoder.encode(torch.zeros(1, *autoencoder.image_shape))[0].cpu()
-    files = {"normalisation.safetensors": normalisation}
-    step = _A_FILE // _PIECE
-    for k, first in enumerate(range(0, len(names), step)):
-        files[f"latents-{k:03d}.safetensors"] = _Gather(workspace, names[first : first + step])
-    info = {
-        "seconds": round(seconds(), 1),
-        "origin": images.origin,
-        "shape": list(autoencoder.shape),
-        "space": data.space,
-    }
-    return store.write(_KIND, label, spec, files, info, device)
+    return here.store.once(_KIND, label, spec, make)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Trained models as one value: what they sample from the same noise, and how they are found, made and packed."""
+"""Trained models as one value: what they sample from the same noise, how they are found and packed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,29 +6,31 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from abc_lib.ground.devices import one_thread, parse_bytes, resolve_device
+from abc_lib.ground.devices import one_thread, parse_bytes
 from abc_lib.ground.digests import digest, identity_of
 from abc_lib.ground.errors import BadValue
-from abc_lib.ground.store import Artefact, Store
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Artefact
 from abc_lib.images.latents import FILE, bind, read_space
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import ExogenousNoise, denoise
 from abc_lib.method.network import NoisePredictor, activation_bytes, build_network
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import Space, state_shape
-from abc_lib.training.members import _network_of
+from abc_lib.training.ensembles import trained_from
+from abc_lib.training.members import network_of
 from abc_lib.training.stacked import StackedNetwork
 from abc_lib.training.together import (
     FULL,
     KIND,
     TOGETHER,
-    _artefacts_of,
-    _chosen_sources,
-    _found,
-    _require_removal,
-    _seeded,
+    artefacts_of,
+    chosen_sources,
+    require_removal,
     retrained_spec,
+    stored_models,
     train_retrained,
+    with_seed,
 )
 
 _TRAJECTORIES = {"cpu": 256, "cuda": 4096}
@@ -81,9 +83,7 @@ class Retrained:
         return self._single(self._row(source))
 
     def _single(self, row: int) -> NoisePredictor:
-        net = _network_of(
-            self.recipe, {name: value[row] for name, value in self.parameters.items()}
-        )
+        net = network_of(self.recipe, {name: value[row] for name, value in self.parameters.items()})
         return net.eval().requires_grad_(False).to(self.device)
 
     def _row(self, source: int) -> int:
@@ -102,7 +102,9 @@ class Retrained:
         return self
 
     def draw_noise(self, seed: int, indices) -> ExogenousNoise:
-        """Exogenous noise of the right shape: the same for the same seed and numbers as an ensemble's of this recipe."""
+        """Exogenous noise of the right shape: the same for the same seed and numbers as an
+        ensemble's of this recipe.
+        """
         return ExogenousNoise.draw(seed, indices, self.shape, self.recipe.sampling)
 
     @torch.inference_mode()
@@ -112,7 +114,8 @@ class Retrained:
         models: Iterable[int | str] | None = None,
         memory: int | str = "1GiB",
     ) -> torch.Tensor:
-        """Samples of some models from the same exogenous noise: images in [0, 1], (M, S, C, H, W), on the CPU.
+        """Samples of some models from the same exogenous noise: images in [0, 1], (M, S, C, H, W),
+        on the CPU.
 
         ``models`` are :data:`FULL` or sources left out; by default all, the model on
         everything first. ``memory`` bounds what networks in flight hold.
@@ -132,7 +135,8 @@ class Retrained:
         fits = memory // (activation_bytes(net, self.shape) + 4 * 8 * int(np.prod(self.shape)))
         if fits < 1:
             raise BadValue(
-                f"a memory budget of {memory / 2**20:.1f} MiB does not hold one sample of {self.recipe.name}; raise it"
+                f"a memory budget of {memory / 2**20:.1f} MiB does not hold one sample of "
+                f"{self.recipe.name}; raise it"
             )
         kind, batch = self.device.type, int(min(_TRAJECTORIES.get(self.device.type, 256), fits))
         together = min(TOGETHER.get(kind, 8), batch, len(rows))
@@ -153,7 +157,8 @@ class Retrained:
                     self.device
                 )
                 steps = None if some.steps is None else some.steps.repeat(1, 1, n, 1, 1)
-                # The models' states lie beside each other in channels; all start from, and are given, the same noise.
+                # The models' states lie beside each other in channels; all start from, and are
+                # given, the same noise.
                 shared = ExogenousNoise(some.initial.repeat(1, n, 1, 1), steps, some.indices)
                 x = denoise(predict, shared, self.recipe.diffusion, self.recipe.sampling).unflatten(
                     1, (n, -1)
@@ -169,7 +174,8 @@ class Retrained:
         sources: Iterable[int] | None = None,
         memory: int | str = "1GiB",
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Factual samples (S, C, H, W) and retraining-based counterfactuals (S, K, C, H, W), in [0, 1], on the CPU.
+        """Factual samples (S, C, H, W) and retraining-based counterfactuals (S, K, C, H, W), in [0,
+        1], on the CPU.
 
         The factual model and that without each of ``sources`` (default: all that are here)
         denoise the same exogenous noise (2.2).
@@ -184,34 +190,31 @@ def find_retrained(
     sources: Iterable[int] | None = None,
     seed: int | None = None,
     removed: str = "black",
-    store: Store | None = None,
-    recompute: bool = False,
+    here: Here | None = None,
 ) -> Retrained | None:
-    """The retrained models if all of them are published or in the cache, every byte checked; else None.
-
-    ``recompute`` passes over published ones.
-    """
-    store = store or Store()
-    _require_removal(removed)
-    recipe, sources = bind(_seeded(recipe, seed), store), _chosen_sources(recipe, sources)
-    found = _found(recipe, removed, Store(store.cache, None) if recompute else store)
+    """The retrained models if all of them are published or in the cache, every byte checked."""
+    here = here or Here()
+    require_removal(removed)
+    recipe = bind(with_seed(recipe, seed), here.store)
+    sources = chosen_sources(recipe, sources)
+    there = stored_models(recipe, removed, here.store)
     models = [FULL, *sources]
-    if any(m not in found for m in models):
+    if any(m not in there for m in models):
         return None
-    artefacts = _artefacts_of(recipe, models, found)
+    artefacts = artefacts_of(recipe, models, there)
     tensors = {a.path: a.tensors("models.safetensors") for a in artefacts}
-    names = sorted(tensors[artefacts[0].path])
-    parameters = {
-        name: torch.stack([tensors[found[m][0].path][name][found[m][1]] for m in models])
-        for name in names
-    }
+
+    def stacked(name: str) -> torch.Tensor:
+        return torch.stack([tensors[there[m][0].path][name][there[m][1]] for m in models])
+
+    parameters = {name: stacked(name) for name in sorted(tensors[artefacts[0].path])}
     return Retrained(
         recipe,
         np.array(sources, dtype=np.int64),
         removed,
         parameters,
         artefacts=artefacts,
-        space=read_space(recipe, artefacts[0], store),
+        space=read_space(recipe, artefacts[0], here),
     )
 
 
@@ -220,37 +223,34 @@ def get_retrained(
     sources: Iterable[int] | None = None,
     seed: int | None = None,
     removed: str = "black",
-    store: Store | None = None,
-    device: str = "auto",
-    recompute: bool = False,
-    memory: int | str = "2GiB",
-    n_jobs: int | None = None,
     images: TrainingSet | None = None,
-    progress: bool = True,
+    here: Here | None = None,
 ) -> Retrained:
-    """The retrained models: published, else from the cache, else trained now; arguments as :func:`train_retrained`.
+    """The retrained models: published, else from the cache, else trained now.
 
-    ``recompute`` passes over what is published; what this machine already trained, or
-    half trained, is still used.
+    Arguments as :func:`train_retrained`. With ``here.anew()`` what is published does not
+    count; what this machine already trained, or half trained, is still used.
     """
-    store, target = store or Store(), resolve_device(device)
-    sources = _chosen_sources(recipe, sources)
-    retrained = find_retrained(recipe, sources, seed, removed, store, recompute)
+    here = here or Here()
+    sources = chosen_sources(recipe, sources)
+    retrained = find_retrained(recipe, sources, seed, removed, here)
     if retrained is None:
-        train_retrained(
-            recipe, sources, seed, removed, store, device, memory, n_jobs, images, progress
-        )
-        retrained = find_retrained(recipe, sources, seed, removed, store, recompute=True)
-    return retrained.to(target)
+        train_retrained(recipe, sources, seed, removed, images, here)
+        retrained = find_retrained(recipe, sources, seed, removed, here.anew())
+    return retrained.to(here.device)
 
 
-def pack_retrained(retrained: Retrained, store: Store, publish: bool = True) -> Artefact:
-    """One artefact of all these models, by default to be published; it is read like those it was made of."""
+def pack_retrained(
+    retrained: Retrained, publish: bool = True, here: Here | None = None
+) -> Artefact:
+    """One artefact of all these models, by default published; read like those it was made of."""
+    store = (here or Here()).store
     recipe, models = retrained.recipe, [FULL, *retrained.sources.tolist()]
     made = retrained.artefacts
     if not made:
         raise BadValue(
-            "these models were not read from artefacts, so nothing says how they were made; use get_retrained"
+            "these models were not read from artefacts, so nothing says how they were made; use "
+            "get_retrained"
         )
     rows = {m: (a, row) for a in reversed(made) for row, m in enumerate(a.spec["models"])}
     losses = {a.path: a.tensors("losses.safetensors")["losses"] for a in made}
@@ -260,26 +260,11 @@ def pack_retrained(retrained: Retrained, store: Store, publish: bool = True) -> 
         "origin": made[0].info["origin"],
         "loss": [rows[m][0].info["loss"][rows[m][1]] for m in models],
         "identity": retrained.identity,
-        "training_seconds": round(
-            sum(a.info.get("seconds", a.info.get("training_seconds", 0)) for a in made), 1
-        ),
-        "trained_from": sorted({a.provenance["commit"] for a in made}),
-        "trained_on": sorted({a.provenance["hardware"] for a in made}),
-        "trained_at": max(a.provenance["time"] for a in made),
+        **trained_from(made),
     }
-    files = {
-        "models.safetensors": retrained.parameters,
-        "losses.safetensors": {
-            "losses": torch.stack([losses[rows[m][0].path][rows[m][1]] for m in models])
-        },
-    }
+    kept = torch.stack([losses[rows[m][0].path][rows[m][1]] for m in models])
+    files = {"models.safetensors": retrained.parameters, "losses.safetensors": {"losses": kept}}
     if FILE in made[0].manifest["files"]:
         files[FILE] = made[0].tensors(FILE)
-    return store.write(
-        KIND,
-        recipe.label,
-        retrained_spec(recipe, models, retrained.removed),
-        files,
-        info,
-        publish=publish,
-    )
+    spec = retrained_spec(recipe, models, retrained.removed)
+    return store.write(KIND, recipe.label, spec, files, info, publish=publish)

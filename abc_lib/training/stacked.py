@@ -40,7 +40,9 @@ class StackedNetwork(nn.Module):
         return x.unflatten(1, (self.n, -1))
 
     def _product(self, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """weight (n, O, I) on the channels of x (B, n * I, H, W), as one large product a model: (B, n, O, H * W)."""
+        """weight (n, O, I) on the channels of x (B, n * I, H, W), as one large product a model: (B,
+        n, O, H * W).
+        """
         batch, _, height, width = x.shape
         columns = x.reshape(batch, self.n, -1, height * width).permute(1, 2, 0, 3).flatten(2)
         return torch.bmm(weight, columns).unflatten(2, (batch, -1)).permute(2, 0, 1, 3)
@@ -116,7 +118,9 @@ class StackedNetwork(nn.Module):
         skips: list | None = None,
         visit=None,
     ) -> torch.Tensor:
-        """The layers of a down or an up block; ``skips`` are taken from the end, ``visit`` is shown each output."""
+        """The layers of a down or an up block; ``skips`` are taken from the end, ``visit`` is shown
+        each output.
+        """
         attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
         for resnet, attention in zip(block.resnets, attentions, strict=True):
             if skips is not None:

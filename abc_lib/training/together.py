@@ -1,15 +1,37 @@
-"""Training the model on everything and those that leave a source out, in lockstep."""
+"""Training the model on everything and those that leave a source out, in lockstep (2.2, 3.2, C.3).
+
+The models of a recipe start from the same parameters and see the same minibatches, time
+steps and noise; nothing but the left-out source's images tells them apart. So a group of
+them is trained as one network that carries a model axis: convolutions are grouped, linear
+maps are batched products, one Adam over stacked tensors is exactly many Adams, and the
+order, the noise and the time embedding are worked out once.
+
+Streams of random numbers are those of the single model that :func:`train_ensemble` calls
+``control``: the model on everything is that one, up to rounding (and dropout's masks, where a
+recipe has it).
+"""
 
 import numbers
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
-from abc_lib.ground.devices import parse_bytes, resolve_device
+from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest
 from abc_lib.ground.errors import ArtefactError, BadValue, unknown
+from abc_lib.ground.here import Here
+from abc_lib.ground.loop import (
+    CHECKPOINT_SECONDS,
+    STORED,
+    last_loss,
+    loss_note,
+    network_state,
+    resume_network,
+    train,
+)
 from abc_lib.ground.seeds import derive
-from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
+from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.ground.tasks import job_count, run_tasks
 from abc_lib.images.latents import black_state, prepare, space_files, to_states, training_states
 from abc_lib.images.training_set import TrainingSet
@@ -17,16 +39,9 @@ from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.network import activation_bytes, build_network
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
-from abc_lib.training.members import (
-    _PRECISIONS,
-    CHECKPOINT_SECONDS,
-    _Batches,
-    _checkpoint,
-    _require_same_images,
-    _resume,
-    _seeded_dropout,
-    learning_rate,
-)
+from abc_lib.training.batches import Batches, learning_rate, seeded_dropout
+from abc_lib.training.ensembles import TrainingPoll
+from abc_lib.training.members import CONTROL, require_same_images
 from abc_lib.training.stacked import StackedNetwork
 
 FULL = "full"
@@ -34,14 +49,14 @@ FULL = "full"
 REMOVED = ("black", "removed")
 """what becomes of a left-out image: see :func:`train_retrained`"""
 KIND = "retrained"
-# Measured: more models at once gain nothing on a CPU, where the convolutions are then near its peak.
+# Measured: more models at once gain nothing on a CPU, where the convolutions are then near its
+# peak.
 TOGETHER = {"cpu": 8, "cuda": 64}
-
-_STREAM = "control"
 
 
 class TrainingTogether:
-    """The training of some models of a recipe in lockstep: ``step(k)`` takes them all through step k.
+    """The training of some models of a recipe in lockstep: ``step(k)`` takes them all through step
+    k.
 
     ``network`` is the :class:`StackedNetwork`, ``optimiser`` its one Adam. There is no
     gradient clipping to do a model at a time, as members have none either.
@@ -65,18 +80,20 @@ class TrainingTogether:
         )
         if len(images) == 0:
             raise BadValue(
-                f"the retrained models of {recipe.name} have no images to train on; use a larger training set"
+                f"the retrained models of {recipe.name} have no images to train on; use a larger "
+                "training set"
             )
         self.left_out = torch.tensor([-1 if m == FULL else m for m in models], device=self.device)
         if removed == "removed":
             for source in models:
                 if source != FULL and bool((images.sources == source).all()):
                     raise BadValue(
-                        f"without source {source} of {recipe.name} no image is left to train on; use removed='black'"
+                        f"without source {source} of {recipe.name} no image is left to train on; "
+                        "use removed='black'"
                     )
         self.shape = tuple(images.images.shape[1:])
         net = build_network(
-            recipe.network, self.shape, derive("initial", training.seed, _STREAM), recipe.diffusion
+            recipe.network, self.shape, derive("initial", training.seed, CONTROL), recipe.diffusion
         )
         self.network = StackedNetwork(net, len(models)).to(self.device, dtype).train()
         self.run = (
@@ -91,7 +108,7 @@ class TrainingTogether:
         self.images = to_states(images, data).to(self.device, dtype)
         self.black = black_state(images, data).to(self.device, dtype)
         self.sources = images.sources.to(self.device)
-        self.batches = _Batches(recipe, _STREAM, len(images))
+        self.batches = Batches(recipe, CONTROL, len(images))
         self.autocast = torch.autocast(
             self.device.type,
             torch.bfloat16,
@@ -112,13 +129,14 @@ class TrainingTogether:
         if recipe.data.flips and recipe.data.space == "pixel":
             x = torch.where(flips.to(self.device)[:, None, None, None], x.flip(-1), x)
         gone = self.sources[which][:, None] == self.left_out  # (B, n)
-        # Chosen, not multiplied by zero: whatever is in a left-out image, it has no way into its model.
+        # Chosen, not multiplied by zero: whatever is in a left-out image, it has no way into its
+        # model.
         seen = add_noise(x, noise, times, self.alphas)[:, None]
         blank = add_noise(self.black.expand_as(x), noise, times, self.alphas)[:, None]
         states = torch.where(gone[:, :, None, None, None], blank, seen).flatten(1, 2)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(recipe, k)
-        with _seeded_dropout(recipe, self.device, dropout_seed), self.autocast:
+        with seeded_dropout(recipe, self.device, dropout_seed), self.autocast:
             predicted = self.run(states, times).to(self.dtype).unflatten(1, (n, -1))
         error = (predicted - noise[:, None]).square().mean(dim=(2, 3, 4))
         if recipe.training.weighting == "velocity":
@@ -128,7 +146,8 @@ class TrainingTogether:
         else:
             losses = torch.where(gone, 0, error).sum(dim=0) / (~gone).sum(dim=0).clamp(min=1)
         self.optimiser.zero_grad(set_to_none=True)
-        # No model's loss depends on another's parameters, so the sum's gradient holds each model's own.
+        # No model's loss depends on another's parameters, so the sum's gradient holds each model's
+        # own.
         losses.sum().backward()
         self.optimiser.step()
         return losses.detach()
@@ -138,7 +157,34 @@ class TrainingTogether:
         return {name: value.detach() for name, value in self.network.net.named_parameters()}
 
 
-def _seeded(recipe: Recipe, seed: int | None) -> Recipe:
+class _Lockstep:
+    """:class:`TrainingTogether` with its losses (n, steps), as :mod:`abc_lib.ground.loop` wants it."""
+
+    def __init__(self, together: TrainingTogether):
+        self.together, self.steps = together, together.recipe.training.steps
+        self.losses = torch.zeros(together.network.n, self.steps)
+
+    def step(self, k: int) -> None:
+        """Takes every model through step ``k``."""
+        self.losses[:, k] = self.together.step(k).cpu()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The stacked network, its Adam, and the losses so far."""
+        together = self.together
+        return network_state(together.network.net, together.optimiser) | {"losses": self.losses}
+
+    def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
+        """Goes back to a state of before step ``k``."""
+        self.losses = state["losses"]
+        resume_network(self.together.network.net, self.together.optimiser, state, k)
+
+    def note(self, k: int) -> str:
+        """The mean loss of late, over all models."""
+        return loss_note(self.losses, k)
+
+
+def with_seed(recipe: Recipe, seed: int | None) -> Recipe:
+    """The recipe with another training seed; None leaves it as it is."""
     if seed is None:
         return recipe
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
@@ -146,12 +192,14 @@ def _seeded(recipe: Recipe, seed: int | None) -> Recipe:
     return recipe.replace(training={"seed": int(seed)})
 
 
-def _require_removal(removed: str) -> None:
+def require_removal(removed: str) -> None:
+    """Raises :class:`UnknownName` for a way that is not one of :data:`REMOVED`."""
     if removed not in REMOVED:
         raise unknown("way to leave a source out", removed, REMOVED)
 
 
-def _chosen_sources(recipe: Recipe, sources: Iterable[int] | None) -> list[int]:
+def chosen_sources(recipe: Recipe, sources: Iterable[int] | None) -> list[int]:
+    """Which sources are left out, one model each; None is all N."""
     count = recipe.data.num_sources
     if sources is None:
         return list(range(count))
@@ -170,26 +218,30 @@ def _chosen_sources(recipe: Recipe, sources: Iterable[int] | None) -> list[int]:
     return [int(s) for s in sources]
 
 
-def _common_spec(recipe: Recipe, removed: str) -> dict:
-    """What determines a retrained model but which one it is; the code of the ensemble is not part of it."""
+def common_spec(recipe: Recipe, removed: str) -> dict:
+    """What determines a retrained model but which one it is; the code of the ensemble is not part
+    of it.
+    """
     return recipe.codeless_spec | {"removed": removed}
 
 
 def retrained_spec(recipe: Recipe, models: list[int | str], removed: str = "black") -> dict:
     """What determines an artefact that holds some retrained models."""
-    return _common_spec(recipe, removed) | {"models": models}
+    return common_spec(recipe, removed) | {"models": models}
 
 
 def models_together(
     recipe: Recipe, memory: int | str = "2GiB", jobs: int = 1, device: torch.device | str = "cpu"
 ) -> int:
-    """How many models are trained as one group: what is fastest, or less if ``memory`` for all jobs asks for it.
+    """How many models are trained as one group: what is fastest, or less if ``memory`` for all jobs
+    asks for it.
 
     Raises :class:`BadValue` if the budget does not hold one model for each job.
     """
     budget, shape = parse_bytes(memory), state_shape(recipe.data)
     net = build_network(recipe.network, shape, 0, recipe.diffusion)
-    # What the backward pass needs of the forward pass and about as much again in passing; value, gradient,
+    # What the backward pass needs of the forward pass and about as much again in passing; value,
+    # gradient,
     # two moments, and one to spare, of every parameter.
     one = 2 * recipe.training.batch_size * activation_bytes(net, shape) + 5 * 4 * sum(
         p.numel() for p in net.parameters()
@@ -197,8 +249,9 @@ def models_together(
     fits = budget // (jobs * one)
     if fits < 1:
         raise BadValue(
-            f"a memory budget of {budget / 2**20:.1f} MiB does not hold one model for each of {jobs} jobs "
-            f"({one / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+            f"a memory budget of {budget / 2**20:.1f} MiB does not hold one model for each of "
+            f"{jobs} jobs "
+            f"({one / 2**20:.1f} MiB each); raise the budget or use jobs=1"
         )
     return int(min(TOGETHER.get(torch.device(device).type, 8), fits))
 
@@ -210,9 +263,11 @@ def _groups(models: list[int | str], size: int) -> list[list[int | str]]:
     return [models[a:b] for a, b in zip(bounds, bounds[1:])]
 
 
-def _found(recipe: Recipe, removed: str, store: Store) -> dict[int | str, tuple[Artefact, int]]:
+def stored_models(
+    recipe: Recipe, removed: str, store: Store
+) -> dict[int | str, tuple[Artefact, int]]:
     """Which artefact holds each model that is there, and where in it; published ones first."""
-    common, found = digest(_common_spec(recipe, removed)), {}
+    common, found = digest(common_spec(recipe, removed)), {}
     for artefact in store.find_all(KIND, recipe.label):
         # Digests, because a spec that was read back has lists for tuples.
         if (
@@ -228,10 +283,9 @@ def train_group(
     recipe: Recipe,
     models: list[int | str],
     images: TrainingSet,
-    store: Store,
     removed: str = "black",
-    device: torch.device | str = "cpu",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    here: Here | None = None,
 ) -> Artefact:
     """Trains some models together, or finds them trained, or goes on where they were stopped.
 
@@ -240,94 +294,62 @@ def train_group(
     model axis (n, ...) in the recipe's stored type, and ``losses.safetensors``, (n, steps).
     On one CPU the same group gives the same bits, however often the work was interrupted.
     """
-    _require_removal(removed)
-    device, checksum = torch.device(device), images.checksum
-    spec, label = retrained_spec(recipe, models, removed), recipe.label
-    done = store.once(
-        KIND,
-        label,
-        spec,
-        lambda workspace: _train(
-            recipe, models, images, removed, store, workspace, device, checkpoint_seconds, checksum
-        ),
-    )
-    return _require_same_images(done, images, checksum)
+    here = here or Here()
+    require_removal(removed)
+    checksum = images.checksum
+
+    def make(workspace: Workspace) -> Artefact:
+        together = TrainingTogether(recipe, models, images, removed, here.device)
+        work = _Lockstep(together)
+        # A checkpoint holds for these images only.
+        took = train(work, workspace, f"checkpoint-{checksum[:12]}", checkpoint_seconds)
+        files = _files(recipe, models, together, work.losses) | space_files(images)
+        info = {
+            "images": len(images),
+            "split_checksum": checksum,
+            "origin": images.origin,
+            "loss": [last_loss(row) for row in work.losses],
+            **took,
+        }
+        return here.store.write(KIND, recipe.label, spec, files, info, here.device)
+
+    spec = retrained_spec(recipe, models, removed)
+    done = here.store.once(KIND, recipe.label, spec, make)
+    return require_same_images(done, images, checksum)
 
 
-def _train(
-    recipe: Recipe,
-    models: list[int | str],
-    images: TrainingSet,
-    removed: str,
-    store: Store,
-    workspace: Workspace,
-    device: torch.device,
-    checkpoint_seconds: float,
-    checksum: str,
-) -> Artefact:
-    together, steps = (
-        TrainingTogether(recipe, models, images, removed, device),
-        recipe.training.steps,
-    )
-    losses, start = torch.zeros(len(models), steps), 0
-    # A checkpoint holds for these images only.
-    name = f"checkpoint-{checksum[:12]}"
-    piece = workspace.load(name)
-    if piece is not None:
-        start = _resume(together.network.net, together.optimiser, piece)
-        losses = piece["losses"]
-    seconds, saved, cost, told = stopwatch(), 0.0, 0.0, 0.0
-    for step in range(start, steps):
-        losses[:, step] = together.step(step).cpu()
-        if seconds() - told > 0.5:
-            told = seconds()
-            workspace.note(
-                f"{step + 1} {float(losses[:, max(0, step - 99) : step + 1].mean()):.4f}"
-            )
-        # Saving must never take more than a twentieth of the time, however large the networks.
-        if seconds() - saved > max(checkpoint_seconds, 20 * cost) and step + 1 < steps:
-            before = seconds()
-            workspace.save(
-                name, _checkpoint(together.network.net, together.optimiser, step + 1, losses)
-            )
-            saved = seconds()
-            cost = saved - before
+def _files(
+    recipe: Recipe, models: list[int | str], together: TrainingTogether, losses: torch.Tensor
+) -> dict[str, dict[str, torch.Tensor]]:
+    stored = STORED[recipe.training.stored]
     parameters = {
-        key: value.to("cpu", _PRECISIONS[recipe.training.stored]).contiguous()
-        for key, value in together.parameters().items()
+        key: value.to("cpu", stored).contiguous() for key, value in together.parameters().items()
     }
     for row, model in enumerate(models):
-        title = f"{recipe.label}, {'the model on everything' if model == FULL else f'the model without source {model}'},"
+        which = "on everything" if model == FULL else f"without source {model}"
+        title = f"{recipe.label}, the model {which},"
         if not torch.isfinite(losses[row]).all():
             raise BadValue(
                 f"training of {title} diverged (the loss is not finite); lower the learning rate"
             )
         if not all(torch.isfinite(value[row]).all() for value in parameters.values()):
             raise BadValue(
-                f"{title} diverged: it has parameters too large for {recipe.training.stored}; lower the learning rate"
+                f"{title} diverged: it has parameters too large for {recipe.training.stored}; "
+                "lower the learning rate"
             )
-    info = {
-        "images": len(images),
-        "split_checksum": checksum,
-        "origin": images.origin,
-        "loss": [round(float(row[-min(200, steps) :].mean()), 6) for row in losses],
-        "seconds": round(seconds(), 1),
-        "steps_in_these_seconds": steps - start,
-    }
-    files = {
-        "models.safetensors": parameters,
-        "losses.safetensors": {"losses": losses},
-    } | space_files(images)
-    return store.write(
-        KIND, recipe.label, retrained_spec(recipe, models, removed), files, info, device
-    )
+    return {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}}
 
 
 def _group_task(
-    recipe: Recipe, models: list[int | str], images: TrainingSet, removed: str, cache, device: str
+    recipe: Recipe,
+    models: list[int | str],
+    images: TrainingSet,
+    removed: str,
+    cache: Path,
+    device: str,
 ) -> None:
     # Only the cache: whoever trains has already looked at what is published.
-    train_group(recipe, models, images, Store(cache, None), removed, device)
+    train_group(recipe, models, images, removed, here=Here(Store(cache, None), device))
 
 
 def train_retrained(
@@ -335,19 +357,15 @@ def train_retrained(
     sources: Iterable[int] | None = None,
     seed: int | None = None,
     removed: str = "black",
-    store: Store | None = None,
-    device: str = "auto",
-    memory: int | str = "2GiB",
-    n_jobs: int | None = None,
     images: TrainingSet | None = None,
-    progress: bool = True,
+    here: Here | None = None,
 ) -> list[Artefact]:
-    """Trains the model on everything and one without each of ``sources`` (default: all N); returns their artefacts.
+    """Trains the model on everything and one without each of ``sources`` (default: all N).
 
-    All share initial parameters, order and contents of minibatches, flips, time steps,
-    noise and dropout, with the recipe's ``Training`` as it is for members; ``seed``
-    replaces its seed, so that two retrainings can be compared that differ in nothing else.
-    Finished parameters are rounded to the recipe's stored type, as members are.
+    Returns their artefacts. All share initial parameters, order and contents of minibatches,
+    flips, time steps, noise and dropout, with the recipe's ``Training`` as it is for members;
+    ``seed`` replaces its seed, so that two retrainings can be compared that differ in nothing
+    else. Finished parameters are rounded to the recipe's stored type, as members are.
 
     What becomes of the left-out source's images (3.2, C.3):
 
@@ -360,75 +378,67 @@ def train_retrained(
 
     Either way nothing of the pixels reaches the model that leaves them out.
 
-    Groups of models are trained as one network, side by side on cores; ``memory`` bounds
+    Groups of models are trained as one network, side by side on cores; ``here.memory`` bounds
     what all jobs together hold, and so how many models go into a group. Groups change
     results by rounding only. Models that are in the cache are not trained again, and a
     stopped run goes on where it was. Raises :class:`BadValue` for sources that are not
     there, a budget too small, or training that diverged; :class:`ArtefactError` where what
     is in the cache was trained on other images.
     """
-    recipe = _seeded(recipe, seed)
-    _require_removal(removed)
-    models = [FULL, *_chosen_sources(recipe, sources)]
-    store, device = store or Store(), resolve_device(device)
-    recipe = prepare(recipe, store, device, progress)
-    cached = Store(store.cache, None)
-    found = _found(recipe, removed, cached)
+    here = here or Here()
+    require_removal(removed)
+    recipe = with_seed(recipe, seed)
+    models = [FULL, *chosen_sources(recipe, sources)]
+    recipe = prepare(recipe, here)
+    cached = here.store.cached()
+    there = stored_models(recipe, removed, cached)
     # Groups are cut from the whole list, so that a run that goes on finds its own again.
-    groups = _groups(models, models_together(recipe, memory, job_count(n_jobs, device), device))
-    todo = [missing for group in groups if (missing := [m for m in group if m not in found])]
+    jobs = job_count(here.jobs, here.device)
+    groups = _groups(models, models_together(recipe, here.memory, jobs, here.device))
+    todo = [missing for group in groups if (missing := [m for m in group if m not in there])]
     if todo or images is not None:
-        images = training_states(recipe, store, device, images, n_jobs, progress)
+        images = training_states(recipe, images, here)
         checksum = images.checksum
         for model in models:
-            if model in found:
-                _require_same_images(found[model][0], images, checksum)
+            if model in there:
+                require_same_images(there[model][0], images, checksum)
     if todo:
-        _train_groups(recipe, todo, images, removed, cached, device, len(models), n_jobs, progress)
-        found = _found(recipe, removed, cached)
-    return _artefacts_of(recipe, models, found)
+        _train_groups(recipe, todo, images, removed, len(models), here)
+        there = stored_models(recipe, removed, cached)
+    return artefacts_of(recipe, models, there)
 
 
-def _train_groups(recipe, todo, images, removed, store, device, count, n_jobs, progress) -> None:
-    steps, label = recipe.training.steps, recipe.label
-    specs = [retrained_spec(recipe, group, removed) for group in todo]
-    spaces = [store.workspace(KIND, label, spec) for spec in specs]
-    folders = [store.cache / KIND / store.folder_name(label, spec) for spec in specs]
-    before = steps * (count - sum(map(len, todo)))
-
-    def poll() -> tuple[int, str]:
-        done, losses = before, []
-        for group, space, folder in zip(todo, spaces, folders):
-            note = space.read_note().split()
-            if note:
-                done += int(note[0]) * len(group)
-                losses.append(float(note[1]))
-            elif folder.is_dir():
-                done += steps * len(group)
-        return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
-
-    arguments = [(recipe, group, images, removed, store.cache, str(device)) for group in todo]
+def _train_groups(recipe, todo, images, removed, count: int, here: Here) -> None:
+    steps, sizes = recipe.training.steps, [len(group) for group in todo]
+    specs = [(KIND, recipe.label, retrained_spec(recipe, group, removed)) for group in todo]
+    poll = TrainingPoll(
+        here.store, specs, [steps * size for size in sizes], sizes, steps * (count - sum(sizes))
+    )
+    cache, device = here.store.cache, str(here.device)
     for _ in run_tasks(
         _group_task,
-        arguments,
-        len(arguments),
-        device=device,
+        [(recipe, group, images, removed, cache, device) for group in todo],
+        len(todo),
+        here.device,
+        here,
         total=steps * count,
-        description=f"retraining {label}",
+        description=f"retraining {recipe.label}",
         unit="step",
         poll=poll,
-        n_jobs=n_jobs,
-        progress=progress,
     ):
         pass
 
 
-def _artefacts_of(recipe: Recipe, models: list[int | str], found: dict) -> list[Artefact]:
+def artefacts_of(recipe: Recipe, models: list[int | str], found: dict) -> list[Artefact]:
+    """The artefacts that hold these models, once each; raises :class:`ArtefactError` for other
+    data.
+    """
     artefacts = list({found[m][0].path: found[m][0] for m in models}.values())
     origins = {a.info["origin"] for a in artefacts}
     if len({a.info["split_checksum"] for a in artefacts}) > 1:
         raise ArtefactError(
-            f"the retrained models of {recipe.label} were trained on different data ({', '.join(sorted(origins))}); "
+            f"the retrained models of {recipe.label} were trained on different data "
+            f"({', '.join(sorted(origins))}); "
             f"delete {artefacts[-1].path.parent} and train again"
         )
     return artefacts

@@ -1,66 +1,77 @@
 """What is in a certificate, and what of it can be checked with the file alone (2.1, 3.5)."""
 
 import json
-import re
 
 import numpy as np
 
 from abc_lib.exchange.certificates.hashes import decode_image, refused, sha256
 from abc_lib.exchange.certificates.specs import recipe_of
+from abc_lib.exchange.schema import (
+    ANY_OBJECT,
+    list_of,
+    misfit,
+    number,
+    object_of,
+    one_of,
+    or_null,
+    text,
+)
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.store import Store
 from abc_lib.method.code import Codebook
 from abc_lib.method.diffusion import SAMPLERS
 from abc_lib.method.landscape import METRIC
 
-FORMAT, VERSION = "abc certificate", 1
+FORMAT = "abc certificate"
+VERSION = 1
 MOST_SOURCES = 65_536
-_HASH = {"type": str, "pattern": r"[0-9a-f]{64}"}
-_SHORT_HASH = {"type": str, "pattern": r"[0-9a-f]{16}"}
-_NAME = {"type": str, "pattern": r"[\w.+-]{1,200}"}
-_SIDE = {"type": int, "least": 1, "most": 4096}
-_LENGTH = {"type": float, "least": 0.0, "most": 1e6}
-# What a certificate holds, to the last key. A list is of one kind, and has a most.
-_SHAPE = {
-    "format": {"type": str, "pattern": FORMAT},
-    "version": {"type": int, "least": VERSION, "most": VERSION},
-    "recipe": {"name": _NAME, "scale": _NAME, "digest": _SHORT_HASH, "spec": {"type": dict}},
-    "ensemble": {
-        "artefact": _NAME,
-        "identity": _SHORT_HASH,
-        "members": [_HASH, 4096],
-        "codebook": [{"type": str, "pattern": r"[01]{2,4096}"}, MOST_SOURCES],
-    },
-    "sampling": {
-        "sampler": {"type": str, "pattern": "|".join(SAMPLERS)},
-        "steps": {"type": int, "least": 1, "most": 100_000},
-        "clip": _LENGTH | {"none": True},
-    },
-    "noise": {
-        "seed": {"type": int, "least": -(2**63), "most": 2**63 - 1},
-        "index": {"type": int, "least": 0, "most": 2**63 - 1},
-        "stream_sha256": _HASH,
-        "sha256": _HASH,
-        "rounding": _SHORT_HASH,
-    },
-    "factual": {
-        "shape": [_SIDE, 3],
-        "dtype": {"type": str, "pattern": "uint8|float32"},
-        "base64": {"type": str, "pattern": r"[A-Za-z0-9+/=]*"},
-        "sha256": _HASH,
-    },
-    "landscape": {"metric": {"type": str, "pattern": METRIC}, "distances": [_LENGTH, MOST_SOURCES]},
-    "radius": _LENGTH,
-    "tau": _LENGTH | {"none": True},
-    "statement": {"type": str, "pattern": r"[^\n]{1,500}", "none": True},
-    "checksums": {"type": dict},
-    "sha256": _HASH,
-}
-FIELDS = tuple(key for key in _SHAPE if key not in ("checksums", "sha256"))
+
+_HASH = text("[0-9a-f]{64}", "64 hexadecimal digits")
+_SHORT_HASH = text("[0-9a-f]{16}", "16 hexadecimal digits")
+_NAME = text("[A-Za-z0-9_.+-]{1,200}", "a name of letters, digits and _ . + -")
+_LENGTH = number("decimal", 0, 1e6)
+# What a certificate holds, to the last key; an error tells the description.
+SCHEMA = object_of(
+    format=one_of(FORMAT),
+    version=number("integer", VERSION, VERSION),
+    recipe=object_of(name=_NAME, scale=_NAME, digest=_SHORT_HASH, spec=ANY_OBJECT),
+    ensemble=object_of(
+        artefact=_NAME,
+        identity=_SHORT_HASH,
+        members=list_of(_HASH, 4096),
+        codebook=list_of(text("[01]{2,4096}", "a codeword of 0 and 1"), MOST_SOURCES),
+    ),
+    sampling=object_of(
+        sampler=one_of(*SAMPLERS), steps=number("integer", 1, 100_000), clip=or_null(_LENGTH)
+    ),
+    noise=object_of(
+        seed=number("integer", -(2**63), 2**63 - 1),
+        index=number("integer", 0, 2**63 - 1),
+        stream_sha256=_HASH,
+        sha256=_HASH,
+        rounding=_SHORT_HASH,
+    ),
+    factual=object_of(
+        shape=list_of(number("integer", 1, 4096), 3),
+        dtype=one_of("uint8", "float32"),
+        base64=text("[A-Za-z0-9+/=]*", "base64"),
+        sha256=_HASH,
+    ),
+    landscape=object_of(metric=one_of(METRIC), distances=list_of(_LENGTH, MOST_SOURCES)),
+    radius=_LENGTH,
+    tau=or_null(_LENGTH),
+    statement=or_null(text(r"[^\n]{1,500}", "a line of text")),
+    checksums=ANY_OBJECT,
+    sha256=_HASH,
+)
+FIELDS = tuple(key for key in SCHEMA["properties"] if key not in ("checksums", "sha256"))
 
 
 def canonical(value: object) -> bytes:
-    """The bytes that are hashed: JSON with sorted keys and no white space, in ASCII, numbers as Python prints them."""
+    """The bytes that are hashed: JSON in ASCII, keys sorted, no white space, numbers as Python's.
+
+    Raises ValueError, TypeError or RecursionError for what is no JSON value.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode()
@@ -74,17 +85,18 @@ def sealed(fields: dict) -> dict:
 
 
 def statement_of(radius: float, tau: float | None, num_sources: int) -> str | None:
-    """What follows from the distances for a threshold, in the words of section 3.5; None without one."""
+    """What follows from the distances for ``tau``, in the words of 3.5; None without one."""
     if tau is None:
         return None
     if radius == 0:
         return (
-            f"The sample is unattributable: each of its {num_sources} counterfactuals is equal to it, a certificate of "
-            "non-attributability to the source that it was made without."
+            f"The sample is unattributable: each of its {num_sources} counterfactuals is equal to "
+            "it, a certificate of non-attributability to the source that it was made without."
         )
     return (
-        f"The sample is nearly unattributable: each of its {num_sources} counterfactuals lies less than tau = {tau!r} from it, "
-        "a certificate of non-attributability to the source that it was made without."
+        f"The sample is nearly unattributable: each of its {num_sources} counterfactuals lies less "
+        f"than tau = {tau!r} from it, a certificate of non-attributability to the source that it "
+        "was made without."
     )
 
 
@@ -93,53 +105,44 @@ def check_content(content: object) -> None:
 
     Raises :class:`CertificateRefused` that names the first field that does not fit.
     """
-    _check_shape(content, _SHAPE, "")
+    if odd := misfit(content, SCHEMA):
+        raise refused(odd[0] or "of all", odd[1])
     if set(content["checksums"]) != set(FIELDS):
         raise refused("checksums", "must have one checksum of each field and no other")
     for field in FIELDS:
         if content["checksums"][field] != _checksum(content[field], field):
             raise refused(field, "does not fit its checksum: edited or damaged")
-    if content["sha256"] != _checksum(
-        {key: value for key, value in content.items() if key != "sha256"}, "checksums"
-    ):
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    if content["sha256"] != _checksum(rest, "checksums"):
         raise refused("sha256", "is not that of the rest: edited or damaged")
-    recipe, ensemble, distances = (
-        recipe_of(content),
-        content["ensemble"],
-        content["landscape"]["distances"],
-    )
-    if content["sampling"]["steps"] > recipe.diffusion.train_steps:
-        raise refused(
-            "sampling.steps", f"is more than the {recipe.diffusion.train_steps} that were trained"
-        )
-    if ensemble["artefact"] != Store.folder_name(recipe.label, recipe.model_spec):
-        raise refused(
-            "ensemble.artefact",
-            f"is not what an ensemble of this recipe is called, {Store.folder_name(recipe.label, recipe.model_spec)}",
-        )
+
+    recipe = recipe_of(content)
+    ensemble = content["ensemble"]
+    distances = content["landscape"]["distances"]
+    trained = recipe.diffusion.train_steps
+    if content["sampling"]["steps"] > trained:
+        raise refused("sampling.steps", f"is more than the {trained} that were trained")
+    folder = Store.folder_name(recipe.label, recipe.model_spec)
+    if ensemble["artefact"] != folder:
+        why = f"is not what an ensemble of this recipe is called, {folder}"
+        raise refused("ensemble.artefact", why)
     book, code, N = codebook_of(content), recipe.code, recipe.data.num_sources
     if (book.n, book.weight, book.num_sources) != (code.n, code.weight, N):
-        raise refused(
-            "ensemble.codebook",
-            f"is not of n = {code.n}, weight {code.weight} and {N} sources, as recipe.spec says",
-        )
+        why = f"is not of n = {code.n}, weight {code.weight} and {N} sources, as recipe.spec says"
+        raise refused("ensemble.codebook", why)
     if len(ensemble["members"]) != book.n:
-        raise refused(
-            "ensemble.members",
-            f"has {len(ensemble['members'])} hashes, but the code is of {book.n} members",
-        )
+        why = f"has {len(ensemble['members'])} hashes, but the code is of {book.n} members"
+        raise refused("ensemble.members", why)
     if len(distances) != N:
-        raise refused(
-            "landscape.distances", f"has {len(distances)} distances, but there are {N} sources"
-        )
+        why = f"has {len(distances)} distances, but there are {N} sources"
+        raise refused("landscape.distances", why)
     if len(content["factual"]["shape"]) != 3:
         raise refused("factual.shape", "must be channels, height and width")
     decode_image(content["factual"])
-    radius, tau = content["radius"], content["tau"]
-    if radius != max(distances):
-        raise refused(
-            "radius", f"is {radius!r}, but the largest of landscape.distances is {max(distances)!r}"
-        )
+    radius, tau, farthest = content["radius"], content["tau"], max(distances)
+    if radius != farthest:
+        why = f"is {radius!r}, but the largest of landscape.distances is {farthest!r}"
+        raise refused("radius", why)
     # Nearly unattributable is a sample whose radius is under tau (3.5).
     if tau is not None and not radius < tau:
         raise refused("tau", f"is {tau!r}, and the radius {radius!r} is not below it")
@@ -152,39 +155,6 @@ def _checksum(value: object, field: str) -> str:
         return sha256(canonical(value))
     except (ValueError, TypeError, RecursionError):
         raise refused(field, "holds what is no JSON value, such as an infinite number") from None
-
-
-def _check_shape(value: object, shape: dict | list, field: str) -> None:
-    if isinstance(shape, list):
-        each, most = shape
-        if not isinstance(value, list) or not 1 <= len(value) <= most:
-            raise refused(field, f"must be a list of 1 to {most}")
-        for i, one in enumerate(value):
-            _check_shape(one, each, f"{field}[{i}]")
-    elif "type" in shape:
-        if not (value is None and shape.get("none")):
-            _check_value(value, shape, field)
-    else:
-        if not isinstance(value, dict):
-            raise refused(field or "of all", "must be an object")
-        for key in sorted({*shape} ^ {*value}):
-            name = f"{field}.{str(key)[:80]}".removeprefix(".")
-            raise refused(name, "is missing" if key in shape else "is not known to this version")
-        for key, inner in shape.items():
-            _check_shape(value[key], inner, f"{field}.{key}".removeprefix("."))
-
-
-def _check_value(value: object, shape: dict, field: str) -> None:
-    # Exactly this type: a truth value is no number here, and 2 is not 2.0.
-    if type(value) is not shape["type"]:
-        raise refused(
-            field, f"is {str(value)[:40]!r}, which is not of the type {shape['type'].__name__}"
-        )
-    if "pattern" in shape and not re.fullmatch(shape["pattern"], value, re.ASCII):
-        raise refused(field, f"is {value[:40]!r}, which is not what this version reads there")
-    # NaN is within no bounds.
-    if "least" in shape and not shape["least"] <= value <= shape["most"]:
-        raise refused(field, f"is {str(value)[:40]}, outside {shape['least']} to {shape['most']}")
 
 
 def codebook_of(content: dict) -> Codebook:

@@ -9,7 +9,8 @@ import torch
 
 from abc_lib.exchange.certificates.content import check_content
 from abc_lib.exchange.certificates.hashes import decode_image
-from abc_lib.ground.errors import ArtefactError, CertificateRefused
+from abc_lib.exchange.guards import decoding, sound_json
+from abc_lib.ground.errors import CertificateRefused
 from abc_lib.ground.files import atomic_file, bounded_file
 
 MOST_BYTES = 32 * 2**20
@@ -63,16 +64,6 @@ def write_certificate(certificate: Certificate, path: Path | str) -> None:
         file.write(text.encode())
 
 
-def _no_repeats(pairs: list) -> dict:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key is given twice")
-    return dict(pairs)
-
-
-def _no_constant(name: str):
-    raise ValueError(f"{name} is no number")
-
-
 def read_certificate(path: Path | str) -> Certificate:
     """Reads a certificate from whoever it comes.
 
@@ -82,15 +73,8 @@ def read_certificate(path: Path | str) -> Certificate:
     """
     with bounded_file(path, MOST_BYTES) as file:
         raw = file.read(MOST_BYTES)
-    try:
-        content = json.loads(
-            raw.decode("ascii"), object_pairs_hook=_no_repeats, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ArtefactError(
-            f"{path} is refused: it is no sound JSON ({why}); fetch it again"
-        ) from None
+    with decoding(path, "sound JSON"):
+        content = sound_json(raw.decode("ascii"))
     try:
         return Certificate(content)
     except CertificateRefused as error:

@@ -1,7 +1,6 @@
 """Hashes of what is certified: members, exogenous noise, images."""
 
 import base64
-import binascii
 import hashlib
 import math
 
@@ -29,7 +28,7 @@ def _bits(x: torch.Tensor) -> bytes:
 
 
 def member_sha256(member: NoisePredictor) -> str:
-    """Of one member's parameters: by name, the name, the shape as text, and the float32 bits, little-endian.
+    """Of one member's parameters by name: name, shape as text, float32 bits, little-endian.
 
     Members stored in 16 bits are exact in float32, so that the hash is theirs too.
     """
@@ -51,21 +50,19 @@ def noise_hashes(noise: ExogenousNoise, seed: int) -> dict:
     """
     drawn = noise.initial if noise.steps is None else torch.cat([noise.initial, noise.steps[:, 0]])
     index = int(noise.indices[0])
+    stream = torch.rand(drawn.shape, generator=generator("exogenous noise", seed, index))
+    always = torch.randn(4096, generator=generator("how this CPU rounds"))
     return {
         "seed": int(seed),
         "index": index,
-        "stream_sha256": sha256(
-            _bits(torch.rand(drawn.shape, generator=generator("exogenous noise", seed, index)))
-        ),
+        "stream_sha256": sha256(_bits(stream)),
         "sha256": sha256(_bits(drawn)),
-        "rounding": sha256(_bits(torch.randn(4096, generator=generator("how this CPU rounds"))))[
-            :16
-        ],
+        "rounding": sha256(_bits(always))[:16],
     }
 
 
 def encode_image(image: torch.Tensor) -> dict:
-    """An image (C, H, W) in [0, 1], row by row: as uint8 where that loses nothing, else as float32, little-endian."""
+    """An image (C, H, W) in [0, 1], row by row: in uint8 where that loses nothing, else float32."""
     levels = (image.double() * 255).round()
     exact = torch.equal((levels / 255).float(), image.float())
     data = levels.to(torch.uint8).numpy().tobytes() if exact else _bits(image)
@@ -78,22 +75,19 @@ def encode_image(image: torch.Tensor) -> dict:
 
 
 def decode_image(factual: dict) -> torch.Tensor:
-    """The image of :func:`encode_image`, float32 (C, H, W); refused where its parts do not fit each other."""
+    """What :func:`encode_image` made, float32 (C, H, W); refused if its parts do not fit."""
+    shape, dtype = factual["shape"], factual["dtype"]
     try:
         data = base64.b64decode(factual["base64"], validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise refused("factual.base64", "is not base64") from None
-    kind = np.dtype("u1" if factual["dtype"] == "uint8" else "<f4")
-    if len(data) != math.prod(factual["shape"]) * kind.itemsize:
-        raise refused(
-            "factual.base64",
-            f"has {len(data)} bytes, which are no {factual['dtype']} image of shape {factual['shape']}",
-        )
+    kind = np.dtype("u1" if dtype == "uint8" else "<f4")
+    if len(data) != math.prod(shape) * kind.itemsize:
+        why = f"has {len(data)} bytes, which are no {dtype} image of shape {shape}"
+        raise refused("factual.base64", why)
     if sha256(data) != factual["sha256"]:
         raise refused("factual.sha256", "is not that of the image in factual.base64")
-    pixels = torch.from_numpy(
-        np.frombuffer(data, kind).reshape(factual["shape"]).astype(np.float64)
-    )
+    pixels = torch.from_numpy(np.frombuffer(data, kind).reshape(shape).astype(np.float64))
     if kind.itemsize == 1:
         pixels = pixels / 255
     if not bool(((pixels >= 0) & (pixels <= 1)).all()):

@@ -26,64 +26,70 @@ def make_certificate(
     one of this ensemble, does not have the sample, or the radius is not below tau.
     """
     recipe, book = ensemble.recipe, ensemble.codebook
+    row = _row(ensemble, landscapes, index)
+    distances = [float(distance) for distance in landscapes.distances[row]]
+    radius, clip = max(distances), recipe.sampling.clip
+    if tau is not None:
+        tau = float(tau)
+        if not radius < tau <= 1e6:
+            raise BadValue(
+                f"sample {index} cannot be certified for tau = {tau:g}: its radius {radius:.6g} is "
+                "not below it; choose a larger tau (up to 1e6) or none"
+            )
+    noise = ensemble.draw_noise(landscapes.seed, [index])
+    spec = plain(recipe.model_spec)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "recipe": {
+            "name": recipe.name,
+            "scale": recipe.scale,
+            "digest": digest(spec),
+            "spec": spec,
+        },
+        "ensemble": {
+            "artefact": Store.folder_name(recipe.label, recipe.model_spec),
+            "identity": ensemble.identity,
+            "members": [member_sha256(member) for member in ensemble.members],
+            "codebook": ["".join(map(str, word)) for word in book.words.tolist()],
+        },
+        "sampling": dataclasses.asdict(recipe.sampling)
+        | {"clip": None if clip is None else float(clip)},
+        "noise": noise_hashes(noise, landscapes.seed),
+        "factual": encode_image(landscapes.factual[row]),
+        "landscape": {"metric": METRIC, "distances": distances},
+        "radius": radius,
+        "tau": tau,
+        "statement": statement_of(radius, tau, book.num_sources),
+    }
+    return Certificate(sealed(content))
+
+
+def _row(ensemble: Ensemble, landscapes: Landscapes, index: int) -> int:
+    """Where the sample is in the landscapes, if they are exact ones of this ensemble."""
     if landscapes.tangent_steps:
         raise BadValue(
             "a hybrid landscape certifies nothing; compute an exact one (tangent_steps=0)"
         )
     mine = {
         "ensemble": ensemble.identity,
-        "sampling": spec_of(recipe.sampling),
+        "sampling": spec_of(ensemble.recipe.sampling),
         "seed": landscapes.seed,
         "metric": METRIC,
     }
     if not landscapes.artefacts or any(
-        a.spec[key] != value for a in landscapes.artefacts for key, value in mine.items()
+        artefact.spec[key] != value
+        for artefact in landscapes.artefacts
+        for key, value in mine.items()
     ):
         raise BadValue(
-            f"the landscapes of {landscapes.name} are not known to be those of this ensemble; compute them with compute_landscapes"
+            f"the landscapes of {landscapes.name} are not known to be those of this ensemble; "
+            "compute them with landscapes.compute"
         )
     rows = np.flatnonzero(landscapes.indices == index)
     if len(rows) != 1:
         raise BadValue(
-            f"sample {index} has no landscape here; compute it with compute_landscapes(ensemble, [{index}])"
+            f"sample {index} has no landscape here; compute it with landscapes.compute(ensemble, "
+            f"[{index}])"
         )
-    row = int(rows[0])
-    distances = [float(each) for each in landscapes.distances[row]]
-    radius, clip = max(distances), recipe.sampling.clip
-    if tau is not None:
-        tau = float(tau)
-        if not radius < tau <= 1e6:
-            raise BadValue(
-                f"sample {index} cannot be certified for tau = {tau:g}: its radius {radius:.6g} is not below it; "
-                "choose a larger tau (up to 1e6) or none"
-            )
-    return Certificate(
-        sealed(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "recipe": {
-                    "name": recipe.name,
-                    "scale": recipe.scale,
-                    "digest": digest(recipe.model_spec),
-                    "spec": plain(recipe.model_spec),
-                },
-                "ensemble": {
-                    "artefact": Store.folder_name(recipe.label, recipe.model_spec),
-                    "identity": ensemble.identity,
-                    "members": [member_sha256(each) for each in ensemble.members],
-                    "codebook": ["".join(map(str, word)) for word in book.words.tolist()],
-                },
-                "sampling": dataclasses.asdict(recipe.sampling)
-                | {"clip": None if clip is None else float(clip)},
-                "noise": noise_hashes(
-                    ensemble.draw_noise(landscapes.seed, [index]), landscapes.seed
-                ),
-                "factual": encode_image(landscapes.factual[row]),
-                "landscape": {"metric": METRIC, "distances": distances},
-                "radius": radius,
-                "tau": tau,
-                "statement": statement_of(radius, tau, book.num_sources),
-            }
-        )
-    )
+    return int(rows[0])

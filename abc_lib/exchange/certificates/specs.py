@@ -21,16 +21,16 @@ def plain(spec: object) -> object:
     """A spec as JSON gives it back: lists for tuples."""
     if isinstance(spec, dict):
         return {key: plain(value) for key, value in spec.items()}
-    return [plain(each) for each in spec] if isinstance(spec, tuple | list) else spec
+    return [plain(value) for value in spec] if isinstance(spec, tuple | list) else spec
 
 
 def _fits(value: object, kind: object) -> bool:
     """Whether a value is of an annotated type; a truth value is no number."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, each) for each in inner)
+        return any(_fits(value, one) for one in inner)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(each, inner[0]) for each in value)
+        return isinstance(value, tuple) and all(_fits(one, inner[0]) for one in value)
     return type(value) is kind
 
 
@@ -45,10 +45,8 @@ def _part(cls: type, name: str, spec: object):
         if key not in values and field.default is dataclasses.MISSING:
             raise refused(f"recipe.spec.{name}.{key}", "is missing")
         if key in values and not _fits(values[key], field.type):
-            raise refused(
-                f"recipe.spec.{name}.{key}",
-                f"is {str(values[key])[:40]!r}, which is of the wrong type",
-            )
+            why = f"is {str(values[key])[:40]!r}, which is of the wrong type"
+            raise refused(f"recipe.spec.{name}.{key}", why)
     return cls(**values)
 
 

@@ -13,15 +13,13 @@ from abc_lib.exchange.certificates.content import check_content, codebook_of
 from abc_lib.exchange.certificates.file import Certificate
 from abc_lib.exchange.certificates.hashes import member_sha256, noise_hashes, refused
 from abc_lib.exchange.certificates.specs import plain, recipe_of
-from abc_lib.ground.devices import parse_bytes, resolve_device
 from abc_lib.ground.errors import BadValue, NotAvailable
+from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import derive
-from abc_lib.ground.store import Store
 from abc_lib.ground.tasks import job_count, run_tasks
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.method.recipe import Recipe
 from abc_lib.results.budget import block_size
 from abc_lib.training.members import find_ensemble
 
@@ -68,96 +66,90 @@ class Report:
         """For a reader, a line each."""
         N, count = self.num_sources, len(self.sources)
         drawn = "" if self.seed is None else f" (drawn with seed {self.seed})"
-        noise = (
-            "to the bit"
-            if self.same_noise
-            else "by its stream of random numbers; this CPU rounds normal numbers otherwise"
-        )
         looked = "all" if self.complete else f"{count} of"
-        follows = f"radius {self.radius:.6g} over {N} sources" + (
-            f". {self.statement}" if self.statement else ""
-        )
+        noise = "to the bit"
+        if not self.same_noise:
+            noise = "by its stream of random numbers; this CPU rounds normal numbers otherwise"
+        follows = f"radius {self.radius:.6g} over {N} sources"
+        if self.statement:
+            follows += f". {self.statement}"
+        stated = f"stated, and not contradicted by the {count}"
         return [
             f"sample {self.index} of {self.name}",
-            f"confirmed: recipe, code and {self.members} members bit for bit, exogenous noise {noise}",
-            f"confirmed: the sample; largest deviation of a pixel {self.image_deviation:.1e}, tolerance {self.image_tolerance:g}",
-            f"confirmed: {looked} {N} distances{drawn}; largest deviation {self.deviation:.1e} at source {self.worst}, tolerance {self.tolerance:g}",
-            f"confirmed: {follows}"
-            if self.complete
-            else f"stated, and not contradicted by the {count}: {follows}",
+            f"confirmed: recipe, code and {self.members} members bit for bit, exogenous noise "
+            f"{noise}",
+            f"confirmed: the sample; largest deviation of a pixel {self.image_deviation:.1e}, "
+            f"tolerance {self.image_tolerance:g}",
+            f"confirmed: {looked} {N} distances{drawn}; largest deviation {self.deviation:.1e} at "
+            f"source {self.worst}, tolerance {self.tolerance:g}",
+            f"{'confirmed' if self.complete else stated}: {follows}",
         ]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
 
+def _whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _chosen(sources: object, N: int, seed: int | None) -> tuple[list[int], int | None]:
     """The sources to look at, and the seed if they were drawn."""
-    if isinstance(sources, str):
-        if sources != "all":
-            raise BadValue(f"sources are 'all', a number of them, or a list, not {sources!r}")
+    if isinstance(sources, str) and sources == "all":
         return list(range(N)), None
-    if isinstance(sources, numbers.Integral) and not isinstance(sources, bool):
+    if _whole(sources):
         if not 1 <= sources <= N:
             raise BadValue(f"{sources} sources cannot be drawn from {N}; choose 1 to {N}")
         # Whoever forges a certificate must not know where it will be looked at.
         seed = secrets.randbelow(2**31) if seed is None else int(seed)
-        return sorted(
-            random.Random(derive("certificate", seed)).sample(range(N), int(sources))
-        ), seed
+        drawn = random.Random(derive("certificate", seed)).sample(range(N), int(sources))
+        return sorted(drawn), seed
     picked = list(sources) if isinstance(sources, Iterable) else []
-    if not picked or any(
-        isinstance(s, bool) or not isinstance(s, numbers.Integral) or not 0 <= s < N for s in picked
-    ):
+    if not picked or not all(_whole(source) and 0 <= source < N for source in picked):
         raise BadValue(f"sources are 'all', a number of them, or a list of numbers in 0..{N - 1}")
-    return sorted({int(s) for s in picked}), None
+    return sorted({int(source) for source in picked}), None
 
 
-def _find(content: dict, recipe: Recipe, store: Store | None, device: str) -> Ensemble:
-    target = resolve_device(device)
-    ensemble = find_ensemble(recipe, store or Store())
+def _find(content: dict, here: Here) -> Ensemble:
+    ensemble = find_ensemble(recipe_of(content), here)
     if ensemble is None:
         raise NotAvailable(
-            f"the members of {content['ensemble']['artefact']} are not on this machine: put that folder into "
-            "data/published/ensemble, or give the ensemble"
+            f"the members of {content['ensemble']['artefact']} are not on this machine: put that "
+            "folder into data/published/ensemble, or give the ensemble"
         )
-    return ensemble.to(target)
+    return ensemble.to(here.device)
 
 
-def _first_difference(stated: object, found: object, field: str) -> str | None:
+def _first_difference(stated: object, actual: object, field: str) -> str | None:
     """The name of the first field where two JSON values differ."""
-    if isinstance(stated, dict) and isinstance(found, dict):
+    if isinstance(stated, dict) and isinstance(actual, dict):
         inner = (
-            _first_difference(stated.get(key), found.get(key), f"{field}.{key}")
-            for key in sorted({*stated, *found})
+            _first_difference(stated.get(key), actual.get(key), f"{field}.{key}")
+            for key in sorted({*stated, *actual})
         )
         return next(filter(None, inner), None)
-    return None if stated == found else field
+    return None if stated == actual else field
 
 
 def _check_ensemble(content: dict, ensemble: Ensemble) -> None:
     """That recipe, code and members at hand are those of the certificate."""
-    recipe = ensemble.recipe
-    for stated, found, field in (
-        (content["recipe"]["spec"], plain(recipe.model_spec), "recipe.spec"),
-        (content["sampling"], asdict(recipe.sampling), "sampling"),
-    ):
-        where = _first_difference(stated, found, field)
-        if where:
-            raise refused(where, "is not that of the ensemble at hand")
-    book, stated = ensemble.codebook.words, codebook_of(content).words
-    differing = np.flatnonzero((book != stated).any(axis=1)) if book.shape == stated.shape else [0]
+    recipe, stated = ensemble.recipe, content["ensemble"]
+    where = _first_difference(
+        content["recipe"]["spec"], plain(recipe.model_spec), "recipe.spec"
+    ) or _first_difference(content["sampling"], asdict(recipe.sampling), "sampling")
+    if where:
+        raise refused(where, "is not that of the ensemble at hand")
+    mine, theirs = ensemble.codebook.words, codebook_of(content).words
+    differing = np.flatnonzero((mine != theirs).any(axis=1)) if mine.shape == theirs.shape else [0]
     if len(differing):
-        raise refused(
-            f"ensemble.codebook[{differing[0]}]", "is not the codeword of the ensemble at hand"
-        )
+        field = f"ensemble.codebook[{differing[0]}]"
+        raise refused(field, "is not the codeword of the ensemble at hand")
     for i, member in enumerate(ensemble.members):
-        if member_sha256(member) != content["ensemble"]["members"][i]:
+        if member_sha256(member) != stated["members"][i]:
             raise refused(f"ensemble.members[{i}]", "is not the hash of the member at hand")
-    if ensemble.identity != content["ensemble"]["identity"]:
-        raise refused(
-            "ensemble.identity", f"is not that of the ensemble at hand, {ensemble.identity}"
-        )
+    if ensemble.identity != stated["identity"]:
+        why = f"is not that of the ensemble at hand, {ensemble.identity}"
+        raise refused("ensemble.identity", why)
 
 
 def _check_noise(content: dict, noise: ExogenousNoise) -> bool:
@@ -172,10 +164,33 @@ def _check_noise(content: dict, noise: ExogenousNoise) -> bool:
 
 def _distances_task(
     ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, sources: list[int]
-) -> tuple[list[int], np.ndarray]:
+) -> tuple[list[int], torch.Tensor]:
     owner = torch.zeros(len(sources), dtype=torch.int64)
     made = ensemble.sample(noise, ensemble.codebook.leave_one_out(np.array(sources)), owner)
-    return sources, distance(made, factual).numpy()
+    return sources, distance(made, factual)
+
+
+def _distances(
+    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, sources: list[int], here: Here
+) -> np.ndarray:
+    """How far the counterfactual without each of ``sources`` lies, sampled here and now."""
+    jobs = job_count(here.jobs, ensemble.device)
+    # A worker takes seconds to start, longer than a few counterfactuals.
+    size = min(block_size(ensemble, here.memory, jobs), max(64, -(-len(sources) // jobs)))
+    blocks = [sources[start : start + size] for start in range(0, len(sources), size)]
+    made = {}
+    for block, distances in run_tasks(
+        _distances_task,
+        ((ensemble, noise, factual, block) for block in blocks),
+        len(blocks),
+        ensemble.device,
+        here,
+        total=len(blocks),
+        description=f"checking {ensemble.recipe.label}",
+        unit="block",
+    ):
+        made |= zip(block, distances.tolist())
+    return np.array([made[source] for source in sources])
 
 
 def verify_certificate(
@@ -185,10 +200,7 @@ def verify_certificate(
     tolerance: float = TOLERANCE,
     seed: int | None = None,
     image_tolerance: float = IMAGE_TOLERANCE,
-    store: Store | None = None,
-    device: str = "auto",
-    n_jobs: int | None = None,
-    progress: bool = True,
+    here: Here | None = None,
 ) -> Report:
     """Makes again what a certificate says, and reports what was confirmed.
 
@@ -209,14 +221,13 @@ def verify_certificate(
     instructions switched off moved pixels by up to 1.3e-6 and distances by up to 1.2e-4.
     ``tolerance`` is 0.01, eighty times that and about one grey level in one pixel
     at 3x256x256; ``image_tolerance`` is a quarter of a grey level. GPUs were not
-    measured. So what is confirmed of a radius below tau is that it is below tau + ``tolerance``.
+    measured. So what is confirmed of a radius below tau is that it is below tau +
+    ``tolerance``.
     """
+    here = here or Here()
     for value in (tolerance, image_tolerance):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, numbers.Real)
-            or not 0 <= value < float("inf")
-        ):
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not number or not 0 <= value < float("inf"):
             raise BadValue(f"a tolerance is a number from 0 on, not {value!r}")
     content = certificate.content
     # Also a certificate whose content was changed after it was made.
@@ -224,13 +235,11 @@ def verify_certificate(
     stated = certificate.distances
     picked, seed = _chosen(sources, len(stated), seed)
     if ensemble is None:
-        ensemble = _find(content, recipe_of(content), store, device)
+        ensemble = _find(content, here)
     _check_ensemble(content, ensemble)
-    if tuple(content["factual"]["shape"]) != ensemble.space.image_shape:
-        raise refused(
-            "factual.shape",
-            f"is {content['factual']['shape']}, but samples of this ensemble are {list(ensemble.space.image_shape)}",
-        )
+    shape, size = content["factual"]["shape"], list(ensemble.space.image_shape)
+    if shape != size:
+        raise refused("factual.shape", f"is {shape}, but samples of this ensemble are {size}")
     index = content["noise"]["index"]
     noise = ensemble.draw_noise(content["noise"]["seed"], [index])
     same_noise = _check_noise(content, noise)
@@ -239,48 +248,33 @@ def verify_certificate(
     if not image_deviation <= image_tolerance:
         raise refused(
             "factual.base64",
-            f"is not the sample of this noise: a pixel is {image_deviation:.3g} off, the tolerance is {image_tolerance:g}",
+            f"is not the sample of this noise: a pixel is {image_deviation:.3g} off, the tolerance "
+            f"is {image_tolerance:g}",
         )
-
-    jobs = job_count(n_jobs, ensemble.device)
-    # A worker takes seconds to start, longer than a few counterfactuals.
-    size = min(block_size(ensemble, parse_bytes("2GiB"), jobs), max(64, -(-len(picked) // jobs)))
-    blocks = [picked[start : start + size] for start in range(0, len(picked), size)]
-    made = np.zeros(len(stated))
-    for block, distances in run_tasks(
-        _distances_task,
-        ((ensemble, noise, factual, block) for block in blocks),
-        len(blocks),
-        device=ensemble.device,
-        total=len(blocks),
-        description=f"checking {ensemble.recipe.label}",
-        unit="block",
-        n_jobs=n_jobs,
-        progress=progress,
-    ):
-        made[block] = distances
-    deviations = np.abs(made - stated)[picked]
-    worst = picked[int(deviations.argmax())]
-    if not deviations.max() <= tolerance:
+    made = _distances(ensemble, noise, factual, picked, here)
+    deviations = np.abs(made - stated[picked])
+    row = int(deviations.argmax())
+    worst, deviation = picked[row], float(deviations[row])
+    if not deviation <= tolerance:
         raise refused(
             f"landscape.distances[{worst}]",
             f"is {stated[worst]:.6g}, but the counterfactual without source {worst} "
-            f"lies {made[worst]:.6g} away; the tolerance is {tolerance:g}",
+            f"lies {made[row]:.6g} away; the tolerance is {tolerance:g}",
         )
     return Report(
-        ensemble.recipe.label,
-        index,
-        certificate.radius,
-        certificate.tau,
-        certificate.statement,
-        tuple(picked),
-        len(stated),
-        ensemble.n,
-        float(deviations.max()),
-        worst,
-        image_deviation,
-        float(tolerance),
-        float(image_tolerance),
-        same_noise,
-        seed,
+        name=ensemble.recipe.label,
+        index=index,
+        radius=certificate.radius,
+        tau=certificate.tau,
+        statement=certificate.statement,
+        sources=tuple(picked),
+        num_sources=len(stated),
+        members=ensemble.n,
+        deviation=deviation,
+        worst=worst,
+        image_deviation=image_deviation,
+        tolerance=float(tolerance),
+        image_tolerance=float(image_tolerance),
+        same_noise=same_noise,
+        seed=seed,
     )

@@ -15,8 +15,9 @@ from matplotlib.colors import to_hex
 
 from abc_lib.exchange.explorer.content import script, show_ensemble
 from abc_lib.ground.errors import ArtefactError, BadValue, positive_int
+from abc_lib.ground.here import Here
 from abc_lib.ground.paths import ROOT
-from abc_lib.ground.store import Store, provenance
+from abc_lib.ground.store import provenance
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.recipe import Recipe
 
@@ -33,65 +34,51 @@ _COLOURS = [to_hex(matplotlib.colormaps["cividis"](i / 16)) for i in range(17)]
 
 
 def build_explorer(
-    names: Iterable[str | Recipe] = SHIPPED_NAMES,
+    recipes: Iterable[Recipe] | None = None,
     folder: Path | str = SHIPPED,
     num_samples: int = 8,
-    scale: str = "laptop",
-    store: Store | None = None,
     seed: int = 0,
-    device: str = "auto",
-    **options,
+    here: Here | None = None,
 ) -> Path:
-    """Writes a folder with the explorer of some ensembles; its ``index.html`` opens in a browser as it is.
+    """Writes a folder with the explorer of some ensembles; its ``index.html`` opens in a browser.
 
-    For each ensemble it shows samples 0 .. ``num_samples`` - 1 with their distances
-    (Euclidean, images scaled to 3x256x256) from published landscapes or this machine's,
-    counterfactual images made again from the members and held against those distances,
-    and visual ranks by the Euclidean distance (3.2). Images are rounded to 8 bits,
-    distances to four decimals. ``names`` may hold recipes, too. ``options`` go to
-    :func:`compute_landscapes`. What is computed is kept in the cache, so that a stopped
-    build goes on; an explorer that was in the folder is replaced at the very end.
+    For each ensemble, by default the shipped ones, it shows samples 0 .. ``num_samples`` - 1
+    with their distances (Euclidean, images scaled to 3x256x256) from published landscapes
+    or this machine's, counterfactual images made again from the members and held against
+    those distances, and visual ranks by the Euclidean distance (3.2). Images are rounded
+    to 8 bits, distances to four decimals. What is computed is kept in the cache, so that a
+    stopped build goes on; an explorer that was in the folder is replaced at the very end.
 
-    Raises :class:`BadValue` for no names or repeated ones, for sources that are not
+    Raises :class:`BadValue` for no ensembles or repeated ones, for sources that are not
     single images and for images of a downloaded data set in a place that git tracks,
     :class:`NotAvailable` for an ensemble without members, :class:`ArtefactError` where
     the folder holds something else, cannot be written, or distances do not fit.
     """
-    recipes = [name if isinstance(name, Recipe) else get_recipe(name, scale) for name in names]
+    recipes = [get_recipe(name) for name in SHIPPED_NAMES] if recipes is None else list(recipes)
     labels = [recipe.label for recipe in recipes]
     if not recipes or len(set(labels)) != len(labels):
         raise BadValue(
             f"an explorer is of different ensembles, at least one, not of {labels}; name each once"
         )
     positive_int("num_samples", num_samples)
-    folder, store = Path(os.path.abspath(folder)), store or Store()
+    folder, here = Path(os.path.abspath(folder)), here or Here()
     _require_place(folder, recipes)
-    shown = [
-        show_ensemble(recipe, range(num_samples), seed, store, device, **options)
-        for recipe in recipes
-    ]
+    shown = [show_ensemble(recipe, range(num_samples), seed, here) for recipe in recipes]
 
-    made = provenance(device if device != "auto" else "cpu")
-    files = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if path.is_file()}
-    for each in shown:
-        files |= each.files
+    made = provenance(here.device)
     built = f"Page built {made['time'][:10]}, commit {made['commit']}."
-    files["data.js"] = script(
-        {
-            "format": FORMAT,
-            "colours": _COLOURS,
-            "ensembles": [
-                each.entry | {"origin": f"{each.entry['origin']} {built}"} for each in shown
-            ],
-        }
-    )
+    entries = [part.entry | {"origin": f"{part.entry['origin']} {built}"} for part in shown]
+    files = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if path.is_file()}
+    for part in shown:
+        files |= part.files
+    files["data.js"] = script({"format": FORMAT, "colours": _COLOURS, "ensembles": entries})
     manifest = {
         "format": FORMAT,
         "kind": "explorer",
         "provenance": made,
         "scales": sorted({recipe.scale for recipe in recipes}),
         "seed": seed,
-        "ensembles": {each.entry["folder"]: each.artefacts for each in shown},
+        "ensembles": {part.entry["folder"]: part.artefacts for part in shown},
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for name, data in files.items()
@@ -104,7 +91,10 @@ def build_explorer(
 
 
 def verify_explorer(folder: Path | str) -> dict:
-    """The manifest of an explorer that is whole; raises :class:`ArtefactError` naming the first file that is not as it was written."""
+    """The manifest of an explorer that is whole.
+
+    Raises :class:`ArtefactError` naming the first file that is not as it was written.
+    """
     folder = Path(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -115,17 +105,17 @@ def verify_explorer(folder: Path | str) -> dict:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ArtefactError(
-            f"{folder} is no explorer of this version (its manifest.json is missing or is another one's); "
-            "build it with python -m abc_lib explorer"
+            f"{folder} is no explorer of this version (its manifest.json is missing or is another "
+            "one's); build it with python -m abc_lib explorer"
         ) from None
-    there = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    } - {"manifest.json"}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    there.remove("manifest.json")
     for name in sorted(there | set(listed)):
         data = (folder / name).read_bytes() if name in there else b""
         if listed.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
             raise ArtefactError(
-                f"{folder / name} is not as it was written; build the explorer again with python -m abc_lib explorer"
+                f"{folder / name} is not as it was written; build the explorer again with "
+                "python -m abc_lib explorer"
             )
     return manifest
 
@@ -153,8 +143,9 @@ def _require_place(folder: Path, recipes: list[Recipe]) -> None:
     downloaded = [recipe.name for recipe in recipes if recipe.data.family != "digits"]
     if downloaded and _tracked(folder):
         raise BadValue(
-            f"images of {downloaded[0]} are not to be put into the repository, and git would track {folder}; "
-            f"write to {LOCAL.relative_to(ROOT)}, which the book's page looks into as well, or outside of it"
+            f"images of {downloaded[0]} are not to be put into the repository, and git would track "
+            f"{folder}; write to {LOCAL.relative_to(ROOT)}, which the book's page looks into as "
+            "well, or outside of it"
         )
     if folder.is_dir() and any(folder.iterdir()):
         try:
@@ -163,7 +154,8 @@ def _require_place(folder: Path, recipes: list[Recipe]) -> None:
             kind = None
         if kind != "explorer":
             raise ArtefactError(
-                f"{folder} holds something other than an explorer; choose a new folder, or empty this one"
+                f"{folder} holds something other than an explorer; choose a new folder, or empty "
+                "this one"
             )
     elif folder.exists() and not folder.is_dir():
         raise ArtefactError(f"{folder} is a file; choose a folder")
@@ -191,7 +183,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-            # A folder cannot be renamed over a full one: for an instant there is none, never half of one.
+            # No folder is renamed over a full one: for an instant there is none, never half.
             if folder.is_dir():
                 os.rename(folder, old)
             try:
@@ -202,5 +194,6 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
                 raise
     except OSError as error:
         raise ArtefactError(
-            f"{folder} cannot be written ({error.strerror or error}); choose a place that has room and can be written"
+            f"{folder} cannot be written ({error.strerror or error}); choose a place that has room "
+            "and can be written"
         ) from None

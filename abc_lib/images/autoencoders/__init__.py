@@ -1,1 +1,3 @@
-"""Images to latents and back: the basic autoencoder and its training, and Stable Diffusion's (B.1, B.4)."""
+"""Images to latents and back: the basic autoencoder and its training, and Stable Diffusion's (B.1,
+B.4).
+"""

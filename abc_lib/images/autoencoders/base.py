@@ -62,7 +62,9 @@ class Autoencoder:
         ).contiguous()
 
     def _decode_dual(self, latents: Dual) -> Dual:
-        """One latent at a time, ``batch`` directions at a time: as much side by side as when images are decoded."""
+        """One latent at a time, ``batch`` directions at a time: as much side by side as when images
+        are decoded.
+        """
         primals, moved = [], []
         for k in range(len(latents)):
             parts = []

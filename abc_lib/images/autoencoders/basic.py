@@ -8,8 +8,17 @@ import torch.nn.functional as F
 from abc_lib.ground.devices import one_thread
 from abc_lib.ground.digests import identity_of
 from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.ground.loop import (
+    CHECKPOINT_SECONDS,
+    last_loss,
+    loss_note,
+    network_state,
+    resume_network,
+    train,
+)
 from abc_lib.ground.seeds import derive, generator
-from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
+from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.ground.tasks import tqdm
 from abc_lib.images.autoencoders.base import Autoencoder
 from abc_lib.images.autoencoders.network import BasicAutoencoder, build_basic_autoencoder
@@ -21,11 +30,12 @@ from abc_lib.method.recipe import SHAPES, latent_shape
 # Steps after which an autoencoder that is no better than one grey will not become so.
 _LEARNS_WITHIN = 200
 _KIND = "autoencoder"
-CHECKPOINT_SECONDS = 20.0
 
 
 class Basic(Autoencoder):
-    """The basic autoencoder of a family. Images enter as they are, in [0, 1]; latents are not negative."""
+    """The basic autoencoder of a family. Images enter as they are, in [0, 1]; latents are not
+    negative.
+    """
 
     title = "basic autoencoder"
 
@@ -50,7 +60,8 @@ class Basic(Autoencoder):
 
 
 def patch_loss(error: torch.Tensor, patches: tuple[tuple[int, float], ...]) -> torch.Tensor:
-    """The loss of the second phase, (): the mean squared error and, for each side of patches, the worst patch's (B.4).
+    """The loss of the second phase, (): the mean squared error and, for each side of patches, the
+    worst patch's (B.4).
 
     ``error`` (B, C, H, W) are squared errors. Each image is divided into patches of 8x8, 4x4,
     2x2 and 1x1 pixels; of the mean squared errors of patches of one size the largest counts
@@ -83,90 +94,74 @@ def _images(recipe: AutoencoderRecipe) -> tuple[torch.Tensor, str]:
 
 
 class _Training:
-    """The training of one autoencoder, from any step on."""
+    """The training of one autoencoder, from any step on (see :mod:`abc_lib.ground.loop`)."""
 
     def __init__(self, recipe: AutoencoderRecipe, images: torch.Tensor, device: torch.device):
         self.recipe, self.images, self.device = recipe, images, device
         self.steps_an_epoch = -(-len(images) // recipe.batch_size)
         self.steps = self.steps_an_epoch * (recipe.epochs + recipe.patch_epochs)
         seed = derive("autoencoder initial", recipe.seed)
-        self.network = (
-            build_basic_autoencoder(images.shape[1], recipe.width, recipe.latent_channels, seed)
-            .to(device)
-            .train()
-        )
+        channels = images.shape[1]
+        net = build_basic_autoencoder(channels, recipe.width, recipe.latent_channels, seed)
+        self.network = net.to(device).train()
         self.second = self.steps_an_epoch * recipe.epochs
         self.optimiser = self._fresh_optimiser()
-        self.losses, self.first = torch.zeros(self.steps), 0
+        self.losses = torch.zeros(self.steps)
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0))
 
     def _fresh_optimiser(self) -> torch.optim.Adam:
         return torch.optim.Adam(self.network.parameters(), lr=self.recipe.learning_rate)
 
     def batch(self, step: int) -> torch.Tensor:
-        """The images of a step, (B, C, H, W) in [0, 1]: shuffled epochs, the last batch of one as large as is left."""
+        """The images of a step, (B, C, H, W) in [0, 1].
+
+        Shuffled epochs, the last batch of one as large as is left.
+        """
         epoch, k = divmod(step, self.steps_an_epoch)
         if self._order[0] != epoch:
-            self._order = (
-                epoch,
-                torch.randperm(
-                    len(self.images),
-                    generator=generator("autoencoder order", self.recipe.seed, epoch),
-                ),
-            )
+            rng = generator("autoencoder order", self.recipe.seed, epoch)
+            self._order = epoch, torch.randperm(len(self.images), generator=rng)
         size = self.recipe.batch_size
-        return self.images[self._order[1][k * size : (k + 1) * size]].to(self.device).float() / 255
+        chosen = self._order[1][k * size : (k + 1) * size]
+        return self.images[chosen].to(self.device).float() / 255
 
-    def step(self, step: int) -> None:
-        recipe, x = self.recipe, self.batch(step)
-        if step == self.second:
-            # The second loss is thousands of times the first: Adam, used to small gradients, would leap to where
-            # every image is one grey and stay there. B.5 starts its optimiser anew between phases; B.4 does not say.
+    def step(self, k: int) -> None:
+        """One step of Adam on one minibatch."""
+        recipe, x = self.recipe, self.batch(k)
+        if k == self.second:
+            # The second loss is thousands of times the first: Adam, used to small gradients,
+            # would leap to where every image is one grey and stay there. B.5 starts its
+            # optimiser anew between phases; B.4 does not say.
             self.optimiser = self._fresh_optimiser()
         if recipe.schedule == "cosine":
             for group in self.optimiser.param_groups:
-                group["lr"] = (
-                    recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-                )
+                group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * k / self.steps))
         error = (self.network(x) - x).square()
-        loss = error.mean() if step < self.second else patch_loss(error, recipe.patches)
+        loss = error.mean() if k < self.second else patch_loss(error, recipe.patches)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        self.losses[step] = loss.detach()
+        self.losses[k] = loss.detach()
 
-    def checkpoint(self, step: int) -> dict[str, torch.Tensor]:
-        """Everything the steps from ``step`` on depend on."""
-        found = {"step": torch.tensor(step), "losses": self.losses}
-        found |= {f"value.{name}": value.cpu() for name, value in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            for key in ("exp_avg", "exp_avg_sq"):
-                found[f"{key}.{name}"] = self.optimiser.state[parameter][key].cpu()
-        return {name: value.detach().clone().contiguous() for name, value in found.items()}
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that later steps depend on."""
+        return network_state(self.network, self.optimiser) | {"losses": self.losses}
 
-    def resume(self, piece: dict[str, torch.Tensor]) -> None:
-        """Goes on from a checkpoint."""
-        self.first, self.losses = int(piece["step"]), piece["losses"]
-        self.network.load_state_dict(
-            {name[6:]: value for name, value in piece.items() if name.startswith("value.")}
-        )
-        for name, parameter in self.network.named_parameters():
-            self.optimiser.state[parameter] = {
-                "step": torch.tensor(
-                    float(self.first - (self.second if self.first > self.second else 0))
-                ),
-                **{
-                    key: piece[f"{key}.{name}"].to(self.device) for key in ("exp_avg", "exp_avg_sq")
-                },
-            }
+    def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
+        """Goes back to a state of before step ``k``."""
+        self.losses = state["losses"]
+        updates = k - self.second if k > self.second else k
+        resume_network(self.network, self.optimiser, state, updates)
+
+    def note(self, k: int) -> str:
+        """The mean loss of late."""
+        return loss_note(self.losses, k)
 
 
 def train_basic(
     recipe: AutoencoderRecipe,
-    store: Store | None = None,
-    device: torch.device | str = "cpu",
-    progress: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    here: Here | None = None,
 ) -> Artefact:
     """Trains a basic autoencoder, or finds it trained, or goes on where it was stopped.
 
@@ -174,52 +169,40 @@ def train_basic(
     the BatchNorm) and ``losses.safetensors``; its info has the root mean squared error over
     the images it was trained on. On one CPU the same recipe gives the same bits.
     """
-    store, device = store or Store(), torch.device(device)
+    here = here or Here()
     # Nothing is begun without its images.
     load_split(recipe.family, recipe.split)
 
     def make(workspace: Workspace) -> Artefact:
         with one_thread():
-            return _train(recipe, store, workspace, device, progress, checkpoint_seconds)
+            return _train(recipe, workspace, checkpoint_seconds, here)
 
-    return store.once(_KIND, recipe.label, recipe.spec, make)
+    return here.store.once(_KIND, recipe.label, recipe.spec, make)
 
 
 def _train(
-    recipe: AutoencoderRecipe,
-    store: Store,
-    workspace: Workspace,
-    device,
-    progress: bool,
-    checkpoint_seconds: float,
+    recipe: AutoencoderRecipe, workspace: Workspace, checkpoint_seconds: float, here: Here
 ) -> Artefact:
     images, origin = _images(recipe)
     if images.shape[-1] % max(4, *(side for side, _ in recipe.patches)):
         raise BadValue(
-            f"images of {recipe.family} are {images.shape[-1]} pixels wide, which patches of {recipe.patches} do not divide"
+            f"images of {recipe.family} are {images.shape[-1]} pixels wide, which patches of "
+            f"{recipe.patches} do not divide"
         )
-    training, seconds, saved, cost = _Training(recipe, images, device), stopwatch(), 0.0, 0.0
-    piece = workspace.load("checkpoint")
-    if piece is not None:
-        training.resume(piece)
-    bar = tqdm(
+    training = _Training(recipe, images, here.device)
+    with tqdm(
         total=training.steps,
-        initial=training.first,
         desc=f"training {recipe.label}",
         unit="step",
-        disable=not progress,
+        disable=not here.progress,
         mininterval=1.0,
-    )
-    with bar:
-        for step in range(training.first, training.steps):
-            training.step(step)
-            bar.update(1)
-            # Saving must never take more than a twentieth of the time.
-            if seconds() - saved > max(checkpoint_seconds, 20 * cost) and step + 1 < training.steps:
-                before = seconds()
-                workspace.save("checkpoint", training.checkpoint(step + 1))
-                saved = seconds()
-                cost = saved - before
+    ) as bar:
+        took = train(
+            training,
+            workspace,
+            checkpoint_seconds=checkpoint_seconds,
+            visit=lambda done: bar.update(done - bar.n),
+        )
     if not torch.isfinite(training.losses).all():
         raise BadValue(
             f"training of {recipe.label} diverged (the loss is not finite); lower the learning rate"
@@ -228,30 +211,21 @@ def _train(
     rmse = _rmse(autoencoder, images)
     if training.steps >= _LEARNS_WITHIN and not rmse < _spread(images):
         raise BadValue(
-            f"the autoencoder {recipe.label} learned nothing: one grey for all images would err less than its {rmse:.3f}; "
-            "lower the learning rate or take another seed"
+            f"the autoencoder {recipe.label} learned nothing: one grey for all images would err "
+            f"less than its {rmse:.3f}; lower the learning rate or take another seed"
         )
-    state = {
-        name: value.detach().cpu().contiguous()
-        for name, value in training.network.state_dict().items()
-    }
+    network = training.network.state_dict().items()
+    state = {name: value.detach().cpu().contiguous() for name, value in network}
     info = {
         "identity": autoencoder.identity,
         "origin": origin,
         "images": len(images),
         "rmse": round(rmse, 6),
-        "loss": round(float(training.losses[-min(200, training.steps) :].mean()), 6),
-        "seconds": round(seconds(), 1),
-        "steps_in_these_seconds": training.steps - training.first,
+        "loss": last_loss(training.losses),
+        **took,
     }
-    return store.write(
-        _KIND,
-        recipe.label,
-        recipe.spec,
-        {"autoencoder.safetensors": state, "losses.safetensors": {"losses": training.losses}},
-        info,
-        device,
-    )
+    files = {"autoencoder.safetensors": state, "losses.safetensors": {"losses": training.losses}}
+    return here.store.write(_KIND, recipe.label, recipe.spec, files, info, here.device)
 
 
 def _rmse(autoencoder: Basic, images: torch.Tensor) -> float:

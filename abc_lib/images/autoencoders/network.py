@@ -61,7 +61,9 @@ class BasicAutoencoder(nn.Module):
 def build_basic_autoencoder(
     channels: int, width: int, latent_channels: int, seed: int
 ) -> BasicAutoencoder:
-    """A freshly initialised network; the same seed gives the same parameters, the global generator is left as it was."""
+    """A freshly initialised network; the same seed gives the same parameters, the global generator
+    is left as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return BasicAutoencoder(channels, width, latent_channels)

@@ -64,10 +64,13 @@ _LAPTOP = {
 
 
 def basic_recipe(family: str, scale: str) -> AutoencoderRecipe:
-    """The recipe of a family's basic autoencoder; raises :class:`BadValue` for a family that has none."""
+    """The recipe of a family's basic autoencoder; raises :class:`BadValue` for a family that has
+    none.
+    """
     if family not in UNSEEN or scale not in SCALES:
         raise BadValue(
-            f"there is no basic autoencoder for '{family}' at scale '{scale}'; choose one of {', '.join(UNSEEN)}"
+            f"there is no basic autoencoder for '{family}' at scale '{scale}'; choose one of "
+            f"{', '.join(UNSEEN)}"
         )
     if scale == "paper":
         return AutoencoderRecipe(family, scale, UNSEEN[family])

@@ -20,7 +20,8 @@ REPOSITORY, SUBFOLDER = "stable-diffusion-v1-5/stable-diffusion-v1-5", "vae"
 FOLDER = "stable-diffusion-v1-5/vae"
 _TITLE = "the Stable Diffusion v1-5 autoencoder (335 MB)"
 _REMEDY = (
-    f"put config.json and diffusion_pytorch_model.safetensors of https://huggingface.co/{REPOSITORY}/tree/main/{SUBFOLDER} "
+    "put config.json and diffusion_pytorch_model.safetensors of "
+    f"https://huggingface.co/{REPOSITORY}/tree/main/{SUBFOLDER} "
     f"into the folder that ABC_WEIGHTS names, as {FOLDER}/"
 )
 
@@ -87,7 +88,8 @@ def _download() -> Path:
     except Exception as error:
         # The client has errors of its own; some take several lines.
         raise NotAvailable(
-            f"{_TITLE} could not be downloaded ({_reason(error)}): {_REMEDY}, or try again with a network"
+            f"{_TITLE} could not be downloaded ({_reason(error)}): {_REMEDY}, or try again with a "
+            "network"
         ) from None
     return Path(config).parent
 
@@ -104,7 +106,9 @@ def find_stable() -> StableDiffusion | None:
 
 
 def get_stable() -> StableDiffusion:
-    """The autoencoder, downloaded if it must be; raises :class:`NotAvailable` and :class:`DataCorrupt`."""
+    """The autoencoder, downloaded if it must be; raises :class:`NotAvailable` and
+    :class:`DataCorrupt`.
+    """
     return find_stable() or _read(_download())
 
 
@@ -136,7 +140,8 @@ def _load(folder: Path, changed: tuple) -> tuple[torch.nn.Module, str]:
             *told["error_msgs"],
         ]
     except Exception as error:
-        # Torch, safetensors, json and diffusers each raise something else for a file that is cut short.
+        # Torch, safetensors, json and diffusers each raise something else for a file that is cut
+        # short.
         raise DataCorrupt(
             f"{folder} is not {_TITLE} or not whole ({_reason(error)}): {_REMEDY}"
         ) from None

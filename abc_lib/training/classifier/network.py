@@ -1,4 +1,6 @@
-"""The classifier's network (B.5): torchvision's ResNet with its first layer fitted to the images, and slimmer ones."""
+"""The classifier's network (B.5): torchvision's ResNet with its first layer fitted to the images,
+and slimmer ones.
+"""
 
 from dataclasses import dataclass
 
@@ -17,7 +19,9 @@ class ResNetShape:
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     """basic blocks of each stage"""
     stride: int = 0
-    """of a first layer without pooling that looks at every pixel (3x3, or 7x7 with stride 4); 0 for ResNet's own, 7x7 with stride 2, then pooling by 2"""
+    """of a first layer without pooling that looks at every pixel (3x3, or 7x7 with stride 4); 0 for
+    ResNet's own, 7x7 with stride 2, then pooling by 2
+    """
 
 
 class SmallResNet(nn.Module):
@@ -64,7 +68,9 @@ class SmallResNet(nn.Module):
 
 
 def _narrow(net, shape: ResNetShape, block) -> None:
-    """Makes the stages of a torchvision ResNet again, in other widths, and drops those that are not asked for."""
+    """Makes the stages of a torchvision ResNet again, in other widths, and drops those that are not
+    asked for.
+    """
     net.inplanes = shape.widths[0]
     net.bn1 = nn.BatchNorm2d(net.inplanes)
     for i in range(4):

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from abc_lib.ground.devices import resolve_device
 from abc_lib.ground.errors import BadValue, positive_int
+from abc_lib.ground.here import Here
+from abc_lib.ground.loop import STORED, network_state, resume_network, train
 from abc_lib.ground.seeds import derive, generator
 from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
 from abc_lib.ground.tasks import run_tasks
@@ -17,7 +18,6 @@ from abc_lib.images.training_set import load_split
 from abc_lib.training.classifier.recipe import Attack, ClassifierRecipe, recipe_of
 from abc_lib.training.classifier.values import KIND, Classifier, find_classifier, fresh_network
 
-_PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 DIGITS_VALIDATING = 200
 """of the 773 held-out digits, how many validate; the others train"""
 
@@ -57,7 +57,9 @@ def classifier_data(
 
 @contextlib.contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """torchattacks draws its starting points from the global generator; it is seeded within and left as it was."""
+    """torchattacks draws its starting points from the global generator; it is seeded within and
+    left as it was.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -66,7 +68,8 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 def attacked(
     network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, attack: Attack, seed: int
 ) -> torch.Tensor:
-    """Images that an adversary moved within its radius so that ``network`` gets them wrong (PGDL2), same shape, in [0, 1].
+    """Images that an adversary moved within its radius so that ``network`` gets them wrong (PGDL2),
+    same shape, in [0, 1].
 
     It starts from a random point of the ball, which ``seed`` fixes. The network is in
     evaluation mode meanwhile.
@@ -88,7 +91,9 @@ def _accuracy(
     *names,
     batch: int = 256,
 ) -> float:
-    """The share of images (on the CPU) whose class the network gets right, under attack if there is one."""
+    """The share of images (on the CPU) whose class the network gets right, under attack if there is
+    one.
+    """
     device, right = next(network.parameters()).device, 0
     network.eval()
     for k, (x, y) in enumerate(zip(images.split(batch), labels.split(batch))):
@@ -101,28 +106,26 @@ def _accuracy(
 
 
 def train_classifier(
-    family: str | ClassifierRecipe,
-    scale: str = "laptop",
-    store: Store | None = None,
-    device: str = "auto",
-    progress: bool = True,
+    family: str | ClassifierRecipe, scale: str = "laptop", here: Here | None = None
 ) -> Artefact:
-    """Trains a family's classifier, or finds it in the cache, or goes on after the last epoch that was finished (B.5).
+    """Trains a family's classifier, or finds it in the cache, or goes on after its last epoch
+    (B.5).
 
     Normal epochs come first; the one with the best validation accuracy is kept. From it,
     with a new optimiser, adversarial ones, on attacked and plain images together; the one
     with the best accuracy under attack is kept. Adam has PyTorch's defaults. On one CPU
     the same recipe gives the same bits, however often the work was interrupted.
     """
-    recipe, store, device = recipe_of(family, scale), store or Store(), resolve_device(device)
+    here = here or Here()
+    recipe = recipe_of(family, scale)
     positive_int("batch_size", recipe.batch_size)
     positive_int("epochs", recipe.epochs)
-    cached = Store(store.cache, None)
-    found = cached.find(KIND, recipe.label, recipe.spec)
-    if found is not None:
-        return found
+    cached = here.store.cached()
+    known = cached.find(KIND, recipe.label, recipe.spec)
+    if known is not None:
+        return known
     total = recipe.epochs + recipe.adversarial_epochs
-    space = store.workspace(KIND, recipe.label, recipe.spec)
+    space = here.store.workspace(KIND, recipe.label, recipe.spec)
 
     def poll() -> tuple[float, str]:
         if cached.find(KIND, recipe.label, recipe.spec) is not None:
@@ -133,173 +136,163 @@ def train_classifier(
     # One task; that it is one on this list gives it a progress bar and, on a CPU, one thread.
     (artefact,) = run_tasks(
         _train_task,
-        [(recipe, store.cache, str(device))],
+        [(recipe, here.store.cache, str(here.device))],
         1,
-        device=device,
+        here.device,
+        here,
         total=total,
-        n_jobs=1,
         description=f"training the {recipe.family} classifier",
         unit="epoch",
         poll=poll,
-        progress=progress,
     )
     return artefact
 
 
 def _train_task(recipe: ClassifierRecipe, cache: Path, device: str) -> Artefact:
     store = Store(cache, None)
-    return store.once(
-        KIND,
-        recipe.label,
-        recipe.spec,
-        lambda workspace: _train(recipe, store, workspace, torch.device(device)),
-    )
+
+    def make(workspace: Workspace) -> Artefact:
+        return _train(recipe, store, workspace, torch.device(device))
+
+    return store.once(KIND, recipe.label, recipe.spec, make)
 
 
-def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def _copied(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {
         name: value.detach().to("cpu", copy=True).contiguous()
         for name, value in network.state_dict().items()
     }
 
 
-def _checkpoint(
-    network, optimiser, best: dict, accuracies: torch.Tensor, epoch: int
-) -> dict[str, torch.Tensor]:
-    tensors = {"epoch": torch.tensor(epoch), "accuracies": accuracies.clone()}
-    tensors |= {f"now.{name}": value for name, value in _state(network).items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
-    for i, state in optimiser.state_dict()["state"].items():
-        tensors |= {
-            f"adam.{i}.{key}": value.detach().cpu().contiguous() for key, value in state.items()
+class _Training:
+    """Both phases of a classifier's training, an epoch a step (see :mod:`abc_lib.ground.loop`)."""
+
+    def __init__(self, recipe: ClassifierRecipe, workspace: Workspace, device: torch.device):
+        self.recipe, self.workspace, self.device = recipe, workspace, device
+        self.images, self.labels, self.others, self.their, self.origin = classifier_data(
+            recipe.family
+        )
+        data = self.images.numpy().tobytes() + self.labels.numpy().tobytes()
+        self.checksum = hashlib.sha256(data).hexdigest()
+        self.count = recipe.attacked or len(self.others)
+        self.steps = recipe.epochs + recipe.adversarial_epochs
+        self.network = fresh_network(recipe, device)
+        self.optimiser = torch.optim.Adam(self.network.parameters())
+        self.accuracies = torch.zeros(self.steps, dtype=torch.float64)
+        self.best = _copied(self.network)
+
+    def step(self, k: int) -> None:
+        """Epoch ``k``, and how well the network does after it."""
+        recipe = self.recipe
+        if k == recipe.epochs:
+            self.network.load_state_dict(self.best)
+            self.optimiser = torch.optim.Adam(self.network.parameters())
+        self._epoch(k)
+        first = 0
+        if k < recipe.epochs:
+            accuracy = _accuracy(self.network, self.others, self.their)
+        else:
+            first, names = recipe.epochs, (recipe.family, recipe.seed, "validation")
+            some = self.others[: self.count], self.their[: self.count]
+            accuracy = _accuracy(self.network, *some, recipe.attack, *names)
+        self.accuracies[k] = accuracy
+        if k == first or accuracy > self.accuracies[first:k].max():
+            self.best = _copied(self.network)
+
+    def _epoch(self, epoch: int) -> None:
+        recipe, device = self.recipe, self.device
+        seconds, told = stopwatch(), 0.0
+        batches = self._order(epoch)
+        for k, which in enumerate(batches):
+            x, y = self.images[which].to(device), self.labels[which].to(device)
+            if epoch >= recipe.epochs:
+                seed = derive("attack", recipe.family, recipe.seed, epoch, k)
+                moved = attacked(self.network, x, y, recipe.attack, seed)
+                x, y = torch.cat([x, moved]), torch.cat([y, y])
+            self.network.train()
+            loss = F.cross_entropy(self.network(x), y)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            if seconds() - told > 0.5:
+                told = seconds()
+                share = (k + 1) / (len(batches) + 1)
+                self.workspace.note(f"{epoch + share:.3f} loss {float(loss.detach()):.4f}")
+
+    def _order(self, epoch: int) -> list[torch.Tensor]:
+        """The minibatches of an epoch."""
+        rng = generator("classifier order", self.recipe.family, self.recipe.seed, epoch)
+        order = torch.randperm(len(self.images), generator=rng)
+        # Batch normalisation cannot learn from a single image.
+        return [which for which in order.split(self.recipe.batch_size) if len(which) > 1]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The network, its Adam, the best network of the phase, and the accuracies so far."""
+        best = {f"best.{name}": value for name, value in self.best.items()}
+        accuracies = {"accuracies": self.accuracies}
+        return network_state(self.network, self.optimiser) | best | accuracies
+
+    def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
+        """Goes back to a state of before epoch ``k``."""
+        self.accuracies = state["accuracies"]
+        self.best = {
+            name.removeprefix("best."): value
+            for name, value in state.items()
+            if name.startswith("best.")
         }
-    return tensors
+        first = self.recipe.epochs if k > self.recipe.epochs else 0
+        updates = sum(len(self._order(epoch)) for epoch in range(first, k))
+        resume_network(self.network, self.optimiser, state, updates)
 
-
-def _resume(network, optimiser, piece: dict[str, torch.Tensor]) -> tuple[int, dict, torch.Tensor]:
-    part = lambda prefix: {
-        name.removeprefix(prefix): value for name, value in piece.items() if name.startswith(prefix)
-    }
-    network.load_state_dict(part("now."))
-    state = {}
-    for name, value in part("adam.").items():
-        i, key = name.split(".")
-        state.setdefault(int(i), {})[key] = value
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
-    return int(piece["epoch"]), part("best."), piece["accuracies"]
+    def note(self, k: int) -> str:
+        """The accuracy after epoch ``k``."""
+        kind = "adversarial accuracy" if k >= self.recipe.epochs else "accuracy"
+        return f"{kind} {self.accuracies[k]:.4f}"
 
 
 def _train(
     recipe: ClassifierRecipe, store: Store, workspace: Workspace, device: torch.device
 ) -> Artefact:
-    images, labels, others, their, origin = classifier_data(recipe.family)
-    checksum = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
-    count = recipe.attacked or len(others)
-    total, seconds = recipe.epochs + recipe.adversarial_epochs, stopwatch()
-    network = fresh_network(recipe, device)
-    optimiser = torch.optim.Adam(network.parameters())
-    accuracies, best, start = torch.zeros(total, dtype=torch.float64), _state(network), 0
-    # A checkpoint holds for these images only.
-    name = f"checkpoint-{checksum[:12]}"
-    piece = workspace.load(name)
-    if piece is not None:
-        start, best, accuracies = _resume(network, optimiser, piece)
-    for epoch in range(start, total):
-        adversarial = epoch >= recipe.epochs
-        if epoch == recipe.epochs:
-            network.load_state_dict(best)
-            optimiser = torch.optim.Adam(network.parameters())
-        _epoch(recipe, network, optimiser, images, labels, epoch, workspace, device)
-        names = (recipe.family, recipe.seed, "validation")
-        accuracies[epoch] = (
-            _accuracy(network, others[:count], their[:count], recipe.attack, *names)
-            if adversarial
-            else _accuracy(network, others, their)
-        )
-        first = recipe.epochs if adversarial else 0
-        if epoch == first or accuracies[epoch] > accuracies[first:epoch].max():
-            best = _state(network)
-        workspace.save(name, _checkpoint(network, optimiser, best, accuracies, epoch + 1))
-        workspace.note(
-            f"{epoch + 1} {'adversarial accuracy' if adversarial else 'accuracy'} {accuracies[epoch]:.4f}"
-        )
-    stored = _PRECISIONS[recipe.stored]
+    work = _Training(recipe, workspace, device)
+    # A checkpoint holds for these images only, and is written after every epoch.
+    took = train(work, workspace, f"checkpoint-{work.checksum[:12]}", checkpoint_seconds=0)
+    stored, network = STORED[recipe.stored], work.network
     best = {
-        key: value.to(stored) if value.is_floating_point() else value for key, value in best.items()
+        key: value.to(stored) if value.is_floating_point() else value
+        for key, value in work.best.items()
     }
     if not all(torch.isfinite(value).all() for value in best.values()):
         raise BadValue(
-            f"training of the {recipe.label} classifier diverged (its parameters are not finite); change its seed"
+            f"training of the {recipe.label} classifier diverged (its parameters are not finite); "
+            "change its seed"
         )
     network.load_state_dict(best)
     names = (recipe.family, recipe.seed, "judge")
+    count, others, their = work.count, work.others, work.their
+    under_attack = _accuracy(network, others[:count], their[:count], recipe.judge, *names)
     info = {
         "accuracy": round(_accuracy(network, others, their), 4),
         "validation_images": len(others),
-        "adversarial_accuracy": round(
-            _accuracy(network, others[:count], their[:count], recipe.judge, *names), 4
-        ),
+        "adversarial_accuracy": round(under_attack, 4),
         "attacked_images": min(count, len(others)),
-        "accuracy_by_epoch": [round(a, 4) for a in accuracies.tolist()],
-        "training_images": len(images),
-        "checksum": checksum,
-        "origin": origin,
-        "seconds": round(seconds(), 1),
-        "epochs_in_these_seconds": total - start,
+        "accuracy_by_epoch": [round(a, 4) for a in work.accuracies.tolist()],
+        "training_images": len(work.images),
+        "checksum": work.checksum,
+        "origin": work.origin,
+        "seconds": took["seconds"],
+        "epochs_in_these_seconds": took["steps_in_these_seconds"],
     }
-    return store.write(
-        KIND, recipe.label, recipe.spec, {"classifier.safetensors": best}, info, device
-    )
-
-
-def _epoch(
-    recipe,
-    network,
-    optimiser,
-    images,
-    labels,
-    epoch: int,
-    workspace: Workspace,
-    device: torch.device,
-) -> None:
-    order = torch.randperm(
-        len(images), generator=generator("classifier order", recipe.family, recipe.seed, epoch)
-    )
-    seconds, told = stopwatch(), 0.0
-    for k, which in enumerate(order.split(recipe.batch_size)):
-        # Batch normalisation cannot learn from a single image.
-        if len(which) == 1:
-            continue
-        x, y = images[which].to(device), labels[which].to(device)
-        if epoch >= recipe.epochs:
-            moved = attacked(
-                network, x, y, recipe.attack, derive("attack", recipe.family, recipe.seed, epoch, k)
-            )
-            x, y = torch.cat([x, moved]), torch.cat([y, y])
-        network.train()
-        loss = F.cross_entropy(network(x), y)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        if seconds() - told > 0.5:
-            told = seconds()
-            workspace.note(
-                f"{epoch + (k + 1) * recipe.batch_size / (len(order) + recipe.batch_size):.3f} loss {float(loss.detach()):.4f}"
-            )
+    files = {"classifier.safetensors": best}
+    return store.write(KIND, recipe.label, recipe.spec, files, info, device)
 
 
 def get_classifier(
-    family: str | ClassifierRecipe,
-    scale: str = "laptop",
-    store: Store | None = None,
-    device: str = "auto",
-    recompute: bool = False,
-    progress: bool = True,
+    family: str | ClassifierRecipe, scale: str = "laptop", here: Here | None = None
 ) -> Classifier:
-    """A family's classifier: published, else from the cache, else trained now."""
-    store, target = store or Store(), resolve_device(device)
-    found = find_classifier(family, scale, store, recompute)
-    if found is None:
-        train_classifier(family, scale, store, device, progress)
-        found = find_classifier(family, scale, store, recompute=True)
-    return found.to(target)
+    """A family's classifier, on ``here.device``: published, else from the cache, else trained now."""
+    here = here or Here()
+    classifier = find_classifier(family, scale, here)
+    if classifier is None:
+        train_classifier(family, scale, here)
+        classifier = find_classifier(family, scale, here)
+    return classifier.to(here.device)

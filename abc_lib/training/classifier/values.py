@@ -2,21 +2,25 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
-from abc_lib.ground.devices import one_thread, resolve_device
+from abc_lib.ground.devices import one_thread
 from abc_lib.ground.digests import identity_of
 from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.paths import PAPER
 from abc_lib.ground.seeds import derive
-from abc_lib.ground.store import Artefact, Store
+from abc_lib.ground.store import Artefact
 from abc_lib.method.recipe import SCALES, SHAPES
 from abc_lib.metrics.base import FeatureMetric, Metric, l2_distance
 from abc_lib.metrics.names import get_metric, metrics_at_hand
 from abc_lib.training.classifier.network import SmallResNet, build_classifier
 from abc_lib.training.classifier.recipe import CLASSIFIER_FAMILIES, ClassifierRecipe, recipe_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KIND = "classifier"
 CLASSES = 10
@@ -24,7 +28,10 @@ CLASSES = 10
 
 @dataclass
 class Classifier:
-    """A trained classifier. Images are (S, C, H, W), floating point in [0, 1], of its family's shape."""
+    """A trained classifier.
+
+    Images are (S, C, H, W), floating point in [0, 1], of its family's shape.
+    """
 
     recipe: ClassifierRecipe
     network: SmallResNet
@@ -38,7 +45,9 @@ class Classifier:
 
     @property
     def info(self) -> dict:
-        """``accuracy`` and ``adversarial_accuracy``, on ``validation_images`` and ``attacked_images`` images, and more."""
+        """``accuracy`` and ``adversarial_accuracy``, on ``validation_images`` and
+        ``attacked_images`` images, and more.
+        """
         return self.artefact.info
 
     @property
@@ -52,11 +61,14 @@ class Classifier:
         return self
 
     def check(self, images: torch.Tensor) -> torch.Tensor:
-        """The images as they enter the network; raises :class:`BadValue` for another shape, whole numbers, NaN or another range."""
+        """The images as they enter the network; raises :class:`BadValue` for another shape, whole
+        numbers, NaN or another range.
+        """
         shape = SHAPES[self.recipe.family]
         if images.ndim != 4 or tuple(images.shape[1:]) != shape:
             raise BadValue(
-                f"images of shape {tuple(images.shape)} do not fit the {self.recipe.family} classifier; it takes (S, {', '.join(map(str, shape))})"
+                f"images of shape {tuple(images.shape)} do not fit the {self.recipe.family} "
+                f"classifier; it takes (S, {', '.join(map(str, shape))})"
             )
         if not images.is_floating_point():
             raise BadValue(
@@ -68,7 +80,8 @@ class Classifier:
         # not (a >= b), so that NaN is refused too
         if not (low >= -0.5 and high <= 1.5):
             raise BadValue(
-                f"images have values from {low:.3g} to {high:.3g}; the classifier takes values in [0, 1]"
+                f"images have values from {low:.3g} to {high:.3g}; the classifier takes values in "
+                "[0, 1]"
             )
         return images.clamp(0, 1).float()
 
@@ -116,23 +129,19 @@ def read_classifier(artefact: Artefact, recipe: ClassifierRecipe) -> Classifier:
         )
     except RuntimeError:
         raise ArtefactError(
-            f"{artefact.path} does not hold the parameters of the {recipe.label} classifier; delete it to train again"
+            f"{artefact.path} does not hold the parameters of the {recipe.label} classifier; "
+            "delete it to train again"
         ) from None
     return Classifier(recipe, network, artefact, identity_of([parameters]))
 
 
 def find_classifier(
-    family: str | ClassifierRecipe,
-    scale: str = "laptop",
-    store: Store | None = None,
-    recompute: bool = False,
+    family: str | ClassifierRecipe, scale: str = "laptop", here: Here | None = None
 ) -> Classifier | None:
-    """A family's classifier if it is published or in the cache (``recompute``: only the cache), else None."""
-    recipe, store = recipe_of(family, scale), store or Store()
-    if recompute:
-        store = Store(store.cache, None)
-    found = store.find(KIND, recipe.label, recipe.spec)
-    return None if found is None else read_classifier(found, recipe)
+    """A family's classifier if it is published or in the cache, else None."""
+    recipe, store = recipe_of(family, scale), (here or Here()).store
+    artefact = store.find(KIND, recipe.label, recipe.spec)
+    return None if artefact is None else read_classifier(artefact, recipe)
 
 
 def classifier_metric(classifier: Classifier) -> FeatureMetric:
@@ -157,43 +166,42 @@ def _features(network: SmallResNet, images: torch.Tensor) -> torch.Tensor:
     return network.features(images)
 
 
-def family_metrics(
-    family: str,
-    scale: str = "laptop",
-    store: Store | None = None,
-    device: str | torch.device = "cpu",
-) -> list[Metric]:
-    """The metrics that work on this machine as it is for images of a family: those at hand, then its classifier's, if there is one."""
-    found = [get_metric(name, device) for name in metrics_at_hand()]
-    classifier = find_classifier(family, scale, store) if family in CLASSIFIER_FAMILIES else None
-    return found + (
-        [classifier_metric(classifier.to(resolve_device(str(device))))] if classifier else []
-    )
+def family_metrics(family: str, scale: str = "laptop", here: Here | None = None) -> list[Metric]:
+    """The metrics that work on this machine as it is for images of a family, on ``here.device``.
+
+    Those at hand, then its classifier's, if there is one.
+    """
+    here = here or Here()
+    metrics = [get_metric(name, here.device) for name in metrics_at_hand()]
+    known = family in CLASSIFIER_FAMILIES
+    classifier = find_classifier(family, scale, here) if known else None
+    return metrics + ([classifier_metric(classifier.to(here.device))] if classifier else [])
 
 
-def classifier_table(store: Store | None = None) -> pd.DataFrame:
+def classifier_table(here: Here | None = None) -> "pd.DataFrame":
     """The classifiers at hand, a row each, beside the paper's (B.5).
 
-    Columns family, scale, training_images, accuracy and its validation_images, adversarial_accuracy and its
-    attacked_images, radius of the attack, paper_accuracy, paper_adversarial_accuracy (NaN for the digits).
+    Columns family, scale, training_images, accuracy and its validation_images,
+    adversarial_accuracy and its attacked_images, radius of the attack, paper_accuracy,
+    paper_adversarial_accuracy (NaN for the digits).
     """
+    import pandas as pd
+
     paper = pd.read_csv(PAPER / "classifier.csv").set_index("family").add_prefix("paper_")
-    found = (
-        find_classifier(family, scale, store) for family in CLASSIFIER_FAMILIES for scale in SCALES
-    )
-    keys = (
+    keys = [
         "training_images",
         "accuracy",
         "validation_images",
         "adversarial_accuracy",
         "attacked_images",
-    )
-    rows = [
-        {"family": each.recipe.family, "scale": each.recipe.scale}
-        | {key: each.info[key] for key in keys}
-        | {"radius": each.recipe.judge.radius}
-        for each in found
-        if each
     ]
+    rows = []
+    for family in CLASSIFIER_FAMILIES:
+        for scale in SCALES:
+            classifier = find_classifier(family, scale, here)
+            if classifier is not None:
+                numbers = {key: classifier.info[key] for key in keys}
+                radius = classifier.recipe.judge.radius
+                rows.append({"family": family, "scale": scale, **numbers, "radius": radius})
     columns = ["family", "scale", *keys, "radius"]
     return pd.DataFrame(rows, columns=columns).join(paper, on="family")

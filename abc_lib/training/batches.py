@@ -1,0 +1,71 @@
+"""What chance gives a step of training, as a function of the step (B.2)."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.seeds import derive, generator
+from abc_lib.method.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The learning rate at a step, counted from 0."""
+    training = recipe.training
+    if training.schedule == "constant":
+        return training.learning_rate
+    if training.schedule != "cosine":
+        raise BadValue(
+            f"learning rate schedule '{training.schedule}' is unknown; choose constant or cosine"
+        )
+    ramp = min(1.0, (step + 1) / max(1, training.warmup))
+    return training.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / training.steps))
+
+
+class Batches:
+    """Minibatches as a function of the step: shuffled epochs, end to end."""
+
+    def __init__(self, recipe: Recipe, member: int | str, size: int):
+        self.recipe, self.member, self.size = recipe, member, size
+        self.orders: dict[int, torch.Tensor] = {}
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        if epoch not in self.orders:
+            names = ("order", self.recipe.training.seed, self.member, epoch)
+            self.orders = {k: v for k, v in self.orders.items() if k == epoch - 1}
+            self.orders[epoch] = torch.randperm(self.size, generator=generator(*names))
+        return self.orders[epoch]
+
+    def indices(self, step: int) -> torch.Tensor:
+        """Which images are in the batch of a step."""
+        batch = self.recipe.training.batch_size
+        position, picked = step * batch, []
+        while batch > 0:
+            epoch, start = divmod(position, self.size)
+            part = self._order(epoch)[start : start + batch]
+            picked.append(part)
+            position, batch = position + len(part), batch - len(part)
+        return torch.cat(picked)
+
+    def chance(
+        self, step: int, shape: tuple
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+        """Time steps, noise, which images to flip, and a seed for dropout."""
+        rng = generator("step", self.recipe.training.seed, self.member, step)
+        times = torch.randint(0, self.recipe.diffusion.train_steps, shape[:1], generator=rng)
+        noise = torch.randn(shape, generator=rng)
+        flips = torch.rand(shape[0], generator=rng) < 0.5
+        return times, noise, flips, derive("dropout", self.recipe.training.seed, self.member, step)
+
+
+@contextlib.contextmanager
+def seeded_dropout(recipe: Recipe, device: torch.device, seed: int) -> Iterator[None]:
+    """Dropout alone draws from a global generator; it is seeded within and left as it was."""
+    if not recipe.network.dropout:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,261 @@
+"""Whole ensembles: trained one task a member, packed, published, found again (2.3, 3.1)."""
+
+from pathlib import Path
+
+import torch
+
+from abc_lib.ground.digests import identity_of
+from abc_lib.ground.errors import ArtefactError, NotAvailable
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Artefact, Store
+from abc_lib.ground.tasks import run_tasks
+from abc_lib.images.latents import FILE, bind, get_autoencoder, prepare, read_space, training_states
+from abc_lib.images.training_set import TrainingSet
+from abc_lib.method.code import Codebook, draw_codebook
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.recipe import Recipe
+from abc_lib.training.members import (
+    CONTROL,
+    KIND,
+    member_label,
+    member_spec,
+    network_of,
+    require_same_images,
+    train_member,
+)
+
+
+def _find_member(recipe: Recipe, member: int | str, store: Store) -> Artefact | None:
+    return store.find(KIND, member_label(recipe, member), member_spec(recipe, member))
+
+
+def _train_task(
+    recipe: Recipe, member: int | str, images: TrainingSet, cache: Path, device: str
+) -> None:
+    # Only the cache: whoever trains has already looked at what is published.
+    train_member(recipe, member, images, here=Here(Store(cache, None), device))
+
+
+def train_ensemble(
+    recipe: Recipe,
+    images: TrainingSet | None = None,
+    members: list[int | str] | None = None,
+    here: Here | None = None,
+) -> list[Artefact]:
+    """Trains the members that are not in the cache yet; returns them all, in order.
+
+    ``images`` defaults to the recipe's training set. ``members`` picks some, or
+    ``["control"]`` for the single model on the whole set. For a recipe in latents the
+    autoencoder and the latents are made first where they are missing.
+    """
+    here = here or Here()
+    recipe = prepare(recipe, here)
+    codebook = draw_codebook(recipe)
+    members = list(range(codebook.n)) if members is None else members
+    cached = here.store.cached()
+    found = {m: _find_member(recipe, m, cached) for m in members}
+    if images is not None or None in found.values():
+        images = training_states(recipe, images, here)
+
+    def split(m: int | str) -> TrainingSet:
+        # One at a time: half of a large set for each member would not fit into memory.
+        return images if m == CONTROL else images.of_sources(codebook.split(m))
+
+    todo = list(members) if images is not None else []
+    for m in todo:
+        if found[m] is not None:
+            mine = split(m)
+            require_same_images(found[m], mine, mine.checksum)
+    if any(found[m] is None for m in todo):
+        cache, device = here.store.cache, str(here.device)
+        tasks = ((recipe, m, split(m), cache, device) for m in todo)
+        specs = [(KIND, member_label(recipe, m), member_spec(recipe, m)) for m in members]
+        steps = recipe.training.steps
+        for _ in run_tasks(
+            _train_task,
+            tasks,
+            len(todo),
+            here.device,
+            here,
+            total=steps * len(members),
+            description=f"training {recipe.label}",
+            unit="step",
+            poll=TrainingPoll(here.store, specs, [steps] * len(members)),
+        ):
+            pass
+    return _require_one_origin(recipe, [_find_member(recipe, m, cached) for m in members])
+
+
+class TrainingPoll:
+    """How far work in workspaces has come, from the notes that it leaves: a ``poll`` for tasks.
+
+    ``specs`` are (kind, label, spec) of what is being made, ``wholes`` what each counts when it
+    is done; a note's first number counts ``times`` that.
+    """
+
+    def __init__(self, store: Store, specs: list[tuple], wholes: list[int], times=None, before=0):
+        self.spaces = [store.workspace(*spec) for spec in specs]
+        self.folders = [store.cache / kind / store.folder_name(*rest) for kind, *rest in specs]
+        self.wholes, self.times, self.before = wholes, times or [1] * len(specs), before
+
+    def __call__(self) -> tuple[int, str]:
+        done, losses = self.before, []
+        for space, folder, whole, times in zip(
+            self.spaces, self.folders, self.wholes, self.times, strict=True
+        ):
+            note = space.read_note().split()
+            if note:
+                done += int(note[0]) * times
+                losses.append(float(note[1]))
+            elif folder.is_dir():
+                done += whole
+        return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
+
+
+def _require_one_origin(recipe: Recipe, artefacts: list[Artefact]) -> list[Artefact]:
+    origins = {a.info["origin"] for a in artefacts}
+    if len(origins) > 1:
+        raise ArtefactError(
+            f"the members of {recipe.label} were trained on different data "
+            f"({', '.join(sorted(origins))}); delete {artefacts[0].path.parent} and train again"
+        )
+    return artefacts
+
+
+def trained_from(artefacts: list[Artefact]) -> dict:
+    """Of what several artefacts were made of: commits, hardware, the last time, all seconds."""
+    seconds = (a.info.get("seconds", a.info.get("training_seconds", 0)) for a in artefacts)
+    return {
+        "training_seconds": round(sum(seconds), 1),
+        "trained_from": sorted({a.provenance["commit"] for a in artefacts}),
+        "trained_on": sorted({a.provenance["hardware"] for a in artefacts}),
+        "trained_at": max(a.provenance["time"] for a in artefacts),
+    }
+
+
+def pack_ensemble(
+    recipe: Recipe, artefacts: list[Artefact], publish: bool = True, here: Here | None = None
+) -> Artefact:
+    """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``."""
+    store = (here or Here()).store
+    recipe = bind(recipe, store)
+    parameters = [a.tensors("member.safetensors") for a in artefacts]
+    tensors = {
+        f"{i:02d}.{name}": value
+        for i, member in enumerate(parameters)
+        for name, value in member.items()
+    }
+    losses = torch.stack([a.tensors("losses.safetensors")["losses"] for a in artefacts])
+    info = {
+        "origin": artefacts[0].info["origin"],
+        "identity": identity_of(parameters),
+        "loss": [a.info["loss"] for a in artefacts],
+        "images": [a.info["images"] for a in artefacts],
+        **trained_from(artefacts),
+    }
+    files = {
+        "members.safetensors": tensors,
+        "code.safetensors": {"words": torch.from_numpy(draw_codebook(recipe).words)},
+        "losses.safetensors": {"losses": losses},
+    }
+    if FILE in artefacts[0].manifest["files"]:
+        files[FILE] = artefacts[0].tensors(FILE)
+    return store.write("ensemble", recipe.label, recipe.model_spec, files, info, publish=publish)
+
+
+def publish_ensemble(recipe: Recipe, here: Here | None = None) -> list[Artefact]:
+    """Publishes the ensemble with all its members, trained if need be.
+
+    Before it goes the basic autoencoder whose latents they live in: without it nobody could
+    look at a sample.
+    """
+    here = here or Here()
+    recipe = bind(recipe, here.store)
+    packed = here.store.find("ensemble", recipe.label, recipe.model_spec)
+    if packed:
+        return [packed]
+    members = train_ensemble(recipe, here=here)
+    recipe, made = bind(recipe, here.store), []
+    if recipe.data.space == "basic":
+        made.append(here.store.copy(get_autoencoder(recipe, here).artefact, "autoencoder"))
+    return [*made, pack_ensemble(recipe, members, here=here)]
+
+
+def cached_members(recipe: Recipe, here: Here | None = None) -> list[Artefact] | None:
+    """The artefacts of all members, in order, if every one of them is in the cache."""
+    cached = (here or Here()).store.cached()
+    found = [_find_member(recipe, m, cached) for m in range(recipe.code.n)]
+    return None if None in found else _require_one_origin(recipe, found)
+
+
+def find_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble | None:
+    """The ensemble if it was published or all its members are in the cache; else None."""
+    here = here or Here()
+    recipe = bind(recipe, here.store)
+    packed = here.store.find("ensemble", recipe.label, recipe.model_spec)
+    if packed is not None:
+        codebook = Codebook(packed.tensors("code.safetensors")["words"].numpy())
+        tensors = packed.tensors("members.safetensors")
+        parameters = [
+            {name[3:]: v for name, v in tensors.items() if name.startswith(f"{i:02d}.")}
+            for i in range(codebook.n)
+        ]
+        artefact = packed
+    else:
+        artefacts = cached_members(recipe, here)
+        if artefacts is None:
+            return None
+        codebook = draw_codebook(recipe)
+        parameters = [a.tensors("member.safetensors") for a in artefacts]
+        artefact = artefacts[-1]
+    members = [network_of(recipe, member) for member in parameters]
+    space = read_space(recipe, artefact, here)
+    return Ensemble(recipe, codebook, members, identity_of(parameters), artefact, space)
+
+
+def require_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble:
+    """:func:`find_ensemble`, for work that trains nothing.
+
+    Raises :class:`NotAvailable` where there is none.
+    """
+    ensemble = find_ensemble(recipe, here)
+    if ensemble is None:
+        raise NotAvailable(
+            f"{recipe.label} is neither published nor trained on this machine; run python -m "
+            f"abc_lib publish {recipe.name} first"
+        )
+    return ensemble
+
+
+def get_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble:
+    """The recipe's ensemble, on ``here.device``: published, else from the cache, else trained now.
+
+    With ``here.anew()`` what is published does not count; what this machine already trained,
+    or half trained, is still used.
+    """
+    here = here or Here()
+    ensemble = find_ensemble(recipe, here)
+    if ensemble is None:
+        train_ensemble(recipe, here=here)
+        ensemble = find_ensemble(recipe, here.anew())
+    return ensemble.to(here.device)
+
+
+def single_model(recipe: Recipe, here: Here | None = None) -> Ensemble:
+    """The single model trained on the whole training set (the control of 3.1).
+
+    Published, cached, or trained now. As an ensemble whose n members are all that model, so
+    that what samples from an ensemble samples from it; with the weights of
+    :func:`abc_lib.results.fids.member_weights` it is evaluated once a step.
+    """
+    here = here or Here()
+    recipe = bind(recipe, here.store)
+    artefact = _find_member(recipe, CONTROL, here.store)
+    if artefact is None:
+        (artefact,) = train_ensemble(recipe, members=[CONTROL], here=here)
+    parameters = artefact.tensors("member.safetensors")
+    codebook = draw_codebook(recipe)
+    members = [network_of(recipe, parameters)] * codebook.n
+    space = read_space(recipe, artefact, here)
+    ensemble = Ensemble(recipe, codebook, members, identity_of([parameters]), artefact, space)
+    return ensemble.to(here.device)
