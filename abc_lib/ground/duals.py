@@ -8,11 +8,17 @@ under ``vmap``, which is correct for whatever PyTorch can differentiate forward.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    function = getattr(torch.Tensor, name)
+    return lambda *arguments: _apply(function, arguments, {})
 
 
 class Dual:
@@ -44,7 +50,7 @@ class Dual:
             primal, self._tangents, factor if self._pending is None else self._pending * factor
         )
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         if name.endswith("_"):
@@ -52,11 +58,11 @@ class Dual:
                 f"a dual number is a value and cannot be changed in place; use {name.rstrip('_')} "
                 f"instead of {name}"
             )
-        found = getattr(self.primal, name)
-        if isinstance(found, torch.Tensor):  # .T, .mT and the like are operations too
+        value = getattr(self.primal, name)
+        if isinstance(value, torch.Tensor):  # .T, .mT and the like are operations too
             return _by_jvp(getattr, (self, name), {})
-        if not callable(found):
-            return found
+        if not callable(value):
+            return value
         function = getattr(torch.Tensor, name)
         return lambda *arguments, **options: _apply(function, (self, *arguments), options)
 
@@ -67,35 +73,28 @@ class Dual:
     def __len__(self) -> int:
         return len(self.primal)
 
+    __add__ = _operator("__add__")
+    __radd__ = _operator("__radd__")
+    __sub__ = _operator("__sub__")
+    __rsub__ = _operator("__rsub__")
+    __mul__ = _operator("__mul__")
+    __rmul__ = _operator("__rmul__")
+    __truediv__ = _operator("__truediv__")
+    __rtruediv__ = _operator("__rtruediv__")
+    __neg__ = _operator("__neg__")
+    __abs__ = _operator("__abs__")
+    __pow__ = _operator("__pow__")
+    __rpow__ = _operator("__rpow__")
+    __matmul__ = _operator("__matmul__")
+    __getitem__ = _operator("__getitem__")
+    __lt__ = _operator("__lt__")
+    __le__ = _operator("__le__")
+    __gt__ = _operator("__gt__")
+    __ge__ = _operator("__ge__")
+    __eq__ = _operator("__eq__")
+    __ne__ = _operator("__ne__")
+    __hash__ = object.__hash__  # which __eq__ would take away
 
-def _operator(name: str) -> None:
-    function = getattr(torch.Tensor, name)
-    setattr(Dual, name, lambda *arguments: _apply(function, arguments, {}))
-
-
-for _name in (
-    "add",
-    "radd",
-    "sub",
-    "rsub",
-    "mul",
-    "rmul",
-    "truediv",
-    "rtruediv",
-    "neg",
-    "abs",
-    "pow",
-    "rpow",
-    "matmul",
-    "getitem",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "eq",
-    "ne",
-):
-    _operator(f"__{_name}__")
 
 _RULES: dict[Callable, Callable] = {}
 

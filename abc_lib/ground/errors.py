@@ -41,7 +41,7 @@ class ArtefactError(AbcError):
 
 
 class CertificateRefused(AbcError):
-    """A certificate that is malformed, edited, or says what is not so; the message names the field."""
+    """A certificate that is malformed, edited, or untrue; the message names the field."""
 
 
 class NoSurvivors(AbcError):

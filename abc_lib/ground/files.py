@@ -19,6 +19,9 @@ def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
     Raises :class:`ArtefactError` in one line where it cannot be written.
     """
     path = Path(path)
+    # A rename would put the file in a device's place.
+    if not path.name or (path.exists() and not path.is_file()):
+        raise ArtefactError(f"{path} cannot be written: it is not a file; give the path of one")
     temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
     try:
         try:

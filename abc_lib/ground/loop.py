@@ -14,6 +14,7 @@ from abc_lib.ground.store import Workspace, stopwatch
 CHECKPOINT_SECONDS = 20.0
 _NOTE_SECONDS = 0.5
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_FORMAT = 2
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """the types that recipes name for finished parameters"""
 
@@ -45,14 +46,15 @@ def train(
 ) -> dict:
     """Takes ``work`` through all its steps, from where a stopped run left a checkpoint ``name``.
 
-    A checkpoint is written every ``checkpoint_seconds``, after every step for 0, but never takes
-    more than a twentieth of the time, however large the networks. ``visit(k)`` is told how many
+    A checkpoint is written every ``checkpoint_seconds``, but never takes more than a twentieth of
+    the time, however large the networks; for 0, after every step. ``visit(k)`` is told how many
     steps are done, first of all those of the checkpoint. Returns ``seconds`` and
     ``steps_in_these_seconds``, for a manifest.
     """
     start = 0
     piece = workspace.load(name)
-    if piece is not None:
+    # What an earlier version left is as good as absent.
+    if piece is not None and int(piece.pop("format", 0)) == _FORMAT:
         start = int(piece.pop("step"))
         work.resume(piece, start)
     seconds, saved, cost, told = stopwatch(), 0.0, 0.0, 0.0
@@ -65,10 +67,12 @@ def train(
         if seconds() - told > _NOTE_SECONDS:
             told = seconds()
             workspace.note(f"{k + 1} {work.note(k)}")
-        if seconds() - saved > max(checkpoint_seconds, 20 * cost) and k + 1 < work.steps:
+        due = seconds() - saved > max(checkpoint_seconds, 20 * cost) and k + 1 < work.steps
+        if due or checkpoint_seconds == 0:
             before = seconds()
             state = {key: value.detach().cpu().contiguous() for key, value in work.state().items()}
-            workspace.save(name, {"step": torch.tensor(k + 1), **state})
+            mark = {"format": torch.tensor(_FORMAT), "step": torch.tensor(k + 1)}
+            workspace.save(name, mark | state)
             saved = seconds()
             cost = saved - before
     return {"seconds": round(seconds(), 1), "steps_in_these_seconds": work.steps - start}
@@ -90,17 +94,19 @@ def network_state(net: torch.nn.Module, adam: torch.optim.Adam) -> dict[str, tor
     for name, parameter in net.named_parameters():
         for key in _MOMENTS:
             state[f"{key}.{name}"] = adam.state[parameter][key]
+        state["updates"] = adam.state[parameter]["step"]
     return state
 
 
 def resume_network(
-    net: torch.nn.Module, adam: torch.optim.Adam, state: dict[str, torch.Tensor], updates: int
+    net: torch.nn.Module, adam: torch.optim.Adam, state: dict[str, torch.Tensor]
 ) -> None:
-    """Puts :func:`network_state` back; Adam has made ``updates`` steps since it was new."""
+    """Puts :func:`network_state` back."""
     prefix = "value."
     values = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     net.load_state_dict(values)
     for name, parameter in net.named_parameters():
         moments = {key: state[f"{key}.{name}"].to(parameter.device) for key in _MOMENTS}
-        steps = torch.tensor(float(updates), device=parameter.device)
+        # One each: Adam counts in place.
+        steps = state["updates"].clone().to(parameter.device)
         adam.state[parameter] = {"step": steps, **moments}

@@ -110,14 +110,17 @@ def explain_os_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = "free some space and run again, finished work is kept"
+        other = "set ABC_CACHE to a folder that can be written"
+        file = f"a file stands where a folder should be: {other}"
         remedy = {
-            errno.ENOSPC: "the disk is full: free some space and run again, finished work is kept",
-            errno.EDQUOT: "the disk quota is used up: free some space and run again, finished work is kept",
-            errno.EROFS: "the file system is read-only: set ABC_CACHE to a folder that can be written",
-            errno.EACCES: "permission denied: set ABC_CACHE to a folder that can be written",
-            errno.EPERM: "permission denied: set ABC_CACHE to a folder that can be written",
-            errno.EEXIST: "a file stands where a folder should be: set ABC_CACHE to a folder that can be written",
-            errno.ENOTDIR: "a file stands where a folder should be: set ABC_CACHE to a folder that can be written",
+            errno.ENOSPC: f"the disk is full: {full}",
+            errno.EDQUOT: f"the disk quota is used up: {full}",
+            errno.EROFS: f"the file system is read-only: {other}",
+            errno.EACCES: f"permission denied: {other}",
+            errno.EPERM: f"permission denied: {other}",
+            errno.EEXIST: file,
+            errno.ENOTDIR: file,
         }.get(error.errno)
         if remedy is None:
             raise
@@ -298,7 +301,7 @@ class Store:
         return f"{label}-{digest(spec)}"
 
     def find(self, kind: str, label: str, spec: dict) -> Artefact | None:
-        """The artefact of exactly this spec, or None; one that is damaged is refused, not skipped."""
+        """The artefact of exactly this spec, or None; a damaged one is refused, not skipped."""
         for root in self._roots(kind):
             path = root / kind / self.folder_name(label, spec)
             with explain_os_errors(f"read {path}"):

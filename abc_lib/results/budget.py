@@ -3,6 +3,8 @@
 import numpy as np
 
 from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.ground.tasks import job_count
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import activation_bytes
 
@@ -12,8 +14,9 @@ def _side_by_side(memory: int, jobs: int, each: int, what: str, preferred: int) 
     fits = memory // (jobs * each)
     if fits < 1:
         raise BadValue(
-            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one {what} for each of {jobs} jobs "
-            f"({each / 2**20:.1f} MiB each); raise the budget or use n_jobs=1"
+            f"a memory budget of {memory / 2**20:.1f} MiB does not hold one {what} for each of "
+            f"{jobs} jobs "
+            f"({each / 2**20:.1f} MiB each); raise the budget or use jobs=1"
         )
     return int(min(preferred, fits))
 
@@ -33,7 +36,9 @@ def _decoded(ensemble: Ensemble) -> int:
 
 
 def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
-    """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
+    """How many trajectories go side by side: what is fastest, or less if ``memory`` bytes for all
+    jobs ask for it.
+    """
     numbers = int(np.prod(ensemble.shape))
     # Activations, the state and its companions in the loop, and some to spare for each member.
     per_trajectory = (
@@ -45,9 +50,12 @@ def block_size(ensemble: Ensemble, memory: int, jobs: int) -> int:
 
 
 def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
-    """How many samples are differentiated side by side: what is fastest, or less if ``memory`` bytes for all jobs ask for it."""
+    """How many samples are differentiated side by side: what is fastest, or less if ``memory``
+    bytes for all jobs ask for it.
+    """
     numbers = int(np.prod(ensemble.shape))
-    # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest layer included.
+    # A tangent takes what an evaluation takes, the primal's factors and a spare copy of the largest
+    # layer included.
     per_sample = (ensemble.n + 1) * (
         activation_bytes(ensemble.members[0], ensemble.shape) + 4 * numbers * 8 + _decoded(ensemble)
     )
@@ -55,3 +63,14 @@ def samples_at_once(ensemble: Ensemble, memory: int, jobs: int) -> int:
     return _side_by_side(
         memory, jobs, per_sample, "Jacobian", max(1, _preferred(ensemble) // ensemble.n)
     )
+
+
+def trajectories_side_by_side(ensemble: Ensemble, here: Here) -> int:
+    """:func:`block_size` for the memory and the jobs that there are here."""
+    return block_size(ensemble, here.memory, job_count(here.jobs, ensemble.device))
+
+
+def samples_side_by_side(ensemble: Ensemble, count: int, here: Here) -> int:
+    """:func:`samples_at_once` here, for ``count`` samples: no more than keep all jobs busy."""
+    jobs = job_count(here.jobs, ensemble.device)
+    return min(samples_at_once(ensemble, here.memory, jobs), -(-count // jobs))

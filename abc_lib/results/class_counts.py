@@ -1,4 +1,4 @@
-"""How often each class is generated, with every class and without each: by ablation and by retraining (3.2, figure 3)."""
+"""How often each class is generated, with every class and without each (3.2, figure 3)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,18 +6,38 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import BadValue, positive_int, unknown
-from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
-from abc_lib.ground.tasks import Counter, job_count, run_tasks
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Artefact, Workspace
+from abc_lib.ground.tasks import job_count, run_blocks
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.budget import block_size
+from abc_lib.results.kind import Kind, computed, name_and_scale
+from abc_lib.training.classifier.train import get_classifier
 from abc_lib.training.classifier.values import Classifier
-from abc_lib.training.retrained import Retrained
+from abc_lib.training.ensembles import get_ensemble
+from abc_lib.training.retrained import Retrained, get_retrained
 from abc_lib.training.together import FULL
+
+__all__ = [
+    "KIND",
+    "METHODS",
+    "REMOVAL",
+    "SAMPLES",
+    "ClassCounts",
+    "class_names",
+    "class_table",
+    "compute",
+    "get",
+    "origin",
+    "publish",
+    "read",
+    "standard_errors",
+    "stored",
+]
 
 METHODS = ("ablation", "retraining")
 SAMPLES = 5100
@@ -25,10 +45,10 @@ SAMPLES = 5100
 SHOWN = 10
 """how many samples are kept as images"""
 REMOVAL = "removed"
-"""How retraining leaves a class out: its images are taken out of the training set (3.2). Black ones in
-their place, as for single images, would be a tenth of it, and come up in the samples."""
+"""How retraining leaves a class out: its images are taken out of the training set (3.2). Black ones
+in their place, as for single images, would be a tenth of it, and come up in the samples.
+"""
 
-_KIND = "class-counts"
 # Samples that a task takes through all the ensembles or models at once.
 _BLOCK = 1024
 
@@ -62,7 +82,9 @@ class ClassCounts:
 
     @property
     def before(self) -> np.ndarray:
-        """The frequency of each removed class where nothing is removed, (K,): figure 3's black bars."""
+        """The frequency of each removed class where nothing is removed, (K,): figure 3's black
+        bars.
+        """
         return self.frequencies[0, self.removed]
 
     @property
@@ -76,7 +98,7 @@ class ClassCounts:
 
 
 def standard_errors(frequencies: np.ndarray, samples: int) -> np.ndarray:
-    """Of frequencies that were counted in so many samples: the binomial sqrt(p (1 - p) / samples)."""
+    """Of frequencies counted in so many samples: the binomial sqrt(p (1 - p) / samples)."""
     return np.sqrt(frequencies * (1 - frequencies) / samples)
 
 
@@ -114,110 +136,11 @@ def _block_task(
     return len(noise)
 
 
-def compute_class_counts(
-    model: Ensemble | Retrained,
-    classifier: Classifier,
-    samples: int = SAMPLES,
-    seed: int = 0,
-    store: Store | None = None,
-    memory: int | str = "2GiB",
-    n_jobs: int | None = None,
-    progress: bool = True,
-) -> Artefact:
-    """Samples 0 .. ``samples`` - 1 under ``seed`` with all classes and without each, classified (3.2).
-
-    ``model`` is an ensemble whose data sources are classes, or the retrained models of its
-    recipe; the same seed names the same exogenous noise for both. A stopped run goes on
-    where it was; ``memory`` bounds activations and states of all jobs together. Raises
-    :class:`BadValue` for a model whose sources are not classes, for fewer than one sample,
-    and for a classifier of other images.
-    """
-    recipe = model.recipe
-    _require_classes(recipe)
-    positive_int("samples", samples)
-    if classifier.recipe.family != recipe.data.family:
-        raise BadValue(
-            f"the classifier is of {classifier.recipe.family}, the samples are of {recipe.data.family}; "
-            f"use get_classifier('{recipe.data.family}')"
-        )
-    store, jobs = store or Store(), job_count(n_jobs, model.device)
-    sources = _sources(model)
-    spec = {
-        "recipe": recipe.label,
-        "method": _method(model),
-        "model": model.identity,
-        "sampling": spec_of(recipe.sampling),
-        "seed": seed,
-        "samples": samples,
-        "classifier": classifier.identity,
-    }
-
-    def make(workspace: Workspace) -> Artefact:
-        seconds, blocks = (
-            stopwatch(),
-            [range(start, min(start + _BLOCK, samples)) for start in range(0, samples, _BLOCK)],
-        )
-        names = [f"block-{_BLOCK}-{block.start:06d}" for block in blocks]
-        todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
-        arguments = (
-            (
-                model,
-                classifier,
-                model.draw_noise(seed, block),
-                sources,
-                max(0, min(SHOWN - block.start, len(block))),
-                parse_bytes(memory) // jobs,
-                workspace,
-                name,
-            )
-            for block, name in todo
-        )
-        counter = Counter(samples - sum(len(block) for block, _ in todo))
-        for count in (
-            run_tasks(
-                _block_task,
-                arguments,
-                len(todo),
-                device=model.device,
-                total=samples,
-                n_jobs=n_jobs,
-                description=f"classes of {recipe.label} by {_method(model)}",
-                unit="sample",
-                poll=counter,
-                progress=progress,
-            )
-            if todo
-            else ()
-        ):
-            counter.done += count
-        pieces = [workspace.load(name) for name in names]
-        files = {
-            "counts.safetensors": {
-                "counts": torch.stack([piece["counts"] for piece in pieces]).sum(0),
-                "removed": torch.tensor(sources),
-                # only looked at: half precision is finer than a screen
-                "images": torch.cat([piece["images"] for piece in pieces], dim=1).half(),
-            }
-        }
-        info = {
-            "seconds": round(seconds(), 1),
-            "recipe": digest(recipe.codeless_spec),
-            "training_seed": recipe.training.seed,
-            "classifier": classifier.recipe.label,
-            "accuracy": classifier.info["accuracy"],
-            "validation_images": classifier.info["validation_images"],
-        }
-        if isinstance(model, Retrained):
-            info["removed"] = model.removed
-        return store.write(_KIND, recipe.label, spec, files, info, model.device)
-
-    return store.once(_KIND, recipe.label, spec, make)
-
-
 def _require_classes(recipe: Recipe) -> None:
     if recipe.data.sources != "class":
         raise BadValue(
-            f"the data sources of {recipe.name} are not classes; choose digits_classes, mnist_classes or fashion_classes"
+            f"the data sources of {recipe.name} are not classes; choose digits_classes, "
+            "mnist_classes or fashion_classes"
         )
 
 
@@ -233,25 +156,116 @@ def _sources(model: Ensemble | Retrained) -> list[int]:
     )
 
 
-def read_class_counts(artefact: Artefact) -> ClassCounts:
-    """An artefact's counts, with every byte checked."""
-    found = artefact.tensors("counts.safetensors")
-    name, _, scale = artefact.spec["recipe"].rpartition("-")
-    return ClassCounts(
-        name,
-        scale,
-        artefact.spec["method"],
-        found["removed"].numpy(),
-        found["counts"].numpy(),
-        found["images"].float(),
-        artefact,
-    )
+class _ClassCounts(Kind[ClassCounts]):
+    folder, title = "class-counts", "Class counts"
+
+    def build(self, model, spec, workspace, here, classifier=None):
+        """Samples in blocks, through all ensembles or models at once, classified."""
+        samples, jobs = spec["samples"], job_count(here.jobs, model.device)
+        sources, method = _sources(model), spec["method"]
+        blocks = {
+            f"block-{_BLOCK}-{start:06d}": range(start, min(start + _BLOCK, samples))
+            for start in range(0, samples, _BLOCK)
+        }
+
+        def task(block: range) -> tuple:
+            noise = model.draw_noise(spec["seed"], block)
+            keep = max(0, min(SHOWN - block.start, len(block)))
+            return model, classifier, noise, sources, keep, here.memory // jobs
+
+        pieces = run_blocks(
+            _block_task,
+            {name: lambda block=block: task(block) for name, block in blocks.items()},
+            workspace,
+            model.device,
+            here,
+            f"classes of {model.recipe.label} by {method}",
+            unit="sample",
+            sizes={name: len(block) for name, block in blocks.items()},
+        )
+        files = {
+            "counts.safetensors": {
+                "counts": torch.stack([piece["counts"] for piece in pieces]).sum(0),
+                "removed": torch.tensor(sources),
+                # only looked at: half precision is finer than a screen
+                "images": torch.cat([piece["images"] for piece in pieces], dim=1).half(),
+            }
+        }
+        info = {
+            "recipe": digest(model.recipe.codeless_spec),
+            "training_seed": model.recipe.training.seed,
+            "classifier": classifier.recipe.label,
+            "accuracy": classifier.info["accuracy"],
+            "validation_images": classifier.info["validation_images"],
+        }
+        if isinstance(model, Retrained):
+            info["removed"] = model.removed
+        return files, info
+
+    def read(self, artefact: Artefact) -> ClassCounts:
+        """An artefact's counts, with every byte checked."""
+        tensors = artefact.tensors("counts.safetensors")
+        return ClassCounts(
+            *name_and_scale(artefact),
+            artefact.spec["method"],
+            tensors["removed"].numpy(),
+            tensors["counts"].numpy(),
+            tensors["images"].float(),
+            artefact,
+        )
+
+    def belongs(self, artefact: Artefact, recipe: Recipe) -> bool:
+        """Of this recipe whatever its code; retrained models left their class out as we do."""
+        same = artefact.info["recipe"] == digest(recipe.codeless_spec)
+        return same and artefact.info.get("removed", REMOVAL) == REMOVAL
+
+    def size(self, artefact: Artefact) -> int:
+        """How many samples were classified."""
+        return artefact.spec["samples"]
 
 
-def find_class_counts(
-    recipe: Recipe, method: str, seed: int = 0, store: Store | None = None
+KIND = _ClassCounts()
+
+
+def compute(
+    model: Ensemble | Retrained,
+    classifier: Classifier,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    here: Here | None = None,
+) -> Artefact:
+    """Samples 0 .. ``samples`` - 1 with all classes and without each, classified (3.2).
+
+    ``model`` is an ensemble whose data sources are classes, or the retrained models of its
+    recipe; the same seed names the same exogenous noise for both. A stopped run goes on
+    where it was; ``here.memory`` bounds activations and states of all jobs together. Raises
+    :class:`BadValue` for a model whose sources are not classes, for fewer than one sample,
+    and for a classifier of other images.
+    """
+    recipe = model.recipe
+    _require_classes(recipe)
+    positive_int("samples", samples)
+    if classifier.recipe.family != recipe.data.family:
+        raise BadValue(
+            f"the classifier is of {classifier.recipe.family}, the samples are of "
+            f"{recipe.data.family}; use get_classifier('{recipe.data.family}')"
+        )
+    spec = {
+        "recipe": recipe.label,
+        "method": _method(model),
+        "model": model.identity,
+        "sampling": spec_of(recipe.sampling),
+        "seed": seed,
+        "samples": samples,
+        "classifier": classifier.identity,
+    }
+    return KIND.compute(model, spec, here or Here(), classifier=classifier)
+
+
+def stored(
+    recipe: Recipe, method: str, seed: int = 0, here: Here | None = None
 ) -> ClassCounts | None:
-    """The counts of a recipe by ``"ablation"`` or ``"retraining"`` that are published or in the cache, without its models; or None.
+    """The counts of a recipe by ``"ablation"`` or ``"retraining"`` that are at hand, or None.
 
     Of retrained models only those count that left their class out as :data:`REMOVAL` says. If
     there are several counts, those of most samples.
@@ -259,22 +273,71 @@ def find_class_counts(
     _require_classes(recipe)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    store, sampling, model = (
-        store or Store(),
-        spec_of(recipe.sampling),
-        digest(recipe.codeless_spec),
+    return KIND.stored(recipe, here or Here(), method=method, seed=seed)
+
+
+def get(
+    recipe: Recipe,
+    samples: int | None = None,
+    seed: int = 0,
+    compute_missing: bool = True,
+    here: Here | None = None,
+) -> list[ClassCounts] | None:
+    """How often each class is generated with and without it, by ablation and by retraining.
+
+    ``recipe`` is of an ensemble whose data sources are classes. Counts at hand are used; what
+    is missing is computed, models trained first, unless ``compute_missing`` is False: then None
+    is returned. ``samples=None`` takes those that are there, or the paper's 5,100 (figure 3).
+    """
+    here, counts = here or Here(), []
+    for method in METHODS:
+        known = stored(recipe, method, seed, here)
+        if known is None or (samples is not None and known.samples != samples):
+            if not compute_missing:
+                return None
+            classifier = get_classifier(recipe.data.family, recipe.scale, here)
+            model = _models(recipe, method, here)
+            known = read(compute(model, classifier, samples or SAMPLES, seed, here))
+        counts.append(known)
+    return counts
+
+
+def _models(recipe: Recipe, method: str, here: Here) -> Ensemble | Retrained:
+    if method == "ablation":
+        return get_ensemble(recipe, here)
+    return get_retrained(recipe, removed=REMOVAL, here=here)
+
+
+def read(artefact: Artefact) -> ClassCounts:
+    """An artefact's counts, with every byte checked."""
+    return KIND.read(artefact)
+
+
+def publish(
+    recipe: Recipe, samples: int, seed: int = 0, here: Here | None = None
+) -> list[Artefact]:
+    """Publishes how often each class is generated with and without it, by both methods."""
+    here = here or Here()
+    classifier = get_classifier(recipe.data.family, recipe.scale, here)
+    models = [_models(recipe, method, here) for method in METHODS]
+    return KIND.publish([compute(model, classifier, samples, seed, here) for model in models], here)
+
+
+def origin(counts: list[ClassCounts]) -> str:
+    """Where the class counts come from, in a sentence."""
+    parts = []
+    for each in counts:
+        what = "weightings of the ensemble" if each.method == "ablation" else "models"
+        parts.append(
+            f"by {each.method} {each.samples:,} samples for each of {len(each.counts)} {what}, "
+            f"{computed(each.artefact)}"
+        )
+    info = counts[0].artefact.info
+    return (
+        f"**{counts[0].name}**, scale *{counts[0].scale}*: {'; '.join(parts)}. Classes by the "
+        f"{info['classifier']} classifier, {info['accuracy']:.1%} right on "
+        f"{info['validation_images']:,} images that did not train it."
     )
-    found = [
-        a
-        for a in store.find_all(_KIND, recipe.label)
-        if a.spec["method"] == method
-        and a.spec["seed"] == seed
-        and a.spec["sampling"] == sampling
-        and a.info["recipe"] == model
-        and a.info.get("removed", REMOVAL) == REMOVAL
-    ]
-    most = max(found, key=lambda a: a.spec["samples"], default=None)
-    return most and read_class_counts(most)
 
 
 def class_names(family: str) -> list[str]:
@@ -296,7 +359,9 @@ def class_names(family: str) -> list[str]:
 
 
 def class_table(counts: Iterable[ClassCounts], names: list[str]) -> list[dict]:
-    """A row a class: its frequency with and without it by each method, as text with the standard error in points of percent."""
+    """A row a class: its frequency with and without it by each method, as text with the standard
+    error in points of percent.
+    """
     counts = list(counts)
     rows = []
     for k, name in enumerate(names):

@@ -12,23 +12,36 @@ import dataclasses
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import pandas as pd
 import torch
 
-from abc_lib.ground.devices import parse_bytes
-from abc_lib.ground.digests import digest, spec_of
+from abc_lib.ground.digests import digest
 from abc_lib.ground.errors import BadValue
-from abc_lib.ground.store import Artefact, Store, Workspace, parquet_bytes, stopwatch
-from abc_lib.ground.tasks import job_count, run_tasks
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Artefact, Workspace, parquet_bytes
+from abc_lib.ground.tasks import run_blocks
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC
-from abc_lib.results.budget import block_size, samples_at_once
+from abc_lib.method.recipe import Recipe
+from abc_lib.results.budget import samples_side_by_side, trajectories_side_by_side
+from abc_lib.results.kind import BySample, fresh_rows, made, name_and_scale, sample_numbers
 
-_KIND = "comparison"
+__all__ = [
+    "KIND",
+    "Comparison",
+    "get",
+    "hybrid_cost",
+    "origin",
+    "pixel_correlations",
+    "publish",
+    "read",
+    "stored",
+    "tried_switches",
+]
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,9 @@ class Comparison:
     hybrid: np.ndarray
     errors: np.ndarray
     costs: np.ndarray
-    """network evaluations for each of ``switches`` as a share of those of the exact landscape over all N sources, (J,)"""
+    """network evaluations for each of ``switches`` as a share of those of the exact landscape over
+    all N sources, (J,)
+    """
     artefact: Artefact
 
     def __len__(self) -> int:
@@ -75,7 +90,9 @@ class Comparison:
 
 
 def pixel_correlations(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
-    """Pearson's correlation over the pixels of images (K, C, H, W) and (K, C, H, W): (K,) float64, NaN where one is constant."""
+    """Pearson's correlation over the pixels of images (K, C, H, W) and (K, C, H, W): (K,) float64,
+    NaN where one is constant.
+    """
     a, b = (each.double().flatten(1) for each in (a, b))
     a, b = (each - each.mean(1, keepdim=True) for each in (a, b))
     # the mean of equal numbers may differ from them in the last digit, which is no variation
@@ -85,7 +102,8 @@ def pixel_correlations(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 
 def hybrid_cost(ensemble: Ensemble, tangent_steps: int) -> float:
-    """Network evaluations of a hybrid landscape as a share of the exact one's, a tangent counting as an evaluation.
+    """Network evaluations of a hybrid landscape as a share of the exact one's, a tangent counting
+    as an evaluation.
 
     The tangents are carried once a sample, n members times (1 + n) directions a step
     (one direction fewer in the first, where the state does not depend on c yet); the
@@ -112,204 +130,204 @@ def _block_task(
     ensemble: Ensemble,
     noise: ExogenousNoise,
     moving: dict[str, torch.Tensor],
-    owner: np.ndarray,
-    source: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
     switches: tuple[int, ...],
     workspace: Workspace,
     name: str,
 ) -> int:
-    c = ensemble.codebook.leave_one_out(source)
-    owner = torch.from_numpy(owner)
+    """Counterfactuals of ``noise[owner]`` without ``source``, for (owner, source) in ``pairs``."""
+    c = ensemble.codebook.leave_one_out(pairs[1])
+    owner = torch.from_numpy(pairs[0])
     factual = moving["factual"][owner]
     exact = ensemble.sample(noise, c, owner)
     change = torch.from_numpy(c - 1).to(factual.dtype)
     predicted = factual + torch.einsum("bi,bichw->bchw", change, moving["jacobians"][owner])
+    correlations = pixel_correlations(exact - factual, predicted - factual)
     columns = {
         "exact": distance(exact, factual),
         "predicted": distance(predicted, factual),
-        "correlation": torch.from_numpy(pixel_correlations(exact - factual, predicted - factual)),
+        "correlation": torch.from_numpy(correlations),
     }
     for k in switches:
         image = ensemble.sample_hybrid(noise, c, owner, moving, k)
-        columns |= {f"hybrid-{k}": distance(image, factual), f"error-{k}": distance(image, exact)}
+        columns[f"hybrid-{k}"] = distance(image, factual)
+        columns[f"error-{k}"] = distance(image, exact)
     workspace.save(name, columns)
     return len(owner)
 
 
-def compare_counterfactuals(
+class _Comparisons(BySample[Comparison]):
+    folder, title = "comparison", "Comparisons"
+
+    def accepts(self, spec: dict, wanted: dict) -> bool:
+        """Comparisons over all sources."""
+        return spec["sources"] is None
+
+    def build(self, model, spec, workspace, here):
+        """Tangents of the samples first, then all counterfactuals in all ways, in blocks."""
+        import pandas as pd
+
+        recipe, indices = model.recipe, spec["indices"]
+        switches = tuple(spec["switches"])
+        sources = np.array(spec["sources"] or range(model.codebook.num_sources))
+        noise = model.draw_noise(spec["seed"], indices)
+        size = samples_side_by_side(model, len(indices), here)
+        starts = {f"tangents-{size}-{start:06d}": start for start in range(0, len(indices), size)}
+        tangents = {
+            name: (model, noise[range(start, min(start + size, len(indices)))], switches)
+            for name, start in starts.items()
+        }
+        what = f"Jacobians of {recipe.label}"
+        run_blocks(_tangent_task, tangents, workspace, model.device, here, what)
+
+        # Blocks do not cross the samples of one piece of tangents, so that a task carries one
+        # piece at most; which samples those are depends on both sizes, and so does a block's name.
+        width = trajectories_side_by_side(model, here)
+        blocks = {}
+        for piece, start in starts.items():
+            total = min(size, len(indices) - start) * len(sources)
+            for first in range(0, total, width):
+                name = f"block-{size}-{width}-{start:06d}-{first:09d}"
+                blocks[name] = piece, start, np.arange(first, min(first + width, total))
+
+        def task(name: str) -> tuple:
+            piece, start, flat = blocks[name]
+            owner, source = np.divmod(flat, len(sources))
+            mine, local = np.unique(owner, return_inverse=True)
+            moving = {key: value[mine] for key, value in workspace.load(piece).items()}
+            return model, noise[start + mine], moving, (local, sources[source]), switches
+
+        tasks = {name: partial(task, name) for name in blocks}
+        what = f"comparisons of {recipe.label}"
+        pieces = run_blocks(_block_task, tasks, workspace, model.device, here, what)
+        table = {key: torch.cat([piece[key] for piece in pieces]).numpy() for key in pieces[0]}
+        frame = pd.DataFrame(
+            {
+                "sample": np.repeat(np.array(indices, dtype=np.int32), len(sources)),
+                "source": np.tile(sources.astype(np.int32), len(indices)),
+                # distances to seven digits are more than two processors agree on
+                **{key: table[key].astype(np.float32) for key in sorted(table)},
+            }
+        )
+        info = {
+            "block": width,
+            "model": digest(recipe.model_spec),
+            "costs": [hybrid_cost(model, k) for k in switches],
+        }
+        return {"comparison.parquet": parquet_bytes(frame)}, info
+
+    def read(self, artefact: Artefact) -> Comparison:
+        """An artefact's comparison, with every byte checked."""
+        import pandas as pd
+
+        spec = artefact.spec
+        frame = pd.read_parquet(io.BytesIO(artefact.read("comparison.parquet")))
+        rows = len(spec["indices"])
+        shape = (len(spec["switches"]), rows, len(frame) // rows)
+
+        def column(key: str) -> np.ndarray:
+            return frame[key].to_numpy(dtype=float).reshape(rows, -1)
+
+        def stack(what: str) -> np.ndarray:
+            columns = [column(f"{what}-{k}") for k in spec["switches"]]
+            return np.array(columns, dtype=float).reshape(shape)
+
+        return Comparison(
+            *name_and_scale(artefact),
+            spec["seed"],
+            np.array(spec["indices"]),
+            frame["source"].to_numpy().reshape(rows, -1)[0],
+            column("exact"),
+            column("predicted"),
+            column("correlation"),
+            np.array(spec["switches"], dtype=int),
+            stack("hybrid"),
+            stack("error"),
+            np.array(artefact.info["costs"], dtype=float),
+            artefact,
+        )
+
+    def merge(self, artefacts: list[Artefact]) -> list[Comparison]:
+        """Each sample once: where it was also compared with switches, that counts."""
+        most_first = sorted(artefacts, key=lambda a: -len(a.spec["switches"]))
+        return [self.read(artefact).only(rows) for artefact, rows in fresh_rows(most_first)]
+
+
+KIND = _Comparisons()
+
+
+def get(
     ensemble: Ensemble,
     indices: Iterable[int],
     sources: Iterable[int] | None = None,
     switches: Iterable[int] = (),
     seed: int = 0,
-    store: Store | None = None,
-    recompute: bool = False,
-    memory: int | str = "2GiB",
-    n_jobs: int | None = None,
-    progress: bool = True,
+    here: Here | None = None,
 ) -> Comparison:
-    """Computes some samples' counterfactuals without each of ``sources`` (default: every one) in all three ways.
+    """Some samples' counterfactuals without each of ``sources`` (default: all) in all three ways.
 
-    ``switches`` are the numbers of tangent steps to try. What is published or in the
-    cache is read (``recompute`` passes over what is published); a stopped run goes on
-    where it was.
+    ``switches`` are the numbers of tangent steps to try. What is at hand is read; the rest is
+    computed, and a stopped run goes on where it was. Raises :class:`BadValue` for samples,
+    sources or steps that cannot be.
     """
-    store = store or Store()
     book, steps = ensemble.codebook, ensemble.recipe.sampling.steps
-    indices = [int(i) for i in indices]
-    if not indices or len(set(indices)) != len(indices) or min(indices) < 0:
-        raise BadValue("samples are asked for by number: at least one, all different, from 0 on")
-    chosen = None if sources is None else [int(s) for s in book._checked(list(sources))]
+    numbers = sample_numbers(indices)
+    chosen = None if sources is None else book.checked(list(sources)).tolist()
     if chosen is not None and (not chosen or len(set(chosen)) != len(chosen)):
         raise BadValue("sources are asked for by number: at least one, all different")
-    switches = tuple(sorted({int(k) for k in switches}))
+    switches = sorted({int(k) for k in switches})
     if switches and not (0 <= switches[0] and switches[-1] <= steps):
-        raise BadValue(
-            f"tangents can be carried through 0 to {steps} steps, not {switches[0] if switches[0] < 0 else switches[-1]}"
-        )
-    recipe, label = ensemble.recipe, ensemble.recipe.label
-    spec = {
-        "recipe": label,
-        "ensemble": ensemble.identity,
-        "sampling": spec_of(recipe.sampling),
-        "seed": seed,
-        "indices": indices,
-        "sources": chosen,
-        "switches": list(switches),
-        "metric": METRIC,
-    }
-    if recompute:
-        store = Store(store.cache, None)
-    found = store.find(_KIND, label, spec)
-    if found is not None:
-        return read_comparison(found)
-    return read_comparison(
-        store.once(
-            _KIND,
-            label,
-            spec,
-            lambda workspace: _compute(
-                ensemble, store, spec, workspace, parse_bytes(memory), n_jobs, progress
-            ),
-        )
-    )
+        wrong = switches[0] if switches[0] < 0 else switches[-1]
+        raise BadValue(f"tangents can be carried through 0 to {steps} steps, not {wrong}")
+    asked = {"sources": chosen, "switches": switches, "metric": METRIC}
+    return KIND.get(ensemble, KIND.spec(ensemble, seed, numbers, **asked), here or Here())
 
 
-def _compute(ensemble, store, spec, workspace, memory, n_jobs, progress) -> Artefact:
-    recipe, book, device, seconds = ensemble.recipe, ensemble.codebook, ensemble.device, stopwatch()
-    indices, switches = spec["indices"], tuple(spec["switches"])
-    sources = np.arange(book.num_sources) if spec["sources"] is None else np.array(spec["sources"])
-    noise = ensemble.draw_noise(spec["seed"], indices)
-    common = {"device": device, "n_jobs": n_jobs, "progress": progress}
-    jobs = job_count(n_jobs, device)
+def stored(recipe: Recipe, here: Here | None = None) -> list[Comparison]:
+    """Comparisons of an ensemble that are at hand, chosen as landscapes are.
 
-    size = min(samples_at_once(ensemble, memory, jobs), -(-len(indices) // jobs))
-    samples = [(start, f"tangents-{size}-{start:06d}") for start in range(0, len(indices), size)]
-    todo = [each for each in samples if not workspace.has(each[1])]
-    tasks = (
-        (ensemble, noise[range(start, min(start + size, len(indices)))], switches, workspace, name)
-        for start, name in todo
-    )
-    if todo:
-        for _ in run_tasks(
-            _tangent_task,
-            tasks,
-            len(todo),
-            total=len(todo),
-            description=f"Jacobians of {recipe.label}",
-            unit="block",
-            **common,
-        ):
-            pass
-
-    # Blocks do not cross the samples of one piece of tangents, so that a task carries one piece at most;
-    # which samples those are depends on both sizes, and so does a block's name.
-    width = block_size(ensemble, memory, jobs)
-    blocks = []
-    for start, piece in samples:
-        total = min(size, len(indices) - start) * len(sources)
-        blocks += [
-            (
-                start,
-                piece,
-                first,
-                min(first + width, total),
-                f"block-{size}-{width}-{start:06d}-{first:09d}",
-            )
-            for first in range(0, total, width)
-        ]
-    todo = [block for block in blocks if not workspace.has(block[4])]
-
-    def task(start, piece, first, last, name):
-        owner, source = np.divmod(np.arange(first, last), len(sources))
-        mine, local = np.unique(owner, return_inverse=True)
-        moving = {key: value[mine] for key, value in workspace.load(piece).items()}
-        return (
-            ensemble,
-            noise[start + mine],
-            moving,
-            local,
-            sources[source],
-            switches,
-            workspace,
-            name,
-        )
-
-    if todo:
-        for _ in run_tasks(
-            _block_task,
-            (task(*block) for block in todo),
-            len(todo),
-            total=len(todo),
-            description=f"comparisons of {recipe.label}",
-            unit="block",
-            **common,
-        ):
-            pass
-    pieces = [workspace.load(name) for *_, name in blocks]
-    table = {key: torch.cat([piece[key] for piece in pieces]).numpy() for key in pieces[0]}
-    frame = pd.DataFrame(
-        {
-            "sample": np.repeat(np.array(indices, dtype=np.int32), len(sources)),
-            "source": np.tile(sources.astype(np.int32), len(indices)),
-            # distances to seven digits are more than two processors agree on
-            **{key: table[key].astype(np.float32) for key in sorted(table)},
-        }
-    )
-    info = {
-        "seconds": round(seconds(), 1),
-        "block": width,
-        "model": digest(recipe.model_spec),
-        "costs": [hybrid_cost(ensemble, k) for k in switches],
-    }
-    return store.write(
-        _KIND, recipe.label, spec, {"comparison.parquet": parquet_bytes(frame)}, info, device
-    )
+    Only those over all sources, and each sample once.
+    """
+    return KIND.stored(recipe, here or Here())
 
 
-def read_comparison(artefact: Artefact) -> Comparison:
+def read(artefact: Artefact) -> Comparison:
     """An artefact's comparison, with every byte checked."""
-    spec = artefact.spec
-    name, _, scale = spec["recipe"].rpartition("-")
-    frame = pd.read_parquet(io.BytesIO(artefact.read("comparison.parquet")))
-    rows = len(spec["indices"])
-    column = lambda key: frame[key].to_numpy(dtype=float).reshape(rows, -1)  # noqa: E731
-    shape = (len(spec["switches"]), rows, len(frame) // rows)
-    stack = lambda kind: np.array(
-        [column(f"{kind}-{k}") for k in spec["switches"]], dtype=float
-    ).reshape(shape)  # noqa: E731
-    return Comparison(
-        name,
-        scale,
-        spec["seed"],
-        np.array(spec["indices"]),
-        frame["source"].to_numpy().reshape(rows, -1)[0],
-        column("exact"),
-        column("predicted"),
-        column("correlation"),
-        np.array(spec["switches"], dtype=int),
-        stack("hybrid"),
-        stack("error"),
-        np.array(artefact.info["costs"], dtype=float),
-        artefact,
-    )
+    return KIND.read(artefact)
+
+
+def tried_switches(steps: int) -> list[int]:
+    """The tangent steps that published comparisons try: 1, 5, 10, ..., 50 of a sampler's 50."""
+    return sorted({max(1, round(steps * share / 10)) for share in (0, *range(1, 11))})
+
+
+def publish(
+    ensemble: Ensemble, samples: int, hybrids: int, seed: int = 0, here: Here | None = None
+) -> list[Artefact]:
+    """Publishes comparisons of the first samples, of the very first ``hybrids`` with hybrids too.
+
+    Those are kept apart: hybrids cost several times what a landscape costs.
+    """
+    here, hybrids = here or Here(), min(hybrids, samples)
+    tried = tried_switches(ensemble.recipe.sampling.steps)
+    parts = ((range(hybrids), tried), (range(hybrids, samples), ()))
+    artefacts = [
+        get(ensemble, indices, None, switches, seed, here).artefact
+        for indices, switches in parts
+        if len(indices)
+    ]
+    return KIND.publish(artefacts, here)
+
+
+def origin(comparisons: list[Comparison]) -> str:
+    """Where comparisons of exact and predicted counterfactuals come from, in a sentence."""
+    parts = []
+    for comparison in comparisons:
+        samples = f"{len(comparison)} {'sample' if len(comparison) == 1 else 'samples'}"
+        switched = ""
+        if len(comparison.switches):
+            switched = f", switched after {', '.join(map(str, comparison.switches))} steps"
+        sources = f"{len(comparison.sources):,} counterfactuals each{switched}"
+        how = made(comparison.artefact, seconds=True)
+        parts.append(f"{comparison.name}, {samples} with {sources}, {how}")
+    return f"{KIND.title}: {'; '.join(parts)}."

@@ -7,26 +7,31 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import BadValue, positive_int
-from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
-from abc_lib.ground.tasks import Counter, job_count, run_tasks
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Artefact, Workspace
+from abc_lib.ground.tasks import job_count, run_blocks
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.landscape import METRIC, Landscapes
 from abc_lib.method.recipe import Recipe
-from abc_lib.results.landscapes import attributed_image, images_to_show
-from abc_lib.training.retrained import Retrained
-from abc_lib.training.together import FULL, TOGETHER, _common_spec, _require_removal, _seeded
+from abc_lib.results.kind import Kind, made, name_and_scale, sample_numbers
+from abc_lib.results.landscapes import images_to_show, shown_images
+from abc_lib.training.retrained import Retrained, get_retrained
+from abc_lib.training.together import FULL, TOGETHER, common_spec, require_removal, with_seed
 
-_LANDSCAPE = "retrained-landscape"
+__all__ = ["KIND", "RetrainingLandscapes", "get", "origin", "publish", "read", "run", "stored"]
+
+DEFAULT_SAMPLES = 12
+"""how many samples are computed where nothing is at hand and nobody says how many"""
 
 
 @dataclass(frozen=True)
 class RetrainingLandscapes(Landscapes):
-    """Landscapes by retraining: ``distances`` (S, K) between the factual model's sample and each retrained model's.
+    """Landscapes by retraining: ``distances`` (S, K) between the factual model's sample and each
+    retrained model's.
 
     Everything is as in :class:`Landscapes`, but that columns stand for ``sources`` (K,),
     which need not be all N.
@@ -36,7 +41,9 @@ class RetrainingLandscapes(Landscapes):
 
     @property
     def attributed_sources(self) -> np.ndarray:
-        """The source whose counterfactual lies farthest, (S,); the first in ``sources`` if several do."""
+        """The source whose counterfactual lies farthest, (S,); the first in ``sources`` if several
+        do.
+        """
         return self.sources[self.distances.argmax(axis=1)]
 
     def only(
@@ -70,7 +77,8 @@ class RetrainingLandscapes(Landscapes):
         for number in (wanted := [int(each) for each in wanted]):
             if number not in place:
                 raise BadValue(
-                    f"no {what} {number} in these landscapes of {self.name}; compute it with retraining_landscapes"
+                    f"no {what} {number} in these landscapes of {self.name}; compute it with "
+                    "retraining.get"
                 )
         return [place[number] for number in wanted]
 
@@ -113,177 +121,195 @@ def _landscape_task(
     return len(noise) * len(sources)
 
 
-def retraining_landscapes(
+class _Retraining(Kind[RetrainingLandscapes]):
+    folder, title = "retrained-landscape", "Retraining"
+
+    def build(self, model, spec, workspace, here, images=None):
+        """The samples of all models, some samples a task."""
+        recipe, indices, device = model.recipe, spec["indices"], model.device
+        jobs, sources = job_count(here.jobs, device), model.sources
+        size = min(64 if device.type == "cpu" else 1024, -(-len(indices) // jobs))
+        blocks = {
+            f"block-{size}-{start:06d}": indices[start : start + size]
+            for start in range(0, len(indices), size)
+        }
+
+        def task(block: list[int]) -> tuple:
+            noise = model.draw_noise(spec["seed"], block)
+            return model, noise, spec["keep"], here.memory // jobs
+
+        pieces = run_blocks(
+            _landscape_task,
+            {name: lambda block=block: task(block) for name, block in blocks.items()},
+            workspace,
+            device,
+            here,
+            f"retraining-based counterfactuals of {recipe.label}",
+            unit="cf",
+            sizes={name: len(block) * len(sources) for name, block in blocks.items()},
+        )
+        tensors = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+        files = {"landscape.safetensors": tensors | {"sources": torch.from_numpy(sources)}}
+        images = images_to_show(recipe) if images is None else images
+        if images is not None:
+            kept, factual = tensors["kept_sources"][:, 0], tensors["factual"]
+            files["attributed.safetensors"] = shown_images(images, kept, factual)
+        took = (a.info.get("seconds", a.info.get("training_seconds", 0)) for a in model.artefacts)
+        info = {
+            "num_sources": recipe.data.num_sources,
+            "left_out": len(sources),
+            "removed": model.removed,
+            "training_seed": recipe.training.seed,
+            "model": digest(common_spec(recipe, model.removed)),
+            "training_seconds": round(sum(took), 1),
+        }
+        return files, info
+
+    def read(self, artefact: Artefact) -> RetrainingLandscapes:
+        """An artefact's landscapes, with every byte checked."""
+        spec, tensors = artefact.spec, artefact.tensors("landscape.safetensors")
+        shown = None
+        if "attributed.safetensors" in artefact.manifest["files"]:
+            shown = artefact.tensors("attributed.safetensors")
+        return RetrainingLandscapes(
+            *name_and_scale(artefact),
+            spec["seed"],
+            np.array(spec["indices"]),
+            tensors["factual"],
+            tensors["distances"].numpy(),
+            tensors["kept_sources"].numpy(),
+            tensors["kept"],
+            shown and shown["images"],
+            shown and shown["labels"].numpy(),
+            artefacts=[artefact],
+            sources=tensors["sources"].numpy(),
+        )
+
+    def belongs(self, artefact: Artefact, recipe: Recipe) -> bool:
+        """Whether its models are those of this recipe, whatever the code of its ensemble."""
+        return artefact.info["model"] == digest(common_spec(recipe, artefact.info["removed"]))
+
+    def size(self, artefact: Artefact) -> int:
+        """How many counterfactuals it holds."""
+        return len(artefact.spec["indices"]) * artefact.info["left_out"]
+
+
+KIND = _Retraining()
+
+
+def get(
     retrained: Retrained,
     indices: Iterable[int],
     seed: int = 0,
-    store: Store | None = None,
     keep: int = 8,
-    memory: int | str = "2GiB",
-    n_jobs: int | None = None,
-    progress: bool = True,
     images: TrainingSet | None = None,
+    here: Here | None = None,
 ) -> RetrainingLandscapes:
-    """Landscapes by retraining (3.2, C.3) of the samples with these numbers; from the store if they were computed before.
+    """Landscapes by retraining (3.2, C.3) of samples: at hand, or computed now.
 
     A sample's numbers under ``seed`` name its exogenous noise, the same as for an ensemble
-    of this recipe. Distances are Euclidean as in :func:`compute_landscapes`; the ``keep``
-    farthest counterfactuals of each sample are kept as images. A stopped run goes on where
-    it was; ``memory`` bounds what all jobs together hold of networks' activations.
-    ``images`` is the training set that attributed images are shown from, by default the
-    recipe's if it is on this machine. Raises :class:`BadValue` for indices that are
-    repeated, negative or none, and for models without a single left-out source.
+    of this recipe. Distances are Euclidean as in :func:`abc_lib.results.landscapes.compute`;
+    the ``keep`` farthest counterfactuals of each sample are kept as images. A stopped run goes
+    on where it was; ``here.memory`` bounds what all jobs together hold of networks'
+    activations. ``images`` is the training set that attributed images are shown from, by
+    default the recipe's if it is on this machine. Raises :class:`BadValue` for indices that
+    are repeated, negative or none, and for models without a single left-out source.
     """
-    store, recipe = store or Store(), retrained.recipe
-    indices = [int(i) for i in indices]
-    if len(set(indices)) != len(indices) or any(i < 0 for i in indices):
-        raise BadValue("sample indices must be different whole numbers from 0 on")
-    if not indices:
-        raise BadValue("no samples were asked for; give at least one index")
+    numbers = sample_numbers(indices)
     if len(retrained.sources) == 0:
         raise BadValue(
-            "there is no model that leaves a source out, so no counterfactual; train some with get_retrained"
+            "there is no model that leaves a source out, so no counterfactual; train some with "
+            "get_retrained"
         )
-    keep = min(positive_int("keep", keep), len(retrained.sources))
     spec = {
-        "recipe": recipe.label,
+        "recipe": retrained.recipe.label,
         "retrained": retrained.identity,
-        "sampling": spec_of(recipe.sampling),
+        "sampling": spec_of(retrained.recipe.sampling),
         "seed": seed,
-        "indices": indices,
+        "indices": numbers,
         "metric": METRIC,
-        "keep": keep,
+        "keep": min(positive_int("keep", keep), len(retrained.sources)),
     }
-    return read_retraining_landscapes(
-        store.once(
-            _LANDSCAPE,
-            recipe.label,
-            spec,
-            lambda workspace: _compute_landscapes(
-                retrained, spec, store, workspace, parse_bytes(memory), n_jobs, progress, images
-            ),
-        )
-    )
+    return KIND.get(retrained, spec, here or Here(), images=images)
 
 
-def _compute_landscapes(
-    retrained, spec, store, workspace, memory, n_jobs, progress, images
-) -> Artefact:
-    recipe, indices, device, seconds = (
-        retrained.recipe,
-        spec["indices"],
-        retrained.device,
-        stopwatch(),
-    )
-    jobs, sources = job_count(n_jobs, device), retrained.sources
-    size = min(64 if device.type == "cpu" else 1024, -(-len(indices) // jobs))
-    blocks = [
-        range(start, min(start + size, len(indices))) for start in range(0, len(indices), size)
-    ]
-    names = [f"block-{size}-{block.start:06d}" for block in blocks]
-    todo = [(block, name) for block, name in zip(blocks, names) if not workspace.has(name)]
-    arguments = (
-        (
-            retrained,
-            retrained.draw_noise(spec["seed"], [indices[i] for i in block]),
-            spec["keep"],
-            memory // jobs,
-            workspace,
-            name,
-        )
-        for block, name in todo
-    )
-    counter = Counter((len(indices) - sum(len(block) for block, _ in todo)) * len(sources))
-    if todo:
-        for count in run_tasks(
-            _landscape_task,
-            arguments,
-            len(todo),
-            device=device,
-            total=len(indices) * len(sources),
-            description=f"retraining-based counterfactuals of {recipe.label}",
-            unit="cf",
-            poll=counter,
-            n_jobs=n_jobs,
-            progress=progress,
-        ):
-            counter.done += count
-    pieces = [workspace.load(name) for name in names]
-    tensors = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
-    files = {"landscape.safetensors": tensors | {"sources": torch.from_numpy(sources)}}
-    images = images_to_show(recipe) if images is None else images
-    if images is not None:
-        shown = [
-            attributed_image(images, int(s), x)
-            for s, x in zip(tensors["kept_sources"][:, 0], tensors["factual"])
-        ]
-        files["attributed.safetensors"] = {
-            "images": images.images[shown].clone(),
-            "labels": images.labels[shown].clone(),
-            "where": images.where[shown].clone(),
-        }
-    info = {
-        "seconds": round(seconds(), 1),
-        "num_sources": recipe.data.num_sources,
-        "left_out": len(sources),
-        "removed": retrained.removed,
-        "training_seed": recipe.training.seed,
-        "model": digest(_common_spec(recipe, retrained.removed)),
-        "training_seconds": round(
-            sum(
-                a.info.get("seconds", a.info.get("training_seconds", 0))
-                for a in retrained.artefacts
-            ),
-            1,
-        ),
-    }
-    return store.write(_LANDSCAPE, recipe.label, spec, files, info, device)
-
-
-def read_retraining_landscapes(artefact: Artefact) -> RetrainingLandscapes:
-    """An artefact's landscapes, with every byte checked."""
-    spec, found = artefact.spec, artefact.tensors("landscape.safetensors")
-    name, _, scale = spec["recipe"].rpartition("-")
-    shown = (
-        artefact.tensors("attributed.safetensors")
-        if "attributed.safetensors" in artefact.manifest["files"]
-        else None
-    )
-    return RetrainingLandscapes(
-        name,
-        scale,
-        spec["seed"],
-        np.array(spec["indices"]),
-        found["factual"],
-        found["distances"].numpy(),
-        found["kept_sources"].numpy(),
-        found["kept"],
-        shown and shown["images"],
-        shown and shown["labels"].numpy(),
-        artefacts=[artefact],
-        sources=found["sources"].numpy(),
-    )
-
-
-def find_retraining_landscapes(
+def stored(
     recipe: Recipe,
     training_seed: int | None = None,
     removed: str = "black",
     seed: int = 0,
-    store: Store | None = None,
+    here: Here | None = None,
 ) -> RetrainingLandscapes | None:
-    """Landscapes by retraining that are published or in the cache, without the models that made them; None if there are none.
+    """Landscapes by retraining that are at hand, without the models that made them; or None.
 
-    ``training_seed`` replaces the recipe's, as in :func:`train_retrained`; ``seed`` names the exogenous noise. If there
-    are several, the one with most counterfactuals.
+    ``training_seed`` replaces the recipe's, as in :func:`train_retrained`; ``seed`` names the
+    exogenous noise. If there are several, the one with most counterfactuals.
     """
-    store, recipe = store or Store(), _seeded(recipe, training_seed)
-    _require_removal(removed)
-    model, sampling = digest(_common_spec(recipe, removed)), spec_of(recipe.sampling)
-    found = [
-        a
-        for a in store.find_all(_LANDSCAPE, recipe.label)
-        if a.info["model"] == model and a.spec["sampling"] == sampling and a.spec["seed"] == seed
-    ]
-    most = max(found, key=lambda a: len(a.spec["indices"]) * a.info["left_out"], default=None)
-    return most and read_retraining_landscapes(most)
+    require_removal(removed)
+    recipe, here = with_seed(recipe, training_seed), here or Here()
+    artefacts = KIND.stored_artefacts(recipe, here, seed=seed)
+    artefacts = [a for a in artefacts if a.info["removed"] == removed]
+    return KIND.read(max(artefacts, key=KIND.size)) if artefacts else None
+
+
+def read(artefact: Artefact) -> RetrainingLandscapes:
+    """An artefact's landscapes, with every byte checked."""
+    return KIND.read(artefact)
+
+
+def run(
+    recipe: Recipe,
+    indices: Iterable[int] | None = None,
+    training_seed: int | None = None,
+    sources: Iterable[int] | None = None,
+    removed: str = "black",
+    seed: int = 0,
+    here: Here | None = None,
+) -> RetrainingLandscapes:
+    """The landscapes by retraining of a recipe: at hand, or computed now, models trained first.
+
+    ``indices`` are samples under ``seed``; None takes all that are at hand, or 12.
+    ``sources`` are those left out; None takes those at hand, or all N, which is N + 1
+    models to train. Other arguments are those of :func:`train_retrained`.
+    """
+    here = here or Here()
+    known = stored(recipe, training_seed, removed, seed, here)
+    wanted = None if indices is None else [int(i) for i in indices]
+    sources = None if sources is None else list(sources)
+    if known is not None:
+        samples, left_out = set(known.indices.tolist()), set(known.sources.tolist())
+        if set(wanted or ()) <= samples and set(sources or ()) <= left_out:
+            return known.only(wanted, sources)
+    models = get_retrained(recipe, sources, training_seed, removed, here=here)
+    return get(models, range(DEFAULT_SAMPLES) if wanted is None else wanted, seed, here=here)
+
+
+def publish(
+    recipe: Recipe,
+    samples: int,
+    sources: Iterable[int] | None = None,
+    seed: int = 0,
+    training_seed: int | None = None,
+    here: Here | None = None,
+) -> Artefact:
+    """Publishes landscapes by retraining of the first samples.
+
+    The models themselves stay in the cache, they would be too large.
+    """
+    here = here or Here()
+    models = get_retrained(recipe, sources, training_seed, here=here)
+    (artefact,) = KIND.publish(get(models, range(samples), seed, here=here).artefacts, here)
+    return artefact
+
+
+def origin(landscapes: RetrainingLandscapes) -> str:
+    """Where the landscapes by retraining come from, in a sentence."""
+    (artefact,) = landscapes.artefacts
+    info = artefact.info
+    ways = {"black": "replaced by black ones", "removed": "taken out of the minibatches"}
+    return (
+        f"Retraining: {1 + info['left_out']:,} models with the training seed "
+        f"{info['training_seed']}, the left-out images {ways[info['removed']]}, trained together; "
+        f"{len(artefact.spec['indices']):,} samples with {info['left_out']:,} of "
+        f"{info['num_sources']:,} counterfactuals each, {made(artefact, seconds=True)}."
+    )

@@ -1,4 +1,5 @@
-"""Unattributable samples: those that every one of their counterfactuals equals, pixel for pixel (3.5).
+"""Unattributable samples: those that every one of their counterfactuals equals, pixel for pixel
+(3.5).
 
 They can only be expected where samples are discrete, as those of a binarised ensemble are.
 Whether two of them are equal must not hang on how many trajectories went side by side, or on
@@ -14,32 +15,46 @@ only samples that still equal all of theirs go on to the next round, of twice as
 import copy
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from scipy import stats
 
-from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import BadValue, positive_int
+from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import generator
-from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
-from abc_lib.ground.tasks import job_count, run_blocks
-from abc_lib.images.registry import get_recipe
+from abc_lib.ground.store import Artefact, Workspace
+from abc_lib.ground.tasks import run_blocks
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import THRESHOLD
-from abc_lib.results.budget import block_size
+from abc_lib.results.budget import trajectories_side_by_side
+from abc_lib.results.kind import Kind, name_and_scale
+
+__all__ = [
+    "KIND",
+    "MARGIN",
+    "Unattributable",
+    "get",
+    "origin",
+    "publish",
+    "read",
+    "stored",
+    "verdicts",
+]
 
 MARGIN, FINE_MARGIN = 1e-3, 1e-9
-"""how near the threshold a pixel may come before it is computed in float64, and before float64 cannot tell either"""
-_KIND = "unattributable"
+"""how near the threshold a pixel may come before it is computed in float64, and before float64
+cannot tell either
+"""
 _EQUAL, _DIFFERENT, _UNDECIDED = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Unattributable:
-    """What became of each of S samples: ``witness`` (S,) is a data source whose counterfactual differs, -1 if there is none.
+    """What became of each of S samples: ``witness`` (S,) is a data source whose counterfactual
+    differs, -1 if there is none.
 
     ``tested`` (S,) counts the sources up to there. ``undecided`` (S,) marks samples with a
     counterfactual that float64 could not tell from them either; they are not counted as
@@ -66,12 +81,16 @@ class Unattributable:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Clopper and Pearson's interval of the share of unattributable samples."""
+        from scipy import stats
+
         found = stats.binomtest(len(self.indices), len(self)).proportion_ci(level, "exact")
         return float(found.low), float(found.high)
 
 
 def verdicts(a: torch.Tensor, b: torch.Tensor, margin: float) -> torch.Tensor:
-    """Whether images (B, C, H, W) before the threshold become equal ones: 0 equal, 1 different, 2 too near to tell, (B,) int64."""
+    """Whether images (B, C, H, W) before the threshold become equal ones: 0 equal, 1 different, 2
+    too near to tell, (B,) int64.
+    """
     sure = ((a - THRESHOLD).abs() > margin) & ((b - THRESHOLD).abs() > margin)
     differ = (a > THRESHOLD) != (b > THRESHOLD)
     different, decided = (sure & differ).flatten(1).any(1), sure.flatten(1).all(1)
@@ -110,14 +129,16 @@ def _factual_task(
 def _compare_task(
     ensemble: Ensemble,
     seed: int,
-    owner: np.ndarray,
-    source: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
     levels: torch.Tensor,
     margin: float,
     workspace: Workspace,
     name: str,
 ) -> int:
-    """Compares samples ``owner`` (B,), ``levels`` (B, C, H, W), with their counterfactuals without ``source`` (B,)."""
+    """Compares samples, ``levels`` (B, C, H, W), with counterfactuals: ``pairs`` are (owner,
+    source).
+    """
+    owner, source = pairs
     mine, local = np.unique(owner, return_inverse=True)
     c = ensemble.codebook.leave_one_out(source)
     found = verdicts(levels, _levels(ensemble, seed, mine, local, c), margin)
@@ -141,23 +162,107 @@ def _rounds(N: int) -> list[tuple[int, int]]:
     return list(zip([0, *ends], ends))
 
 
-def find_unattributable(
+class _Unattributable(Kind[Unattributable]):
+    folder, title = "unattributable", "Unattributable samples"
+
+    def build(self, model, spec, workspace, here):
+        """Rounds of counterfactuals; a sample that differs from one of them is given up."""
+        N, S, seed = model.codebook.num_sources, spec["samples"], spec["seed"]
+        size, label = trajectories_side_by_side(model, here), model.recipe.label
+        run = partial(run_blocks, workspace=workspace, device=model.device, here=here)
+        factual = {
+            f"factual-{size}-{start:07d}": (model, seed, np.arange(start, min(start + size, S)))
+            for start in range(0, S, size)
+        }
+        pieces = run(_factual_task, factual, description=f"samples of {label}")
+        levels = torch.cat([piece["levels"] for piece in pieces])
+        order = torch.randperm(N, generator=generator("order of sources", label)).numpy()
+        witness, tested = np.full(S, -1), np.zeros(S, dtype=np.int64)
+        undecided, alive = np.zeros(S, dtype=bool), np.arange(S)
+        again = compared = 0
+        for first, last in _rounds(N):
+            owner, source = np.repeat(alive, last - first), np.tile(order[first:last], len(alive))
+            tasks = {}
+            for k in range(0, len(owner), size):
+                o, pairs = owner[k : k + size], (owner[k : k + size], source[k : k + size])
+                name = f"round-{last}-{size}-{k:09d}"
+                tasks[name] = model, seed, pairs, levels[o], spec["margin"]
+            what = f"{label}: {len(alive)} samples, counterfactuals {first + 1} to {last}"
+            pieces = run(_compare_task, tasks, description=what)
+            found = np.zeros((0, last - first))
+            if len(alive):
+                verdict = [piece["verdicts"].numpy() for piece in pieces]
+                found = np.concatenate(verdict).reshape(len(alive), -1)
+            again += sum(int(piece["again"]) for piece in pieces)
+            compared += len(owner)
+            different = found == _DIFFERENT
+            gone, at = different.any(axis=1), different.argmax(axis=1)
+            witness[alive[gone]] = order[first + at[gone]]
+            tested[alive] = np.where(gone, first + at + 1, last)
+            undecided[alive] |= (found == _UNDECIDED).any(axis=1)
+            alive = alive[~gone]
+        undecided &= witness < 0
+        packed = np.packbits((levels > THRESHOLD).flatten(1).numpy(), axis=1)
+        files = {
+            "samples.safetensors": {
+                "factual": torch.from_numpy(packed),
+                "shape": torch.tensor(levels.shape[1:]),
+                "witness": torch.from_numpy(witness),
+                "tested": torch.from_numpy(tested),
+                "undecided": torch.from_numpy(undecided),
+            }
+        }
+        info = {
+            "num_sources": N,
+            "counterfactuals": compared,
+            "in_float64": again,
+            "recipe": digest(model.recipe.model_spec),
+        }
+        return files, info
+
+    def read(self, artefact: Artefact) -> Unattributable:
+        """An artefact's samples, with every byte checked."""
+        tensors = artefact.tensors("samples.safetensors")
+        shape = tensors["shape"].tolist()
+        bits = np.unpackbits(tensors["factual"].numpy(), axis=1, count=int(np.prod(shape)))
+        return Unattributable(
+            *name_and_scale(artefact),
+            artefact.spec["seed"],
+            artefact.info["num_sources"],
+            torch.from_numpy(bits).float().unflatten(1, shape),
+            tensors["tested"].numpy(),
+            tensors["witness"].numpy(),
+            tensors["undecided"].numpy(),
+            artefact,
+        )
+
+    def belongs(self, artefact: Artefact, recipe: Recipe) -> bool:
+        """Whether it is of this very recipe."""
+        return artefact.info["recipe"] == digest(recipe.model_spec)
+
+    def size(self, artefact: Artefact) -> int:
+        """How many samples were looked at."""
+        return artefact.spec["samples"]
+
+
+KIND = _Unattributable()
+
+
+def get(
     ensemble: Ensemble,
     samples: int,
     seed: int = 0,
-    store: Store | None = None,
-    memory: int | str = "2GiB",
-    n_jobs: int | None = None,
-    progress: bool = True,
     margin: float = MARGIN,
+    here: Here | None = None,
 ) -> Unattributable:
-    """Which of the samples 0 .. ``samples`` - 1 under ``seed`` equal all their counterfactuals; from the store if known.
+    """Which of the samples 0 .. ``samples`` - 1 under ``seed`` equal all their counterfactuals.
 
-    A sample is given up at the end of the round in which a counterfactual of it differs. A
-    stopped run goes on where it was; ``memory`` bounds activations and states of all jobs
-    together. Raises :class:`BadValue` for an ensemble whose samples are not discrete.
+    From the store if known. A sample is given up at the end of the round in which a
+    counterfactual of it differs. A stopped run goes on where it was; ``here.memory`` bounds
+    activations and states of all jobs together. Raises :class:`BadValue` for an ensemble whose
+    samples are not discrete.
     """
-    recipe, store = ensemble.recipe, store or Store()
+    recipe = ensemble.recipe
     positive_int("samples", samples)
     _require_discrete(recipe)
     spec = {
@@ -168,148 +273,39 @@ def find_unattributable(
         "samples": samples,
         "margin": margin,
     }
-    return read_unattributable(
-        store.once(
-            _KIND,
-            recipe.label,
-            spec,
-            lambda workspace: _find(
-                ensemble, spec, store, workspace, parse_bytes(memory), n_jobs, progress
-            ),
-        )
-    )
+    return KIND.get(ensemble, spec, here or Here())
+
+
+def stored(recipe: Recipe, seed: int = 0, here: Here | None = None) -> Unattributable | None:
+    """What is at hand of a recipe's unattributable samples, without its members; or None.
+
+    Of several the one of most samples.
+    """
+    _require_discrete(recipe)
+    return KIND.stored(recipe, here or Here(), seed=seed)
+
+
+def read(artefact: Artefact) -> Unattributable:
+    """An artefact's samples, with every byte checked."""
+    return KIND.read(artefact)
+
+
+def publish(ensemble: Ensemble, samples: int, seed: int = 0, here: Here | None = None) -> Artefact:
+    """Publishes which of the first samples equal all their counterfactuals."""
+    here = here or Here()
+    (artefact,) = KIND.publish([get(ensemble, samples, seed, here=here).artefact], here)
+    return artefact
+
+
+def origin(samples: Unattributable) -> str:
+    """Where they come from, in a sentence."""
+    return KIND.origin([samples.artefact])
 
 
 def _require_discrete(recipe: Recipe) -> None:
     if not recipe.data.binarise:
         raise BadValue(
-            f"samples of {recipe.name} are not discrete, so none equals its counterfactuals; compare their counterfactual radii "
+            f"samples of {recipe.name} are not discrete, so none equals its counterfactuals; "
+            "compare their counterfactual radii "
             "with a threshold, or choose digits_binary_190 or mnist_binary_190"
         )
-
-
-def _find(
-    ensemble: Ensemble,
-    spec: dict,
-    store: Store,
-    workspace: Workspace,
-    memory: int,
-    n_jobs,
-    progress: bool,
-) -> Artefact:
-    N, S, seed, seconds = ensemble.codebook.num_sources, spec["samples"], spec["seed"], stopwatch()
-    size = block_size(ensemble, memory, job_count(n_jobs, ensemble.device))
-    label = ensemble.recipe.label
-
-    def blocks(function, tasks: dict[str, tuple], what: str) -> list[dict[str, torch.Tensor]]:
-        run_blocks(function, tasks, workspace, ensemble.device, what, n_jobs, progress)
-        return [workspace.load(name) for name in tasks]
-
-    starts = range(0, S, size)
-    pieces = blocks(
-        _factual_task,
-        {
-            f"factual-{size}-{start:07d}": (ensemble, seed, np.arange(start, min(start + size, S)))
-            for start in starts
-        },
-        f"samples of {label}",
-    )
-    levels = torch.cat([piece["levels"] for piece in pieces])
-    order = torch.randperm(N, generator=generator("order of sources", label)).numpy()
-    witness, tested, undecided = (
-        np.full(S, -1),
-        np.zeros(S, dtype=np.int64),
-        np.zeros(S, dtype=bool),
-    )
-    alive, again, compared = np.arange(S), 0, 0
-    for first, last in _rounds(N):
-        owner, source = np.repeat(alive, last - first), np.tile(order[first:last], len(alive))
-        tasks = {
-            f"round-{last}-{size}-{k:09d}": (
-                ensemble,
-                seed,
-                owner[k : k + size],
-                source[k : k + size],
-                levels[owner[k : k + size]],
-                spec["margin"],
-            )
-            for k in range(0, len(owner), size)
-        }
-        pieces = blocks(
-            _compare_task,
-            tasks,
-            f"{label}: {len(alive)} samples, counterfactuals {first + 1} to {last}",
-        )
-        found = (
-            np.concatenate([piece["verdicts"].numpy() for piece in pieces]).reshape(len(alive), -1)
-            if len(alive)
-            else np.zeros((0, last - first))
-        )
-        again, compared = (
-            again + sum(int(piece["again"]) for piece in pieces),
-            compared + len(owner),
-        )
-        different = found == _DIFFERENT
-        gone = different.any(axis=1)
-        at = different.argmax(axis=1)
-        witness[alive[gone]] = order[first + at[gone]]
-        tested[alive] = np.where(gone, first + at + 1, last)
-        undecided[alive] |= (found == _UNDECIDED).any(axis=1)
-        alive = alive[~gone]
-    undecided &= witness < 0
-    packed = np.packbits((levels > THRESHOLD).flatten(1).numpy(), axis=1)
-    files = {
-        "samples.safetensors": {
-            "factual": torch.from_numpy(packed),
-            "shape": torch.tensor(levels.shape[1:]),
-            "witness": torch.from_numpy(witness),
-            "tested": torch.from_numpy(tested),
-            "undecided": torch.from_numpy(undecided),
-        }
-    }
-    info = {
-        "seconds": round(seconds(), 1),
-        "num_sources": N,
-        "counterfactuals": compared,
-        "in_float64": again,
-        "recipe": digest(ensemble.recipe.model_spec),
-    }
-    return store.write(_KIND, label, spec, files, info, ensemble.device)
-
-
-def read_unattributable(artefact: Artefact) -> Unattributable:
-    """An artefact's samples, with every byte checked."""
-    found, (name, _, scale) = (
-        artefact.tensors("samples.safetensors"),
-        artefact.spec["recipe"].rpartition("-"),
-    )
-    shape = found["shape"].tolist()
-    bits = np.unpackbits(found["factual"].numpy(), axis=1, count=int(np.prod(shape)))
-    return Unattributable(
-        name,
-        scale,
-        artefact.spec["seed"],
-        artefact.info["num_sources"],
-        torch.from_numpy(bits).float().unflatten(1, shape),
-        found["tested"].numpy(),
-        found["witness"].numpy(),
-        found["undecided"].numpy(),
-        artefact,
-    )
-
-
-def stored_unattributable(
-    recipe: str | Recipe, scale: str = "laptop", seed: int = 0, store: Store | None = None
-) -> Unattributable | None:
-    """What is published or in the cache of a recipe's unattributable samples, without its members; of several the most samples; or None."""
-    recipe = get_recipe(recipe, scale) if isinstance(recipe, str) else recipe
-    _require_discrete(recipe)
-    found = [
-        a
-        for a in (store or Store()).find_all(_KIND, recipe.label)
-        if a.spec["seed"] == seed
-        and a.spec["sampling"] == spec_of(recipe.sampling)
-        and a.info["recipe"] == digest(recipe.model_spec)
-    ]
-    most = max(found, key=lambda a: a.spec["samples"], default=None)
-    return most and read_unattributable(most)

@@ -135,7 +135,7 @@ class MemberTraining:
     def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
         """Goes back to a state of before step ``k``."""
         self.losses = state["losses"]
-        resume_network(self.net, self.optimiser, state, k)
+        resume_network(self.net, self.optimiser, state)
 
     def note(self, k: int) -> str:
         """The mean loss of late."""

@@ -1,4 +1,4 @@
-"""Trained models as one value: what they sample from the same noise, how they are found and packed."""
+"""Retrained models as one value: what they sample from the same noise, and finding them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

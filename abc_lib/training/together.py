@@ -158,7 +158,7 @@ class TrainingTogether:
 
 
 class _Lockstep:
-    """:class:`TrainingTogether` with its losses (n, steps), as :mod:`abc_lib.ground.loop` wants it."""
+    """:class:`TrainingTogether` with its losses (n, steps), for :mod:`abc_lib.ground.loop`."""
 
     def __init__(self, together: TrainingTogether):
         self.together, self.steps = together, together.recipe.training.steps
@@ -176,7 +176,7 @@ class _Lockstep:
     def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
         """Goes back to a state of before step ``k``."""
         self.losses = state["losses"]
-        resume_network(self.together.network.net, self.together.optimiser, state, k)
+        resume_network(self.together.network.net, self.together.optimiser, state)
 
     def note(self, k: int) -> str:
         """The mean loss of late, over all models."""

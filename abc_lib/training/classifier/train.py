@@ -240,9 +240,7 @@ class _Training:
             for name, value in state.items()
             if name.startswith("best.")
         }
-        first = self.recipe.epochs if k > self.recipe.epochs else 0
-        updates = sum(len(self._order(epoch)) for epoch in range(first, k))
-        resume_network(self.network, self.optimiser, state, updates)
+        resume_network(self.network, self.optimiser, state)
 
     def note(self, k: int) -> str:
         """The accuracy after epoch ``k``."""
@@ -253,6 +251,7 @@ class _Training:
 def _train(
     recipe: ClassifierRecipe, store: Store, workspace: Workspace, device: torch.device
 ) -> Artefact:
+    seconds = stopwatch()
     work = _Training(recipe, workspace, device)
     # A checkpoint holds for these images only, and is written after every epoch.
     took = train(work, workspace, f"checkpoint-{work.checksum[:12]}", checkpoint_seconds=0)
@@ -279,7 +278,7 @@ def _train(
         "training_images": len(work.images),
         "checksum": work.checksum,
         "origin": work.origin,
-        "seconds": took["seconds"],
+        "seconds": round(seconds(), 1),
         "epochs_in_these_seconds": took["steps_in_these_seconds"],
     }
     files = {"classifier.safetensors": best}
@@ -289,7 +288,7 @@ def _train(
 def get_classifier(
     family: str | ClassifierRecipe, scale: str = "laptop", here: Here | None = None
 ) -> Classifier:
-    """A family's classifier, on ``here.device``: published, else from the cache, else trained now."""
+    """A family's classifier on ``here.device``: published, from the cache, or trained now."""
     here = here or Here()
     classifier = find_classifier(family, scale, here)
     if classifier is None:

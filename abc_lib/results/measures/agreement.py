@@ -1,4 +1,5 @@
-"""How far ways of making counterfactuals agree, source by source: ablation, retraining, differential ablation (3.2, C.3).
+"""How far ways of making counterfactuals agree, source by source: ablation, retraining,
+differential ablation (3.2, C.3).
 
 The paper compares ablation with retraining by how well each agrees with visual
 attribution. Here they are also compared with each other, and with what retraining agrees
@@ -7,9 +8,9 @@ with itself when nothing but its seed changes: no method can be asked to agree b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from abc_lib.ground.errors import BadValue
 from abc_lib.method.attribution import Intersections, intersections, top_counterfactual, top_visual
@@ -18,6 +19,9 @@ from abc_lib.method.differential import Jacobians, rank_correlations
 from abc_lib.method.distance import distance
 from abc_lib.method.landscape import Landscapes
 from abc_lib.results.retraining import RetrainingLandscapes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ def _sources_of(landscapes: Landscapes | Predicted) -> np.ndarray:
 def in_common(
     landscapes: Sequence[Landscapes | Predicted],
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """The samples (S,) and sources (K,) that all landscapes have, and the distances of each there, (S, K).
+    """The samples (S,) and sources (K,) that all landscapes have, and the distances of each there,
+    (S, K).
 
     Landscapes by ablation have all N sources, those by retraining the ones that were left
     out. Raises :class:`BadValue` where they are of other exogenous noise, or share no
@@ -55,7 +60,8 @@ def in_common(
         raise BadValue("nothing to compare; give at least one landscape")
     if len({each.seed for each in landscapes}) > 1:
         raise BadValue(
-            "the landscapes are of other exogenous noise: their seeds differ; compute them under one seed"
+            "the landscapes are of other exogenous noise: their seeds differ; compute them under "
+            "one seed"
         )
     samples, sources = landscapes[0].indices, _sources_of(landscapes[0])
     for each in landscapes[1:]:
@@ -66,7 +72,8 @@ def in_common(
     samples, sources = np.unique(samples), np.unique(sources)
     if len(samples) == 0 or len(sources) < 2:
         raise BadValue(
-            f"the landscapes have {len(samples)} samples and {len(sources)} sources in common; at least one sample and "
+            f"the landscapes have {len(samples)} samples and {len(sources)} sources in common; at "
+            "least one sample and "
             "two sources are needed"
         )
     distances = []
@@ -102,7 +109,8 @@ class Agreement:
 
 
 def agreement(a: np.ndarray, b: np.ndarray, ks: Sequence[int] = (1, 3, 8)) -> Agreement:
-    """Compares two landscapes (S, K) of the same samples and sources, as :func:`in_common` gives them.
+    """Compares two landscapes (S, K) of the same samples and sources, as :func:`in_common` gives
+    them.
 
     Of ``ks`` those count for which chance does not make the tops meet always, 2k <= K.
     Raises :class:`BadValue` for other shapes and as :func:`rank_correlations` does.
@@ -119,8 +127,12 @@ def agreement(a: np.ndarray, b: np.ndarray, ks: Sequence[int] = (1, 3, 8)) -> Ag
     return Agreement(correlations, tops, radii, K)
 
 
-def agreement_table(found: dict[str, Agreement]) -> pd.DataFrame:
-    """A line a pair of landscapes: mean rank correlation with its interval, how often the tops meet beside chance, radii."""
+def agreement_table(found: dict[str, Agreement]) -> "pd.DataFrame":
+    """A line a pair of landscapes: mean rank correlation with its interval, how often the tops meet
+    beside chance, radii.
+    """
+    import pandas as pd
+
     rows = []
     for name, each in found.items():
         mean, low, high = each.interval()
@@ -142,14 +154,20 @@ def agreement_table(found: dict[str, Agreement]) -> pd.DataFrame:
 def top_sources(
     visual: dict[str, np.ndarray], counterfactual: dict[str, np.ndarray], k: int
 ) -> dict[str, np.ndarray]:
-    """The k suspects of each attribution (S, k): nearest for ``visual`` distances (S, K), farthest for ``counterfactual`` ones."""
+    """The k suspects of each attribution (S, k): nearest for ``visual`` distances (S, K), farthest
+    for ``counterfactual`` ones.
+    """
     return {name: top_visual(each, k) for name, each in visual.items()} | {
         name: top_counterfactual(each, k) for name, each in counterfactual.items()
     }
 
 
-def meeting_matrix(tops: dict[str, np.ndarray], num_sources: int) -> pd.DataFrame:
-    """The share of samples in which two attributions have a suspect in common, for each pair (figure 10)."""
+def meeting_matrix(tops: dict[str, np.ndarray], num_sources: int) -> "pd.DataFrame":
+    """The share of samples in which two attributions have a suspect in common, for each pair
+    (figure 10).
+    """
+    import pandas as pd
+
     return pd.DataFrame(
         {
             a: {b: intersections(tops[a], tops[b], num_sources).count / len(tops[a]) for b in tops}
@@ -160,7 +178,9 @@ def meeting_matrix(tops: dict[str, np.ndarray], num_sources: int) -> pd.DataFram
 
 @dataclass(frozen=True)
 class SameNoise:
-    """How far samples of two models lie from each other: from the same exogenous noise, and from other noise."""
+    """How far samples of two models lie from each other: from the same exogenous noise, and from
+    other noise.
+    """
 
     same: np.ndarray
     """(S,) Euclidean distances, images scaled to 3x256x256"""
@@ -169,11 +189,14 @@ class SameNoise:
 
 
 def same_noise(a: Landscapes, b: Landscapes) -> SameNoise:
-    """Whether two models make alike samples of the same exogenous noise; raises :class:`BadValue` for fewer than two common samples."""
+    """Whether two models make alike samples of the same exogenous noise; raises :class:`BadValue`
+    for fewer than two common samples.
+    """
     both = np.intersect1d(a.indices, b.indices)
     if a.seed != b.seed or len(both) < 2:
         raise BadValue(
-            "the two have fewer than two samples of the same exogenous noise in common; compute them under one seed"
+            "the two have fewer than two samples of the same exogenous noise in common; compute "
+            "them under one seed"
         )
     x, y = (
         each.factual[[int(np.flatnonzero(each.indices == i)[0]) for i in both]] for each in (a, b)

@@ -1,0 +1,1 @@
+"""What is worked out from results, and kept nowhere: radii, agreement of methods, attribution."""
