@@ -18,17 +18,17 @@ ODD = ("refuse", "convert", "skip")
 
 
 def odd_images() -> str:
-    """What to do with image files that are not as their data set says: ``$ABC_ODD_IMAGES``, else ``refuse``.
+    """What to do with image files that are not as their data set says: ``$ABC_ODD_IMAGES``.
 
-    ``refuse`` raises :class:`DataCorrupt` with the name of the first; ``convert`` takes grey,
-    transparent and other colour spaces as RGB, and refuses the rest; ``skip`` looks at every
-    file first, leaves out those that are missing, unreadable, of another size or not RGB,
-    and says so in a line.
+    ``refuse``, the default, raises :class:`DataCorrupt` with the name of the first; ``convert``
+    takes grey, transparent and other colour spaces as RGB, and refuses the rest; ``skip`` looks at
+    every file first, leaves out those that are missing, unreadable, of another size or not RGB, and
+    says so in a line.
     """
-    found = os.environ.get("ABC_ODD_IMAGES") or "refuse"
-    if found not in ODD:
-        raise unknown("value of ABC_ODD_IMAGES", found, ODD)
-    return found
+    odd = os.environ.get("ABC_ODD_IMAGES") or "refuse"
+    if odd not in ODD:
+        raise unknown("value of ABC_ODD_IMAGES", odd, ODD)
+    return odd
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,8 @@ class ImageFiles:
         return torch.arange(len(self))[which].reshape(-1)
 
     def __getitem__(self, which) -> torch.Tensor:
-        found = self.bytes(which).float() / 255
-        return found[0] if isinstance(which, int) else found
+        images = self.bytes(which).float() / 255
+        return images[0] if isinstance(which, int) else images
 
     def bytes(self, which) -> torch.Tensor:
         """As indexing, but uint8 and always four axes: a quarter of the memory."""
@@ -127,15 +127,15 @@ class ImageFiles:
 
     def _refused(self, path: Path, why: str, remedy: str) -> DataCorrupt:
         return DataCorrupt(
-            f"{path} of {self.title} {why}; {remedy}, or set ABC_ODD_IMAGES=skip to do without such files"
+            f"{path} of {self.title} {why}; {remedy}, or set ABC_ODD_IMAGES=skip to do without "
+            "such files"
         )
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the files' names and sizes, in order, and of how they are prepared: cheap, and unlike for other files."""
-        digest = hashlib.sha256(
-            repr((self.title, self.expected, self.crop, self.size, self.odd == "convert")).encode()
-        )
+        """A hash of the files' names and sizes, in order, and of how they are prepared: cheap."""
+        prepared = self.title, self.expected, self.crop, self.size, self.odd == "convert"
+        digest = hashlib.sha256(repr(prepared).encode())
         for name in self.names:
             try:
                 digest.update(f"{name}\x1f{(self.root / name).stat().st_size}\x1e".encode())
@@ -146,14 +146,15 @@ class ImageFiles:
         return digest.hexdigest()
 
     def checked(self) -> "ImageFiles":
-        """These files if every one is there; with ``skip`` those that can be used, after a look at each."""
+        """These files if every one is there; with ``skip`` the usable, after a look at each."""
         folders: dict[Path, set[str]] = {}
         missing = [k for k, name in enumerate(self.names) if not self._is_there(name, folders)]
         if self.odd != "skip":
             if missing:
                 raise DataCorrupt(
-                    f"{self.root} lacks {len(missing):,} of the {len(self):,} images of {self.title}, the first is "
-                    f"{self.names[missing[0]]}; unpack the data set again, or set ABC_ODD_IMAGES=skip to do without such files"
+                    f"{self.root} lacks {len(missing):,} of the {len(self):,} images of "
+                    f"{self.title}, the first is {self.names[missing[0]]}; unpack the data set "
+                    "again, or set ABC_ODD_IMAGES=skip to do without such files"
                 )
             return self
         left_out = {self.names[k]: "is missing" for k in missing} | self._unusable(set(missing))
@@ -161,9 +162,10 @@ class ImageFiles:
             return self
         name, why = next(iter(left_out.items()))
         print(
-            f"{self.title}: {len(left_out):,} of {len(self):,} images are left out, as ABC_ODD_IMAGES=skip asks; the first: {name} {why}"
+            f"{self.title}: {len(left_out):,} of {len(self):,} images are left out, as "
+            f"ABC_ODD_IMAGES=skip asks; the first: {name} {why}"
         )
-        return self.select([k for k, each in enumerate(self.names) if each not in left_out])
+        return self.select([k for k, name in enumerate(self.names) if name not in left_out])
 
     def _is_there(self, name: str, folders: dict[Path, set[str]]) -> bool:
         # One listing a folder is faster than a question a file.
@@ -176,20 +178,15 @@ class ImageFiles:
     def _unusable(self, missing: set[int]) -> dict[str, str]:
         from abc_lib.ground.tasks import tqdm
 
-        found = {}
-        for k, name in tqdm(
-            enumerate(self.names),
-            total=len(self),
-            desc=f"looking at {self.title}",
-            unit="image",
-            mininterval=1.0,
-        ):
+        title = f"looking at {self.title}"
+        unusable = {}
+        for k, name in enumerate(tqdm(self.names, desc=title, unit="image", mininterval=1.0)):
             if k not in missing:
                 try:
                     self._read(name)
                 except DataCorrupt as error:
-                    found[name] = str(error).split(f"of {self.title} ", 1)[1].split(";")[0]
-        return found
+                    unusable[name] = str(error).split(f"of {self.title} ", 1)[1].split(";")[0]
+        return unusable
 
 
 def numbered(keys: Iterable[str]) -> torch.Tensor:

@@ -267,7 +267,7 @@ class _Gather:
 def _normalisation(
     workspace: Workspace, names: list[str], by_channel: bool
 ) -> dict[str, torch.Tensor]:
-    """Mean and one over the standard deviation of all latents, mirrored ones too, (c, 1, 1) each."""
+    """Mean and 1 / standard deviation of all latents, mirrored ones too, (c, 1, 1) each."""
     total = squares = 0
     count = 0
     for name in names:

@@ -1,37 +1,30 @@
-"""The named ensembles: the paper's 23 (table 2), its 7 further ones (B.3), the digits and MNIST in latents, each at two scales."""
+"""The named ensembles, each at two scales.
+
+The paper's 23 (table 2), its 7 further ones (B.3), the digits and MNIST in latents.
+"""
 
 import csv
 import dataclasses
 
 from abc_lib.ground.errors import unknown
 from abc_lib.ground.paths import PAPER
-from abc_lib.method.recipe import SCALES, Code, Data, Network, Recipe, Sampling, Training
+from abc_lib.images.families import FAMILIES
+from abc_lib.images.family import Family
+from abc_lib.method.recipe import (
+    SCALES,
+    Code,
+    Data,
+    Network,
+    Recipe,
+    Sampling,
+    Training,
+    image_shape,
+)
 
 # The paper's networks: four levels, attention in the second down and the third up block (B.2).
 _SMALL = Network((128, 256, 512, 512), down_attention=(1,), up_attention=(2,))
 _LARGE = Network((192, 384, 768, 768), down_attention=(1,), up_attention=(2,), dropout=0.1)
 
-# B.2 prints (x - 1) * 4 for CIFAR, which would put images in [-4, 0]. It also says that data
-# were normalised to mean 0 and standard deviation 1; (x - 0.5) * 4 does nearly that on [0, 1]
-# and is what we take it to mean.
-_NORMALISATION = {
-    "mnist": (0.5, 2.0),
-    "fashion": (0.5, 2.0),
-    "digits": (0.5, 2.0),
-    "cifar10": (0.5, 4.0),
-    "cifar100": (0.5, 4.0),
-}
-
-# How many images each of the paper's splits holds, for the ensembles that take all of one.
-_FAMILIES = {
-    "MNIST": "mnist",
-    "Fashion-MNIST": "fashion",
-    "CIFAR-10": "cifar10",
-    "CIFAR-100": "cifar100",
-    "CelebA": "celeba",
-    "MetFaces": "metfaces",
-    "ArtBench": "artbench",
-}
 _SOURCES = {
     "data point": "image",
     "image class": "class",
@@ -44,20 +37,6 @@ _SPACES = {
     "basic autoencoder": "basic",
     "Stable Diffusion v1-5 autoencoder": "stable-diffusion",
 }
-_LATENT = ("celeba", "metfaces", "artbench")
-
-# The paper does not print how long it trained, only that MNIST members took a few hours.
-_PAPER_STEPS = {
-    "mnist": 60_000,
-    "fashion": 60_000,
-    "cifar10": 200_000,
-    "cifar100": 200_000,
-    "celeba": 200_000,
-    "metfaces": 100_000,
-    "artbench": 200_000,
-    "digits": 20_000,
-}
-
 DIGITS_SIZES = (64, 128, 256, 512, 1024)
 
 
@@ -69,38 +48,44 @@ def _paper_tables() -> dict[str, dict]:
     return rows
 
 
-def _paper_recipe(row: dict) -> Recipe:
-    origin = row["origin"].split(",")[0]
-    family = _FAMILIES[
-        max((key for key in _FAMILIES if origin.startswith(key)), key=len)
-    ]  # CIFAR-100, not CIFAR-10
-    split = "all" if family == "metfaces" else "train" if "training" in origin else "test"
-    name = row["ensemble"]
-    latent = family in _LATENT
-    shift, factor = _NORMALISATION.get(family, (0.0, 1.0))
-    data = Data(
-        family=family,
-        split="landscapes" if name == "landscapes" else split,
-        size=int(row["training_set_size"]),
-        sources=_SOURCES[row["data_source"]],
-        num_sources=int(row["landscape_size"]),
-        space=_SPACES[row["space"]],
-        binarise="binarised" in row["origin"],
-        # Flips for FASHION, CIFAR, MetFaces and ArtBench (B.2).
-        flips=family in ("fashion", "cifar10", "cifar100", "metfaces", "artbench"),
-        shift=shift,
-        factor=factor,
-    )
+def _printed(origin: str) -> Family | None:
+    """The family of a row of the paper's tables, which begins with its title, or nearly."""
+    word = origin.split(",")[0].split(" ")[0]
+    named = (f for f in FAMILIES.values() if f.title == word or f.title.startswith(word + "-"))
+    return next(named, None)
+
+
+def _paper_recipe(row: dict, family: Family) -> Recipe:
+    name, origin = row["ensemble"], row["origin"]
+    split = "train" if "training" in origin.split(",")[0] else "test"
+    if len(family.splits) == 1:
+        split = family.splits[0]
+    elif name in family.splits:
+        split = name
+    space = _SPACES[row["space"]]
+    pixels = space == "pixel"
+    shift, factor = family.normalisation if pixels else (0.0, 1.0)
     large = row.get("unet") == "large"
     return Recipe(
         name,
         "paper",
-        data,
+        Data(
+            family=family.name,
+            split=split,
+            size=int(row["training_set_size"]),
+            sources=_SOURCES[row["data_source"]],
+            num_sources=int(row["landscape_size"]),
+            space=space,
+            binarise="binarised" in origin,
+            flips=family.flips,
+            shift=shift,
+            factor=factor,
+        ),
         Code(int(row["members"]), int(row["weight"])),
         _LARGE if large else _SMALL,
-        Training(steps=_PAPER_STEPS[family], precision="bfloat16"),
+        Training(steps=family.steps, precision="bfloat16"),
         # Clipping follows the range that the normalisation puts images in.
-        sampling=Sampling(clip=None if latent else factor / 2),
+        sampling=Sampling(clip=factor / 2 if pixels else None),
     )
 
 
@@ -117,7 +102,7 @@ def _digits_recipe(size: int) -> Recipe:
         Data("digits", "ensemble", size, num_sources=size),
         Code(22, 11),
         Network((32, 64), groups=8),
-        Training(steps=_PAPER_STEPS["digits"]),
+        Training(steps=FAMILIES["digits"].steps),
     )
 
 
@@ -131,9 +116,10 @@ def _digits_classes() -> Recipe:
 
 
 def _digits_binary() -> Recipe:
-    """Not in the paper: its binarised ensemble (B.3), whose members each see a tenth of the data, on the digits.
+    """Not in the paper: its binarised ensemble (B.3) on the digits.
 
-    1,000 of the 1,024 digits are left when each pixel is black or white and copies are taken out.
+    Each member sees a tenth of the data. 1,000 of the 1,024 digits are left when each pixel is
+    black or white and copies are taken out.
     """
     return dataclasses.replace(
         _digits_recipe(DIGITS_SIZES[-1]).replace(
@@ -145,14 +131,14 @@ def _digits_binary() -> Recipe:
 
 
 def _mnist_ba() -> Recipe:
-    """Not in the paper: MNIST in the latents of a basic autoencoder, so that latent diffusion runs without CelebA."""
+    """Not in the paper: MNIST in latents, so that latent diffusion runs without a large set."""
     return Recipe(
         "mnist_ba_256",
         "paper",
         Data("mnist", "test", 256, num_sources=256, space="basic", shift=0.0, factor=1.0),
         Code(22, 11),
         _SMALL,
-        Training(steps=_PAPER_STEPS["mnist"], precision="bfloat16"),
+        Training(steps=FAMILIES["mnist"].steps, precision="bfloat16"),
         sampling=Sampling(clip=None),
     )
 
@@ -174,15 +160,16 @@ _SMALL_STEPS = Training(
 def _laptop(recipe: Recipe) -> Recipe:
     """The laptop scale of a recipe: smaller network, fewer members, shorter training."""
     data, code = recipe.data, recipe.code
+    n = FAMILIES[data.family].laptop_members
     if data.family == "digits":
         return recipe.replace(
             scale="laptop",
-            code=Code(14, 7) if code.n == 22 else code,
+            code=Code(n, n // 2) if code.n == 22 else code,
             training=_SMALL_STEPS,
             network=Network((16, 16), layers_per_block=1, groups=8, predicts="velocity"),
         )
     if recipe.name == "mnist_ba_256":
-        # Its states are as small as the digits': ten minutes of one core for the whole ensemble, 3 MB.
+        # Its states are as small as the digits': ten minutes of one core for all, 3 MB.
         return recipe.replace(
             scale="laptop",
             code=Code(14, 7),
@@ -191,13 +178,12 @@ def _laptop(recipe: Recipe) -> Recipe:
         )
     if code.n == 22:
         # One n for a whole family, as in the paper, and enough codewords for its largest ensemble.
-        n = {"mnist": 16, "fashion": 16, "celeba": 16, "artbench": 16}.get(data.family, 20)
         code = Code(n, n // 2)
     return recipe.replace(
         scale="laptop",
         code=code,
         network=Network(
-            (32, 32) if data.family in ("mnist", "fashion") else (48, 96),
+            (32, 32) if image_shape(data)[0] == 1 else (48, 96),
             layers_per_block=1,
             groups=8,
             patch=4 if data.space == "pixel" else 1,
@@ -209,13 +195,17 @@ def _laptop(recipe: Recipe) -> Recipe:
 
 
 def _registry() -> dict[tuple[str, str], Recipe]:
-    recipes = [
-        *(_digits_recipe(size) for size in DIGITS_SIZES),
-        _digits_classes(),
-        _digits_binary(),
-        _mnist_ba(),
+    recipes = []
+    if "digits" in FAMILIES:
+        recipes += [_digits_recipe(size) for size in DIGITS_SIZES]
+        recipes += [_digits_classes(), _digits_binary()]
+    if "mnist" in FAMILIES:
+        recipes += [_mnist_ba()]
+    recipes += [
+        _paper_recipe(row, family)
+        for row in _paper_tables().values()
+        if (family := _printed(row["origin"])) is not None
     ]
-    recipes += [_paper_recipe(row) for row in _paper_tables().values()]
     recipes += [_laptop(recipe) for recipe in recipes]
     return {(recipe.name, recipe.scale): recipe for recipe in recipes}
 
@@ -224,7 +214,7 @@ _RECIPES = _registry()
 
 
 def recipe_names() -> list[str]:
-    """Every ensemble in the registry: the digits family, MNIST in latents, table 2, B.3, in that order."""
+    """Every ensemble in the registry: the digits, MNIST in latents, table 2, B.3, in that order."""
     return list(dict.fromkeys(name for name, _ in _RECIPES))
 
 

@@ -1,4 +1,4 @@
-"""Constant-weight codebooks: who trains on what, and who survives an ablation.
+"""Constant-weight codes: who trains on what, and who survives an ablation (2.3, A.1, A.2).
 
 Each data source is assigned a codeword of length n and Hamming weight w. Member i
 trains on the sources whose codeword has a 1 in position i (section 2.3). Because
@@ -7,6 +7,7 @@ removes all that saw another (theorem 1, appendix A.1).
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -15,6 +16,11 @@ import numpy as np
 from abc_lib.ground.errors import BadValue, NoSurvivors, positive_int
 from abc_lib.ground.seeds import derive
 from abc_lib.method.recipe import Recipe
+
+__all__ = ["Codebook", "draw_codebook", "smallest_sufficient_n", "codeword_at"]
+
+Sources = int | Sequence[int] | np.ndarray
+"""one or several data sources, by number"""
 
 
 def smallest_sufficient_n(num_sources: int) -> int:
@@ -35,7 +41,8 @@ def codeword_at(rank: int, n: int, weight: int) -> np.ndarray:
     """
     if not 0 <= rank < comb(n, weight):
         raise BadValue(
-            f"rank {rank} is outside 0..{comb(n, weight) - 1}, the codewords of n={n}, weight={weight}"
+            f"rank {rank} is outside 0..{comb(n, weight) - 1}, the codewords of n={n}, "
+            f"weight={weight}"
         )
     word = np.zeros(n, dtype=np.uint8)
     left = weight
@@ -78,17 +85,19 @@ class Codebook:
 
     words: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         words = self.words
         if words.ndim != 2 or 0 in words.shape or not np.isin(words, (0, 1)).all():
             raise BadValue(
-                "a codebook is a matrix of zeros and ones with one row a source and one column a member"
+                "a codebook is a matrix of zeros and ones with one row a source and one column a "
+                "member"
             )
         if len(set(words.sum(1).tolist())) != 1:
             raise BadValue("the codewords differ in weight; theorem 1 needs a constant weight")
         if not 0 < words[0].sum() < words.shape[1]:
             raise BadValue(
-                "a weight of 0 or of n leaves a source unseen or nobody without it; choose one in between"
+                "a weight of 0 or of n leaves a source unseen or nobody without it; choose one in "
+                "between"
             )
         if len(np.unique(words, axis=0)) != len(words):
             raise BadValue("two sources share a codeword; every source needs its own")
@@ -101,14 +110,15 @@ class Codebook:
         positive_int("num_sources", num_sources)
         if weight >= n:
             raise BadValue(
-                f"weight {weight} of {n} members leaves none when a source is removed; choose a smaller weight"
+                f"weight {weight} of {n} members leaves none when a source is removed; choose a "
+                "smaller weight"
             )
         total = comb(n, weight)
         if num_sources > total:
             enough = smallest_sufficient_n(num_sources)
             raise BadValue(
-                f"{n} members of weight {weight} give {total} codewords, too few for {num_sources} sources; "
-                f"{enough} members of weight {enough // 2} would do"
+                f"{n} members of weight {weight} give {total} codewords, too few for "
+                f"{num_sources} sources; {enough} members of weight {enough // 2} would do"
             )
         rng = random.Random(derive("codebook", n, weight, num_sources, seed))
         ranks = _distinct_ranks(total, num_sources, rng)
@@ -135,36 +145,35 @@ class Codebook:
             raise BadValue(f"member {member} is outside 0..{self.n - 1}")
         return np.flatnonzero(self.words[:, member])
 
-    def _checked(self, sources) -> np.ndarray:
+    def checked(self, sources: Sources) -> np.ndarray:
         """Source numbers as int64, shape (K,); a mask or a fraction is no source number."""
-        sources = np.atleast_1d(np.asarray(sources))
-        if len(sources) and not np.issubdtype(sources.dtype, np.integer):
-            raise BadValue(
-                f"sources are given by number, 0..{self.num_sources - 1}, not as {sources.dtype}"
-            )
-        outside = sources[(sources < 0) | (sources >= self.num_sources)]
+        numbers = np.atleast_1d(np.asarray(sources))
+        last = self.num_sources - 1
+        if len(numbers) and not np.issubdtype(numbers.dtype, np.integer):
+            raise BadValue(f"sources are given by number, 0..{last}, not as {numbers.dtype}")
+        outside = numbers[(numbers < 0) | (numbers > last)]
         if len(outside):
-            raise BadValue(
-                f"source {outside.max() if outside.max() >= 0 else outside.min()} is outside 0..{self.num_sources - 1}"
-            )
-        return sources.astype(np.int64)
+            worst = outside.max() if outside.max() >= 0 else outside.min()
+            raise BadValue(f"source {worst} is outside 0..{last}")
+        return numbers.astype(np.int64)
 
-    def survivors(self, sources: int | list[int] | np.ndarray) -> np.ndarray:
+    def survivors(self, sources: Sources) -> np.ndarray:
         """Which members have seen none of ``sources``: a boolean vector of shape (n,).
 
         Raises :class:`NoSurvivors` when every member has seen one of them.
         """
-        sources = self._checked(sources)
-        alive = ~self.words[sources].any(axis=0)
+        removed = self.checked(sources)
+        alive = ~self.words[removed].any(axis=0)
         if not alive.any():
             raise NoSurvivors(
-                f"no member survives without these {len(sources)} sources: each of the {self.n} members saw at least "
-                "one; remove fewer at once, or train more members of a smaller weight"
+                f"no member survives without these {len(removed)} sources: each of the {self.n} "
+                "members saw at least one; remove fewer at once, or train more members of a "
+                "smaller weight"
             )
         return alive
 
-    def ablation(self, sources: int | list[int] | np.ndarray) -> np.ndarray:
-        """The weights c that remove ``sources``: 0 for members that saw one, n / survivors for the rest.
+    def ablation(self, sources: Sources) -> np.ndarray:
+        """The weights c that remove ``sources``: 0 for members that saw one, else n / survivors.
 
         Shape (n,), float64. Under the f . c of section 2.4 this is the mean of the
         survivors. An empty list gives the all-one vector, the whole ensemble.
@@ -172,9 +181,9 @@ class Codebook:
         alive = self.survivors(sources)
         return alive * (self.n / alive.sum())
 
-    def leave_one_out(self, sources: np.ndarray | None = None) -> np.ndarray:
+    def leave_one_out(self, sources: Sources | None = None) -> np.ndarray:
         """Row k removes ``sources[k]`` alone (default: every source). Shape (N, n), float64."""
-        words = self.words if sources is None else self.words[self._checked(sources)]
+        words = self.words if sources is None else self.words[self.checked(sources)]
         return (1 - words) * (self.n / (self.n - self.weight))
 
 

@@ -23,22 +23,22 @@ def resize_matrix(side: int, resolution: int = RESOLUTION) -> torch.Tensor:
     is what it uses elsewhere (B.1, C.1).
     """
     eye = torch.eye(side, dtype=torch.float64)[:, None]
-    return F.interpolate(eye, size=resolution, mode="linear", align_corners=False)[
-        :, 0
-    ].T.contiguous()
+    columns = F.interpolate(eye, size=resolution, mode="linear", align_corners=False)
+    return columns[:, 0].T.contiguous()
 
 
 def distance(a: torch.Tensor, b: torch.Tensor, resolution: int = RESOLUTION) -> torch.Tensor:
-    """Euclidean distance between images (..., C, H, W) with values in [0, 1], scaled to 3 x resolution x resolution.
+    """Euclidean distance between images (..., C, H, W), scaled to 3 x resolution x resolution.
 
-    ``a`` and ``b`` broadcast over their leading dimensions; the result is float64. A
-    resize is linear, so the distance is worked out at the original size as
+    Values lie in [0, 1]. ``a`` and ``b`` broadcast over their leading dimensions; the result is
+    float64. A resize is linear, so the distance is worked out at the original size as
     sum_c tr(D_c' G D_c G) with G = R'R, and the large images are never made. C is 1 or 3;
     a grey image counts as three equal channels.
     """
     if a.shape[-3:] != b.shape[-3:]:
         raise BadValue(
-            f"images of shapes {tuple(a.shape[-3:])} and {tuple(b.shape[-3:])} cannot be compared; resize one first"
+            f"images of shapes {tuple(a.shape[-3:])} and {tuple(b.shape[-3:])} cannot be "
+            "compared; resize one first"
         )
     if a.ndim < 3:
         raise BadValue(f"an image has the shape (C, H, W), not {tuple(a.shape)}")

@@ -1,12 +1,20 @@
 """The U-Nets that the members are (B.2), through diffusers."""
 
+from typing import Any
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from abc_lib.ground.errors import BadValue
 from abc_lib.method.diffusion import alphas_cumprod
-from abc_lib.method.recipe import Diffusion, Network
+from abc_lib.method.recipe import Diffusion, Network, Shape
+
+_SCHEDULE = Diffusion()
+
+
+def _blocks(kind: str, levels: int, attention: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(f"Attn{kind}" if k in attention else kind for k in range(levels))
 
 
 class NoisePredictor(nn.Module):
@@ -22,9 +30,10 @@ class NoisePredictor(nn.Module):
     network then need not carry its own input through to its output.
     """
 
-    def __init__(
-        self, network: Network, shape: tuple[int, int, int], diffusion: Diffusion = Diffusion()
-    ):
+    alphas: torch.Tensor
+    unet: Any
+
+    def __init__(self, network: Network, shape: Shape, diffusion: Diffusion = _SCHEDULE):
         super().__init__()
         # diffusers takes seconds to import, and only those who build a network need it
         from diffusers import UNet2DModel
@@ -34,8 +43,8 @@ class NoisePredictor(nn.Module):
         smallest = network.patch * 2 ** (levels - 1)
         if height % smallest or width % smallest:
             raise BadValue(
-                f"images of {height}x{width} cannot go through {levels} levels on patches of {network.patch}: "
-                f"their sides must be multiples of {smallest}"
+                f"images of {height}x{width} cannot go through {levels} levels on patches of "
+                f"{network.patch}: their sides must be multiples of {smallest}"
             )
         if network.predicts not in ("noise", "velocity"):
             raise BadValue(
@@ -51,13 +60,8 @@ class NoisePredictor(nn.Module):
             out_channels=channels * network.patch**2,
             block_out_channels=network.channels,
             layers_per_block=network.layers_per_block,
-            down_block_types=tuple(
-                "AttnDownBlock2D" if k in network.down_attention else "DownBlock2D"
-                for k in range(levels)
-            ),
-            up_block_types=tuple(
-                "AttnUpBlock2D" if k in network.up_attention else "UpBlock2D" for k in range(levels)
-            ),
+            down_block_types=_blocks("DownBlock2D", levels, network.down_attention),
+            up_block_types=_blocks("UpBlock2D", levels, network.up_attention),
             norm_num_groups=network.groups,
             attention_head_dim=network.head_dim,
             dropout=network.dropout,
@@ -75,7 +79,7 @@ class NoisePredictor(nn.Module):
 
 
 def build_network(
-    network: Network, shape: tuple[int, int, int], seed: int, diffusion: Diffusion = Diffusion()
+    network: Network, shape: Shape, seed: int, diffusion: Diffusion = _SCHEDULE
 ) -> NoisePredictor:
     """A freshly initialised network for images of ``shape`` (C, H, W).
 
@@ -92,14 +96,14 @@ def num_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def activation_bytes(module: nn.Module, shape: tuple[int, int, int]) -> int:
+def activation_bytes(module: nn.Module, shape: Shape) -> int:
     """An upper bound on the memory one image takes in a forward pass without gradients, in bytes.
 
     The outputs of all leaf modules added up, as if none were freed before the end.
     """
     total = 0
 
-    def count(_module, _inputs, output):
+    def count(_module: nn.Module, _inputs: object, output: object) -> None:
         nonlocal total
         if isinstance(output, torch.Tensor):
             total += output.numel() * output.element_size()

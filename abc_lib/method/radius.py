@@ -1,12 +1,14 @@
-"""Counterfactual radius, and how it shrinks as training sets grow (3.5, 3.6)."""
+"""Counterfactual radius, and how it shrinks as training sets grow (2.1, 3.5, 3.6)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
-from scipy import stats
 
 from abc_lib.ground.errors import BadValue
+
+__all__ = ["counterfactual_radius", "LogRadius", "summarise", "Law", "fit_law", "slope_within"]
 
 
 def counterfactual_radius(distances: np.ndarray) -> np.ndarray:
@@ -40,7 +42,7 @@ class LogRadius:
     """standard deviation over samples (n - 1 in the denominator), NaN for a single one"""
 
 
-def summarise(name: str, size: int, radii: Sequence[float]) -> LogRadius:
+def summarise(name: str, size: int, radii: Sequence[float] | np.ndarray) -> LogRadius:
     """Mean and standard deviation of log10 radius, as the points and bars of figure 7."""
     radii = np.asarray(radii, dtype=float)
     if len(radii) == 0:
@@ -49,15 +51,15 @@ def summarise(name: str, size: int, radii: Sequence[float]) -> LogRadius:
         raise BadValue(
             f"the radii of {name} must be finite and not negative; recompute its landscapes"
         )
-    log = np.log10(radii[radii > 0])
-    mean = float(log.mean()) if len(log) else float("nan")
-    sd = float(log.std(ddof=1)) if len(log) > 1 else float("nan")
-    return LogRadius(name, int(size), len(log), int((radii == 0).sum()), mean, sd)
+    logs = np.log10(radii[radii > 0])
+    mean = float(logs.mean()) if len(logs) else nan
+    sd = float(logs.std(ddof=1)) if len(logs) > 1 else nan
+    return LogRadius(name, int(size), len(logs), int((radii == 0).sum()), mean, sd)
 
 
 @dataclass(frozen=True)
 class Law:
-    """A least-squares line through mean log10 radius over log10 training set size (figure 7, right)."""
+    """A least-squares line through mean log10 radius over log10 training set size (figure 7)."""
 
     slope: float
     intercept: float
@@ -65,7 +67,7 @@ class Law:
     p: float
     """two-sided p value of the slope being zero, NaN with two ensembles"""
     ensembles: int
-    wide: float = float("nan")
+    wide: float = nan
     """half the width of the slope's 95% interval, NaN with two ensembles"""
 
     def radius_at(self, size: float) -> float:
@@ -75,27 +77,36 @@ class Law:
 
 def fit_law(summaries: Sequence[LogRadius]) -> Law:
     """Fits :class:`Law` to two or more ensembles of different sizes, each counting once."""
+    from scipy import stats
+
     points = [(np.log10(s.size), s.mean) for s in summaries if np.isfinite(s.mean)]
     if len({x for x, _ in points}) < 2:
         raise BadValue(
-            "a line needs ensembles of at least two training set sizes; compute landscapes of another one"
+            "a line needs ensembles of at least two training set sizes; compute landscapes of "
+            "another one"
         )
     x, y = np.array(points).T
     fit = stats.linregress(x, y)
-    p, wide = (
-        (float(fit.pvalue), float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr))
-        if len(x) > 2
-        else (float("nan"),) * 2
+    several = len(x) > 2
+    return Law(
+        slope=float(fit.slope),
+        intercept=float(fit.intercept),
+        r2=float(fit.rvalue**2),
+        p=float(fit.pvalue) if several else nan,
+        ensembles=len(x),
+        wide=float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr) if several else nan,
     )
-    return Law(float(fit.slope), float(fit.intercept), float(fit.rvalue**2), p, len(x), wide)
 
 
 def slope_within(summaries: Sequence[LogRadius]) -> Law:
-    """The slope that all kinds of images share, each at a level of its own: a line through every kind's deviations from its means.
+    """The slope that all kinds of images share, each at a level of its own.
 
-    A kind is the first part of an ensemble's name. ``intercept`` is of a kind of average level;
-    kinds with an ensemble of only one size say nothing about a slope and do not count.
+    It is that of a line through every kind's deviations from its means. A kind is the first part
+    of an ensemble's name. ``intercept`` is of a kind of average level; kinds with an ensemble of
+    only one size say nothing about a slope and do not count.
     """
+    from scipy import stats
+
     kinds: dict[str, list[tuple[float, float]]] = {}
     for s in summaries:
         if np.isfinite(s.mean):
@@ -103,20 +114,20 @@ def slope_within(summaries: Sequence[LogRadius]) -> Law:
     groups = [np.array(points) for points in kinds.values() if len({x for x, _ in points}) > 1]
     if not groups:
         raise BadValue(
-            "a slope within kinds needs ensembles of at least two training set sizes of one kind; compute landscapes of another one"
+            "a slope within kinds needs ensembles of at least two training set sizes of one kind; "
+            "compute landscapes of another one"
         )
     means = np.array([group.mean(axis=0) for group in groups])
     x, y = np.concatenate([group - mean for group, mean in zip(groups, means)]).T
     slope = float(x @ y / (x @ x))
-    left, free = float(((y - slope * x) ** 2).sum()), len(x) - len(groups) - 1
-    error = np.sqrt(left / free / (x @ x)) if free > 0 else float("nan")
-    p = float(2 * stats.t.sf(abs(slope) / error, free)) if free > 0 else float("nan")
-    level = float((means[:, 1] - slope * means[:, 0]).mean())
+    left = float(((y - slope * x) ** 2).sum())
+    free = len(x) - len(groups) - 1
+    error = np.sqrt(left / free / (x @ x)) if free > 0 else nan
     return Law(
-        slope,
-        level,
-        1 - left / float(y @ y),
-        p,
-        len(x),
-        float(stats.t.ppf(0.975, free) * error) if free > 0 else float("nan"),
+        slope=slope,
+        intercept=float((means[:, 1] - slope * means[:, 0]).mean()),
+        r2=1 - left / float(y @ y),
+        p=float(2 * stats.t.sf(abs(slope) / error, free)) if free > 0 else nan,
+        ensembles=len(x),
+        wide=float(stats.t.ppf(0.975, free) * error) if free > 0 else nan,
     )

@@ -1,12 +1,16 @@
-"""Recipes: everything that fixes an ensemble, as frozen values."""
+"""Recipes: everything that fixes an ensemble, as frozen values (table 2, B.1 to B.3)."""
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from abc_lib.ground.digests import spec_of
 from abc_lib.ground.errors import unknown
 
 SCALES = ("laptop", "paper")
+
+Shape = tuple[int, int, int]
+"""channels, height, width"""
 
 
 @dataclass(frozen=True)
@@ -14,13 +18,14 @@ class Data:
     """Which images, and which data source owns each of them (B.1, B.3)."""
 
     family: str
-    """``digits``, ``mnist``, ``fashion``, ``cifar10``, ``cifar100``, ``celeba``, ``metfaces`` or ``artbench``"""
+    """``digits``, ``mnist``, ... : a file in ``abc_lib/images/families``"""
     split: str
     """the part of the data set that the images come from"""
     size: int
-    """number of training images; the subset is a prefix of one permutation, so smaller sets are nested in larger ones"""
+    """number of training images, a prefix of one permutation: smaller sets are nested in larger"""
     sources: str = "image"
-    """what a data source is: ``image``, ``class``, ``group`` (random, equal sizes), ``celebrity`` or ``artist``"""
+    """what a data source is: ``image``, ``class``, ``group`` (random, equal sizes), or an owner:
+    ``celebrity``, ``artist``"""
     num_sources: int = 0
     """N"""
     subset_seed: int = 0
@@ -30,13 +35,15 @@ class Data:
     binarise: bool = False
     """pixels above one half become 1, others 0, and duplicate images are dropped (B.3)"""
     flips: bool = False
-    """random horizontal flips in training, in latents the latents of mirrored images; a flip belongs to the source of its image"""
+    """random horizontal flips in training, in latents the latents of mirrored images; a flip
+    belongs to the source of its image"""
     shift: float = 0.5
     """images x in [0, 1] enter the network as (x - shift) * factor (B.2)"""
     factor: float = 2.0
     """see ``shift``; latents are normalised by their own mean and deviation instead"""
     autoencoder: str = ""
-    """the identity of the autoencoder whose latents these are: empty in the registry, filled in when it is at hand (``spaces.bind``)"""
+    """the identity of the autoencoder whose latents these are: empty in the registry, filled in
+    when it is at hand (``abc_lib.images.latents.bind``)"""
 
 
 @dataclass(frozen=True)
@@ -94,9 +101,11 @@ class Training:
     precision: str = "float32"
     """on a GPU: ``float32`` or ``bfloat16`` autocast; a CPU always trains in float32"""
     stored: str = "float32"
-    """the type a finished member is rounded to: what is stored is the member, not an approximation of it"""
+    """the type a finished member is rounded to: what is stored is the member, not an
+    approximation of it"""
     weighting: str = "noise"
-    """the squared error counts as it is on the ``noise``, or divided by alpha as on the ``velocity``"""
+    """the squared error counts as it is on the ``noise``, or divided by alpha as on the
+    ``velocity``"""
     compile: bool = False
     """``torch.compile`` the network on a GPU"""
 
@@ -126,17 +135,15 @@ class Recipe:
     sampling: Sampling = Sampling()
 
     @property
-    def model_spec(self) -> dict:
+    def model_spec(self) -> dict[str, Any]:
         """What determines the trained members, and nothing else; its hash names the artefacts."""
-        parts = {
-            key: spec_of(getattr(self, key))
-            for key in ("data", "code", "network", "training", "diffusion")
-        }
-        return {"name": self.name, "scale": self.scale, **parts}
+        parts = ("data", "code", "network", "training", "diffusion")
+        specs = {part: spec_of(getattr(self, part)) for part in parts}
+        return {"name": self.name, "scale": self.scale, **specs}
 
     @property
-    def codeless_spec(self) -> dict:
-        """:attr:`model_spec` without the code: what determines models that are no members of an ensemble."""
+    def codeless_spec(self) -> dict[str, Any]:
+        """:attr:`model_spec` without the code: what determines models that are no members."""
         return {key: value for key, value in self.model_spec.items() if key != "code"}
 
     @property
@@ -144,42 +151,30 @@ class Recipe:
         """``name-scale``, as in file names."""
         return f"{self.name}-{self.scale}"
 
-    def replace(self, **parts) -> "Recipe":
+    def replace(self, **parts: Any) -> "Recipe":
         """A copy with some parts changed; a dict changes fields inside a part."""
-        new = {
-            key: dataclasses.replace(getattr(self, key), **value)
-            if isinstance(value, dict)
-            else value
-            for key, value in parts.items()
-        }
-        return dataclasses.replace(self, **new)
+        for name, part in parts.items():
+            if isinstance(part, dict):
+                parts[name] = dataclasses.replace(getattr(self, name), **part)
+        return dataclasses.replace(self, **parts)
 
 
-SHAPES = {
-    "digits": (1, 8, 8),
-    "mnist": (1, 32, 32),
-    "fashion": (1, 32, 32),
-    "cifar10": (3, 32, 32),
-    "cifar100": (3, 32, 32),
-    "celeba": (3, 128, 128),
-    "metfaces": (3, 256, 256),
-    "artbench": (3, 256, 256),
-}
-"""C, H, W of an image of each family"""
+# --- shapes of images (B.1) ---
+
+SHAPES: dict[str, Shape] = {}
+"""of an image of each family; ``abc_lib.images.families`` fills it, one file a family"""
+SCALED: dict[tuple[str, str], Shape] = {}
+"""of the families whose images are scaled for a space, by family and space; filled likewise"""
 
 
-def image_shape(data: Data) -> tuple[int, int, int]:
-    """C, H, W of a recipe's images: CelebA is scaled up to 256x256 for the Stable Diffusion autoencoder (B.1)."""
+def image_shape(data: Data) -> Shape:
+    """C, H, W of a recipe's images."""
     if data.family not in SHAPES:
         raise unknown("data family", data.family, SHAPES)
-    return (
-        (3, 256, 256)
-        if data.family == "celeba" and data.space == "stable-diffusion"
-        else SHAPES[data.family]
-    )
+    return SCALED.get((data.family, data.space), SHAPES[data.family])
 
 
-def latent_shape(family: str, latent_channels: int = 4) -> tuple[int, int, int]:
+def latent_shape(family: str, latent_channels: int = 4) -> Shape:
     """c, h, w of a basic autoencoder's latents of a family."""
     _, height, width = SHAPES[family]
     return latent_channels, height // 4, width // 4

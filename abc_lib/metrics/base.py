@@ -28,7 +28,8 @@ def _check_batch(images: torch.Tensor) -> None:
         )
     if images.shape[1] not in (1, 3):
         raise BadValue(
-            f"images have {images.shape[1]} channels; a distance is defined for 1 (grey) or 3 (colour)"
+            f"images have {images.shape[1]} channels; a distance is defined for 1 (grey) or 3 "
+            "(colour)"
         )
     if images.numel() == 0:
         raise BadValue(f"images of the shape {tuple(images.shape[1:])} have no pixels")
@@ -44,7 +45,8 @@ def _check_batches(a: torch.Tensor, b: torch.Tensor) -> None:
         _check_batch(b)
     if a.shape[1:] != b.shape[1:]:
         raise BadValue(
-            f"images of shapes {tuple(a.shape[1:])} and {tuple(b.shape[1:])} cannot be compared; resize one first"
+            f"images of shapes {tuple(a.shape[1:])} and {tuple(b.shape[1:])} cannot be compared; "
+            "resize one first"
         )
 
 
@@ -64,7 +66,7 @@ class Metric(ABC):
     budget: int
 
     def load(self) -> "Metric":
-        """Make everything ready that :meth:`pairwise` would otherwise fetch on first use, and return the metric.
+        """Make everything ready that would otherwise be fetched on first use; returns the metric.
 
         Raises :class:`NotAvailable` where a package or weights are missing, and
         :class:`DataCorrupt` for a file that does not hold what its name says.
@@ -103,37 +105,38 @@ class Metric(ABC):
 
     @torch.no_grad()
     def pairwise(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Distances between all images of ``a`` (A, C, H, W) and all of ``b`` (B, C, H, W): (A, B), float64, on the CPU.
+        """Distances between all images of ``a`` (A, C, H, W) and all of ``b`` (B, C, H, W).
 
-        The features of the shorter side are kept and the longer side is streamed past
-        them, so those of an image are computed once where one side fits ``budget``.
-        Values lie in [0, 1], C is 1 or 3. Raises :class:`BadValue` for NaN, whole
+        (A, B), float64, on the CPU. The features of the shorter side are kept and the longer side
+        is streamed past them, so those of an image are computed once where one side fits
+        ``budget``. Values lie in [0, 1], C is 1 or 3. Raises :class:`BadValue` for NaN, whole
         numbers, empty batches and shapes that do not fit, and what :meth:`load` raises.
         """
         self._check(a, b)
         self.load()
         swap = len(a) > len(b)
         kept_side, streamed = (b, a) if swap else (a, b)
-        found = torch.empty(len(kept_side), len(streamed), dtype=torch.float64)
+        distances = torch.empty(len(kept_side), len(streamed), dtype=torch.float64)
         row = 0
         for kept in self._chunks(kept_side):
             for i in range(0, len(streamed), self.batch):
                 part = self._between(kept, self._features(streamed[i : i + self.batch]))
-                found[row : row + len(kept), i : i + self.batch] = part.cpu()
+                distances[row : row + len(kept), i : i + self.batch] = part.cpu()
             row += len(kept)
-        return found.T.contiguous() if swap else found
+        return distances.T.contiguous() if swap else distances
 
     @torch.no_grad()
     def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Distances between corresponding images of ``a`` and ``b``, (K, C, H, W) each: (K,), float64, on the CPU.
+        """Distances between corresponding images of ``a`` and ``b``, (K, C, H, W) each.
 
-        Arguments and errors as :meth:`pairwise`; :class:`BadValue` also when the two
-        have different numbers of images.
+        (K,), float64, on the CPU. Arguments and errors as :meth:`pairwise`; :class:`BadValue` also
+        when the two have different numbers of images.
         """
         self._check(a, b)
         if len(a) != len(b):
             raise BadValue(
-                f"{len(a)} and {len(b)} images do not correspond one to one; pairwise compares all with all"
+                f"{len(a)} and {len(b)} images do not correspond one to one; pairwise compares "
+                "all with all"
             )
         self.load()
         pairs = zip(a.split(self.batch), b.split(self.batch), strict=True)
@@ -141,9 +144,9 @@ class Metric(ABC):
 
 
 def squared_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Squared Euclidean distances (..., A, B), float64, between features (..., A, D) and (..., B, D).
+    """Squared Euclidean distances (..., A, B) between features (..., A, D) and (..., B, D).
 
-    From differences, not as a^2 + b^2 - 2ab: features that are nearly equal keep their
+    In float64; from differences, not as a^2 + b^2 - 2ab: features that are nearly equal keep their
     distance, and equal ones have exactly none.
     """
     total = torch.zeros((), dtype=torch.float64, device=a.device)
@@ -159,9 +162,9 @@ def l2_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def cosine_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosine distances, 1 - cos, in [0, 2]: (..., A, B), float64, of features (..., A, D) and (..., B, D).
+    """Cosine distances, 1 - cos, in [0, 2], of features (..., A, D) and (..., B, D): (..., A, B).
 
-    As half the squared distance of the unit vectors, which does not cancel for features
+    In float64, as half the squared distance of the unit vectors, which does not cancel for features
     that point almost the same way.
     """
     one, two = (F.normalize(x.double(), dim=-1) for x in (a, b))
@@ -236,7 +239,8 @@ class FeatureMetric(Metric):
         batch: int = 16,
         budget: int = BUDGET,
     ):
-        self.name, self.label, self.batch, self.budget = name, label, batch, budget
+        self.name, self.label = name, label
+        self.batch, self.budget = batch, budget
         self.device = resolve_device(device)
         self.preprocess = preprocess
         self._distance = distance
@@ -246,27 +250,26 @@ class FeatureMetric(Metric):
 
     def load(self) -> "FeatureMetric":
         if self._network is None:
-            made = (
-                self._source
-                if isinstance(self._source, torch.nn.Module)
-                else self._source(self.device)
-            )
-            self._network = made.to(self.device).eval()
+            ready = isinstance(self._source, torch.nn.Module)
+            network = self._source if ready else self._source(self.device)
+            self._network = network.to(self.device).eval()
         return self
 
     def _check(self, a, b):
         super()._check(a, b)
         low, high = min(float(a.min()), float(b.min())), max(float(a.max()), float(b.max()))
-        # A little outside is rounding or a linear prediction, and is clipped; this much is another scale.
+        # A little outside is rounding or a linear prediction, and is clipped; this much is another
+        # scale.
         if low < -0.5 or high > 1.5:
             raise BadValue(
-                f"images have values from {low:.3g} to {high:.3g}; {self.name} takes values in [0, 1]"
+                f"images have values from {low:.3g} to {high:.3g}; {self.name} takes values in "
+                "[0, 1]"
             )
 
     def _features(self, images):
-        found = self._read(self._network, self.preprocess(images.to(self.device)))
+        features = self._read(self._network, self.preprocess(images.to(self.device)))
         # MPS has no float64, in which distances are worked out.
-        return found.cpu() if found.device.type == "mps" else found
+        return features.cpu() if features.device.type == "mps" else features
 
     def _between(self, a, b):
         return self._distance(a, b)

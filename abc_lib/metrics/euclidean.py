@@ -11,13 +11,13 @@ from abc_lib.metrics.base import BUDGET, Metric, l2_distance
 
 @lru_cache(maxsize=16)
 def _factor(side: int, resolution: int) -> torch.Tensor:
-    """A small square root F of the resize R, (min(side, resolution), side): |F x| = |R x| for every x."""
+    """A small square root F of the resize R, (min(side, resolution), side): |F x| = |R x|."""
     # From R itself and not from R'R, which would square its condition and may be singular.
     return torch.linalg.qr(resize_matrix(side, resolution), mode="r").R
 
 
 class EuclideanMetric(Metric):
-    """:func:`distance` between batches: the distance of images scaled to 3 x ``resolution`` x ``resolution``.
+    """:func:`distance` between batches, of images scaled to 3 x ``resolution`` x ``resolution``.
 
     No network. An image is embedded at its own size so that plain distances of the
     embeddings are those of the large images; the large images are never made.
@@ -55,11 +55,12 @@ class EuclideanMetric(Metric):
 
     @torch.no_grad()
     def pairwise(self, a, b):
-        found = super().pairwise(a, b)
+        distances = super().pairwise(a, b)
         # Matrix products round differently from one place in a batch to another, so equal
-        # images would be almost, not exactly, at 0. Close pairs are worked out from their difference.
-        close = (found < self._CLOSE).nonzero()
+        # images would be almost, not exactly, at 0. Close pairs are worked out from their
+        # difference.
+        close = (distances < self._CLOSE).nonzero()
         for start in range(0, len(close), self.batch):
             i, j = close[start : start + self.batch].T
-            found[i, j] = self._corresponding(a[i.to(a.device)], b[j.to(b.device)]).cpu()
-        return found
+            distances[i, j] = self._corresponding(a[i.to(a.device)], b[j.to(b.device)]).cpu()
+        return distances

@@ -29,7 +29,7 @@ INCEPTION_INPUT = Preprocess(299, "bilinear", mean=(0.485, 0.456, 0.406), std=(0
 
 
 class FidFeatures(nn.Module):
-    """What a FID looks at: a network that turns images (K, C, H, W) in [0, 1] into features (K, ``num_features``).
+    """What a FID looks at: images (K, C, H, W) in [0, 1] become features (K, ``num_features``).
 
     ``name`` is for readers, ``identity`` tells two networks of the same name apart.
     Images go through ``preprocess``, then through ``read(network, batch)``, ``batch`` at a
@@ -47,14 +47,11 @@ class FidFeatures(nn.Module):
         batch: int = 32,
     ):
         super().__init__()
-        self.name, self.identity, self.num_features, self.batch = (
-            name,
-            identity,
-            num_features,
-            batch,
-        )
+        self.name, self.identity = name, identity
+        self.num_features = num_features
         self.network = network.eval().requires_grad_(False)
         self.preprocess, self._read = preprocess, read
+        self.batch = batch
 
     @property
     def device(self) -> torch.device:
@@ -64,12 +61,11 @@ class FidFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features (K, num_features) of images (K, C, H, W), K at least 1."""
-        return torch.cat(
-            [
-                self._read(self.network, self.preprocess(x.to(self.device))).float().cpu()
-                for x in images.split(self.batch)
-            ]
-        )
+        parts = []
+        for x in images.split(self.batch):
+            x = self.preprocess(x.to(self.device))
+            parts.append(self._read(self.network, x).float().cpu())
+        return torch.cat(parts)
 
 
 def _output(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -82,7 +78,7 @@ def inception_at_hand() -> bool:
 
 
 def inception_features(device: str | torch.device = "cpu") -> FidFeatures:
-    """The final layer of torchvision's Inception v3 with the weights IMAGENET1K_V1 (C.1): 2,048 numbers an image.
+    """The final layer of torchvision's Inception v3, IMAGENET1K_V1 (C.1): 2,048 numbers an image.
 
     Images are scaled to 3x299x299 (bilinear, grey ones repeated) and normalised with
     ImageNet's mean and standard deviation; torchvision takes it from there, as it does for
@@ -111,9 +107,9 @@ def inception_features(device: str | torch.device = "cpu") -> FidFeatures:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The mean and covariance of the features of ``count`` images, as sums in float64 that can be added up.
+    """The mean and covariance of the features of ``count`` images, as sums that can be added up.
 
-    ``total`` (F,) is the sum of the features, ``products`` (F, F) that of their outer
+    In float64: ``total`` (F,) is the sum of the features, ``products`` (F, F) that of their outer
     products. ``features`` and ``identity`` say which features they are.
     """
 
@@ -169,12 +165,16 @@ def _accumulator(num_features: int):
 def feature_statistics(
     batches: Iterable[torch.Tensor], features: str, identity: str = ""
 ) -> Gaussian:
-    """The statistics of features that come in batches (K, F); at least two rows in all, or :class:`BadValue`."""
+    """The statistics of features that come in batches (K, F).
+
+    Raises :class:`BadValue` for fewer than two rows in all.
+    """
     metric = None
     for batch in batches:
         if batch.ndim != 2 or not torch.isfinite(batch).all():
             raise BadValue(
-                f"features have the shape {tuple(batch.shape)} or are not finite; they are numbers, a row an image"
+                f"features have the shape {tuple(batch.shape)} or are not finite; they are "
+                "numbers, a row an image"
             )
         metric = metric or _accumulator(batch.shape[1])
         metric.update(batch.double(), real=True)
@@ -201,26 +201,23 @@ def image_statistics(images: torch.Tensor, features: FidFeatures) -> Gaussian:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)): the squared Fréchet distance, which is what FID is.
+    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64.
 
-    In float64. Raises :class:`BadValue` for statistics of different features.
+    It is the squared Fréchet distance, which is what FID is. Raises :class:`BadValue` for
+    statistics of different features.
     """
     if (a.features, a.identity, len(a.total)) != (b.features, b.identity, len(b.total)):
         raise BadValue(
-            f"statistics of two kinds of features ({a.features} and {b.features}) cannot be compared; use the same network for both"
+            f"statistics of two kinds of features ({a.features} and {b.features}) cannot be "
+            "compared; use the same network for both"
         )
     metric = _accumulator(len(a.total))
-    metric.merge_state(
-        {
-            f"{side}_features_{key}": value
-            for side, each in (("real", a), ("fake", b))
-            for key, value in (
-                ("sum", each.total),
-                ("cov_sum", each.products),
-                ("num_samples", torch.tensor(each.count)),
-            )
-        }
-    )
+    state = {}
+    for side, statistics in (("real", a), ("fake", b)):
+        state[f"{side}_features_sum"] = statistics.total
+        state[f"{side}_features_cov_sum"] = statistics.products
+        state[f"{side}_features_num_samples"] = torch.tensor(statistics.count)
+    metric.merge_state(state)
     return float(metric.compute())
 
 
@@ -243,7 +240,10 @@ class FID:
 def fid(
     images: torch.Tensor | Gaussian, reference: torch.Tensor | Gaussian, features: FidFeatures
 ) -> FID:
-    """The FID of images (S, C, H, W) in [0, 1] against a reference; either may be given as its statistics (C.1)."""
+    """The FID of images (S, C, H, W) in [0, 1] against a reference (C.1).
+
+    Either may be given as its statistics.
+    """
     a, b = (
         x if isinstance(x, Gaussian) else image_statistics(x, features) for x in (images, reference)
     )

@@ -72,13 +72,15 @@ CLIP_INPUT = Preprocess(
 DINO_INPUT = Preprocess(224, "bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-def _package(module: str, package: str, metric: str):
+def import_package(module: str, package: str, metric: str):
+    """A package that comes with ``[perceptual]``; :class:`NotAvailable` where it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         reason = "" if error.name == module else f" ({' '.join(str(error).split())})"
         raise NotAvailable(
-            f"{metric} needs the package {package}{reason}: pip install -c constraints.txt -e '.[perceptual]'"
+            f"{metric} needs the package {package}{reason}: "
+            "pip install -c constraints.txt -e '.[perceptual]'"
         ) from None
 
 
@@ -102,7 +104,7 @@ class _Shared:
 
     def __call__(self, device: torch.device) -> torch.nn.Module:
         # The package first, before gigabytes are fetched that nothing could read.
-        _package(*self.package, self.metric)
+        import_package(*self.package, self.metric)
         path = fetch(self.weights, self.metric)
         key = (self.build, path, str(device))
         if (network := _networks.get(key)) is None:
@@ -155,8 +157,8 @@ def _build_lpips(path: Path) -> torch.nn.Module:
 
 
 @contextlib.contextmanager
-def _without(text: str) -> Iterator[None]:
-    """Keep a warning out of the log that is true only until the next line."""
+def log_without(text: str) -> Iterator[None]:
+    """Keeps a warning out of the log that is true only until the next line."""
 
     def keep(record: logging.LogRecord) -> bool:
         return text not in record.getMessage()
@@ -172,7 +174,7 @@ def _build_clip(path: Path) -> torch.nn.Module:
     open_clip = importlib.import_module("open_clip")
     # Only the image half is wanted, so the text half is made as small as it can be.
     text = {"context_length": 77, "vocab_size": 2, "width": 64, "heads": 1, "layers": 1}
-    with _without("No pretrained weights loaded"):
+    with log_without("No pretrained weights loaded"):
         network = open_clip.create_model("ViT-H-14-378-quickgelu", text_cfg=text).visual
     state = read(path, CLIP)
     try:
@@ -198,7 +200,8 @@ def _build_dino(path: Path) -> torch.nn.Module:
     )
     state = read(path, DINO)
     try:
-        # It scales the position embedding from 37x37 to 16x16 patches, and reads the authors' names too.
+        # It scales the position embedding from 37x37 to 16x16 patches, and reads the authors' names
+        # too.
         network.load_state_dict(checkpoint_filter_fn(state, network))
     except (AttributeError, KeyError, RuntimeError) as error:
         raise misfit(path, DINO, error) from None
@@ -225,11 +228,11 @@ def lpips_metric(device: str | torch.device = "cpu") -> FeatureMetric:
 
 
 def openclip_metric(device: str | torch.device = "cpu") -> FeatureMetric:
-    """Cosine distance of the image embeddings of OpenCLIP "ViT-H-14-378-quickgelu", pretrained on "dfn5b" (B.6).
+    """Cosine distance of the image embeddings of OpenCLIP (B.6).
 
-    Input: 378x378, bicubic, the whole image squeezed to a square, OpenAI's mean and
-    standard deviation: what ``open_clip`` sets down for these weights. The paper names
-    no preprocessing. In float32.
+    The network is "ViT-H-14-378-quickgelu", pretrained on "dfn5b". Input: 378x378, bicubic, the
+    whole image squeezed to a square, OpenAI's mean and standard deviation: what ``open_clip`` sets
+    down for these weights. The paper names no preprocessing. In float32.
     """
     network = _Shared(_build_clip, CLIP_PACKAGE, CLIP, "openclip")
     return FeatureMetric(
@@ -238,12 +241,12 @@ def openclip_metric(device: str | torch.device = "cpu") -> FeatureMetric:
 
 
 def dinov2_metric(device: str | torch.device = "cpu") -> FeatureMetric:
-    """Cosine distance of the class token of DINOv2 ViT-L/14 with registers (B.6), after the last layer norm.
+    """Cosine distance of the class token of DINOv2 ViT-L/14 with registers (B.6).
 
-    Input: 224x224, bicubic, the whole image, ImageNet mean and standard deviation. The
-    paper leaves the size open, but its 256 patch tokens are those of 224 pixels; and
-    whether the tokens are taken after the last norm, as the authors of DINOv2 return
-    them.
+    The token is that after the last layer norm. Input: 224x224, bicubic, the whole image, ImageNet
+    mean and standard deviation. The paper leaves the size open, but its 256 patch tokens are those
+    of 224 pixels; and whether the tokens are taken after the last norm, as the authors of DINOv2
+    return them.
     """
     network = _Shared(_build_dino, DINO_PACKAGE, DINO, "dinov2")
     return FeatureMetric(

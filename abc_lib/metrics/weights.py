@@ -43,8 +43,8 @@ def _hub_cache(repo: str, name: str) -> Path | None:
     """A file in the Hugging Face cache, which holds whole files only."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repo, name)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(repo, name)
+    return Path(path) if isinstance(path, str) else None
 
 
 def find(weights: Weights) -> Path | None:
@@ -59,8 +59,8 @@ def find(weights: Weights) -> Path | None:
                 return root / name
     if weights.repo:
         for name in weights.files:
-            if found := _hub_cache(weights.repo, Path(name).name):
-                return found
+            if path := _hub_cache(weights.repo, Path(name).name):
+                return path
     return None
 
 
@@ -90,43 +90,45 @@ def fetch(weights: Weights, metric: str) -> Path:
     Raises :class:`NotAvailable` without a network, and :class:`DataCorrupt` when the
     file's digest is not the published one.
     """
-    found = find(weights)
-    if found is None:
+    path = find(weights)
+    if path is None:
         print(
-            f"{metric} needs {weights.title}, which is not on this machine; downloading {weights.address}"
+            f"{metric} needs {weights.title}, which is not on this machine; downloading "
+            f"{weights.address}"
         )
         try:
             if weights.url:
-                found = _torch_cache() / weights.files[0]
-                _download_url(weights.url, found, weights.sha256)
+                path = _torch_cache() / weights.files[0]
+                _download_url(weights.url, path, weights.sha256)
             else:
-                found = _download_hub(weights.repo, [Path(name).name for name in weights.files])
+                path = _download_hub(weights.repo, [Path(name).name for name in weights.files])
         except Exception as error:
             # Each client has errors of its own; some take several lines.
             raise NotAvailable(
-                f"{metric} needs {weights.title}, which could not be downloaded ({_reason(error)}): put {weights.address} "
-                f"into the folder that ABC_WEIGHTS names, as {weights.files[0]}, or try again with a network"
+                f"{metric} needs {weights.title}, which could not be downloaded "
+                f"({_reason(error)}): put {weights.address} into the folder that ABC_WEIGHTS "
+                f"names, as {weights.files[0]}, or try again with a network"
             ) from None
-    elif weights.sha256 and not _digest(found).startswith(weights.sha256):
-        raise DataCorrupt(_bad(found, weights, f"its SHA-256 does not begin with {weights.sha256}"))
-    return found
+    elif weights.sha256 and not _digest(path).startswith(weights.sha256):
+        raise DataCorrupt(_bad(path, weights, f"its SHA-256 does not begin with {weights.sha256}"))
+    return path
 
 
 def read(path: Path, weights: Weights) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name; :class:`DataCorrupt` where it is cut short or something else."""
+    """The tensors of a file by name; :class:`DataCorrupt` where it is cut short or another."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         # Files from before torch 1.6 are no zip archives, and cannot be mapped.
-        found = torch.load(
+        state = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-        found = found.get("state_dict", found)
-        return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+        state = state.get("state_dict", state)
+        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
     except Exception as error:
-        # Torch, pickle, zipfile and safetensors each raise something else for a file that is cut short.
+        # Torch, pickle, zipfile and safetensors each raise something else for a file cut short.
         raise DataCorrupt(_bad(path, weights, _reason(error))) from None
 
 

@@ -18,7 +18,7 @@ from abc_lib.ground.loop import (
     train,
 )
 from abc_lib.ground.seeds import derive, generator
-from abc_lib.ground.store import Artefact, Store, Workspace
+from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
 from abc_lib.ground.tasks import tqdm
 from abc_lib.images.autoencoders.base import Autoencoder
 from abc_lib.images.autoencoders.network import BasicAutoencoder, build_basic_autoencoder
@@ -77,7 +77,7 @@ def patch_loss(error: torch.Tensor, patches: tuple[tuple[int, float], ...]) -> t
 
 
 def _images(recipe: AutoencoderRecipe) -> tuple[torch.Tensor, str]:
-    """The images it is trained on, uint8 (K, C, H, W), all in memory: each is seen in every epoch."""
+    """Its training images, uint8 (K, C, H, W), all in memory: each is seen in every epoch."""
     images, _, origin = load_split(recipe.family, recipe.split)
     images = (
         images.select(slice(recipe.size or None))
@@ -150,8 +150,7 @@ class _Training:
     def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
         """Goes back to a state of before step ``k``."""
         self.losses = state["losses"]
-        updates = k - self.second if k > self.second else k
-        resume_network(self.network, self.optimiser, state, updates)
+        resume_network(self.network, self.optimiser, state)
 
     def note(self, k: int) -> str:
         """The mean loss of late."""
@@ -189,6 +188,7 @@ def _train(
             f"images of {recipe.family} are {images.shape[-1]} pixels wide, which patches of "
             f"{recipe.patches} do not divide"
         )
+    seconds = stopwatch()
     training = _Training(recipe, images, here.device)
     with tqdm(
         total=training.steps,
@@ -223,6 +223,7 @@ def _train(
         "rmse": round(rmse, 6),
         "loss": last_loss(training.losses),
         **took,
+        "seconds": round(seconds(), 1),
     }
     files = {"autoencoder.safetensors": state, "losses.safetensors": {"losses": training.losses}}
     return here.store.write(_KIND, recipe.label, recipe.spec, files, info, here.device)

@@ -4,16 +4,10 @@ from dataclasses import dataclass
 
 from abc_lib.ground.digests import spec_of
 from abc_lib.ground.errors import BadValue
+from abc_lib.images.families import FAMILIES
 from abc_lib.method.recipe import SCALES
 
-UNSEEN = {
-    "digits": "held out",
-    "mnist": "train",
-    "fashion": "train",
-    "cifar10": "test",
-    "cifar100": "test",
-    "celeba": "test",
-}
+UNSEEN = {family.name: family.unseen for family in FAMILIES.values() if family.unseen}
 """the split an autoencoder is trained on: one that the ensembles in its latents do not see (B.1)"""
 
 

@@ -14,7 +14,7 @@ import torch
 from abc_lib.ground.digests import identity_of
 from abc_lib.ground.errors import DataCorrupt, NotAvailable
 from abc_lib.images.autoencoders.base import Autoencoder
-from abc_lib.method.space import IMAGE_SHAPE, SHAPE
+from abc_lib.method.space import STABLE_IMAGE, STABLE_LATENT
 
 REPOSITORY, SUBFOLDER = "stable-diffusion-v1-5/stable-diffusion-v1-5", "vae"
 FOLDER = "stable-diffusion-v1-5/vae"
@@ -35,7 +35,7 @@ class StableDiffusion(Autoencoder):
     """
 
     title = "Stable Diffusion v1-5 autoencoder"
-    shape, image_shape = SHAPE, IMAGE_SHAPE
+    shape, image_shape = STABLE_LATENT, STABLE_IMAGE
     # A 256x256 image takes a few hundred MB on its way through the decoder.
     batch = 2
 
@@ -146,7 +146,7 @@ def _load(folder: Path, changed: tuple) -> tuple[torch.nn.Module, str]:
             f"{folder} is not {_TITLE} or not whole ({_reason(error)}): {_REMEDY}"
         ) from None
     downs = len(network.config.block_out_channels) - 1
-    if wrong or network.config.latent_channels != SHAPE[0] or downs != 3:
+    if wrong or network.config.latent_channels != STABLE_LATENT[0] or downs != 3:
         why = (
             f"{len(wrong)} tensors do not fit, {wrong[0]}"
             if wrong

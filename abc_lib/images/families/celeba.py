@@ -5,61 +5,79 @@ from pathlib import Path
 import torch
 
 from abc_lib.ground.errors import DataCorrupt
+from abc_lib.images.family import Family
 from abc_lib.images.files import ImageFiles, odd_images, read_text
 
+_FOLDER = "celeba"
+_IMAGES = "img_align_celeba"
+_IDENTITIES = "identity_CelebA.txt"
+_PARTITION = "list_eval_partition.txt"
 _SPLITS = {"train": 0, "valid": 1, "test": 2}
-_FOLDER, _IMAGES, _IDENTITIES, _PARTITION = (
-    "celeba",
-    "img_align_celeba",
-    "identity_CelebA.txt",
-    "list_eval_partition.txt",
-)
 
 
-def present(root: Path, split: str) -> bool:
-    """Whether a data folder has the set."""
+def _present(root: Path, split: str) -> bool:
     return (root / _FOLDER).is_dir()
 
 
 def _column(path: Path) -> dict[str, int]:
     """A file of lines ``000001.jpg 2880``."""
-    found = {}
-    for number, line in enumerate(read_text(path, "CelebA").splitlines(), 1):
+    numbers = {}
+    for k, line in enumerate(read_text(path, "CelebA").splitlines(), 1):
         words = line.split()
         if not words:
             continue
         if len(words) != 2 or not words[1].isdigit():
             raise DataCorrupt(
-                f"line {number} of {path} is '{line.strip()[:40]}', not an image's name and a number; replace the file"
+                f"line {k} of {path} is '{line.strip()[:40]}', not an image's name and a number; "
+                "replace the file"
             )
-        found[words[0]] = int(words[1])
-    return found
+        numbers[words[0]] = int(words[1])
+    return numbers
 
 
-def load(root: Path, split: str) -> tuple[ImageFiles, torch.Tensor, str]:
-    """A split: the middle 128x128 of images of 178x218, whose labels and owners are the celebrities' numbers."""
+def _load(root: Path, split: str) -> tuple[ImageFiles, torch.Tensor, str]:
+    """A split: the middle 128x128 of images of 178x218; labels and owners are the celebrities."""
     folder = root / _FOLDER
-    identities, partition = (_column(folder / name) for name in (_IDENTITIES, _PARTITION))
+    identities = _column(folder / _IDENTITIES)
+    partition = _column(folder / _PARTITION)
     if identities.keys() != partition.keys():
         name = min(identities.keys() ^ partition.keys())
         raise DataCorrupt(
-            f"{folder / _IDENTITIES} and {_PARTITION} do not name the same images ({name}); replace both with fresh copies"
+            f"{folder / _IDENTITIES} and {_PARTITION} do not name the same images ({name}); "
+            "replace both with fresh copies"
         )
     names = [name for name in sorted(partition) if partition[name] == _SPLITS[split]]
     if not names:
         raise DataCorrupt(
             f"{folder / _PARTITION} names no image of the {split} split; replace the file"
         )
-    owners = torch.tensor([identities[name] for name in names], dtype=torch.int64)
     files = ImageFiles(
-        "CelebA",
-        folder / _IMAGES,
-        tuple(names),
-        owners,
-        "celebrity",
-        (218, 178),
-        128,
-        128,
-        odd_images(),
+        title="CelebA",
+        root=folder / _IMAGES,
+        names=tuple(names),
+        owners=torch.tensor([identities[name] for name in names], dtype=torch.int64),
+        owner="celebrity",
+        expected=(218, 178),
+        crop=128,
+        size=128,
+        odd=odd_images(),
     ).checked()
     return files, files.owners.clone(), f"CelebA {split} split"
+
+
+FAMILY = Family(
+    name="celeba",
+    title="CelebA",
+    shape=(3, 128, 128),
+    # Scaled up for the Stable Diffusion autoencoder (B.1).
+    scaled={"stable-diffusion": (3, 256, 256)},
+    splits=tuple(_SPLITS),
+    present=_present,
+    load=_load,
+    folder=_FOLDER,
+    remedy=f"download {_IMAGES}.zip, {_IDENTITIES} and {_PARTITION} from "
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and put them, the zip unpacked, "
+    f"into {_FOLDER}/",
+    unseen="test",
+    laptop_members=16,
+)

@@ -1,0 +1,23 @@
+"""CIFAR-10: photographs of 10 kinds of things, in torchvision's folder or zips of JPEG files."""
+
+from abc_lib.images.family import Family
+from abc_lib.images.formats import CifarFiles
+
+_FILES = CifarFiles("CIFAR-10", "CIFAR10", "cifar-10-batches-py", "cifar10_jpeg")
+
+FAMILY = Family(
+    name="cifar10",
+    title="CIFAR-10",
+    shape=(3, 32, 32),
+    splits=("train", "test"),
+    present=_FILES.present,
+    load=_FILES.load,
+    folder="cifar10_jpeg",
+    torchvision="CIFAR10",
+    # B.2 prints (x - 1) * 4, which would put images in [-4, 0]. It also says that data were
+    # normalised to mean 0 and standard deviation 1; (x - 0.5) * 4 does nearly that on [0, 1] and
+    # is what we take it to mean.
+    normalisation=(0.5, 4.0),
+    flips=True,
+    unseen="test",
+)
