@@ -20,6 +20,7 @@ import torch.autograd.forward_ad as forward
 from measuring import (
     Options,
     Work,
+    doing,
     ensemble_of,
     evaluation_flops,
     in_turns,
@@ -38,7 +39,7 @@ ENSEMBLES = {"digits_1024": 4, "mnist_1024": 2}
 
 
 def sample(ensemble: abc.Ensemble, noise: abc.ExogenousNoise, c: torch.Tensor) -> torch.Tensor:
-    """Images for weights ``c`` (B, n) or (n,) that may have tangents: the plain sum over members at each step."""
+    """Images for weights ``c`` (B, n) or (n,), maybe with tangents: members simply summed."""
 
     def predict(_, x, t):
         times = torch.full((len(x),), t, device=x.device)
@@ -50,10 +51,9 @@ def sample(ensemble: abc.Ensemble, noise: abc.ExogenousNoise, c: torch.Tensor) -
             / ensemble.n
         )
 
-    x = abc.denoise(
-        predict, noise.to(ensemble.device), ensemble.recipe.diffusion, ensemble.recipe.sampling
-    )
-    return (x / ensemble.recipe.data.factor + ensemble.recipe.data.shift).clamp(0, 1)
+    recipe = ensemble.recipe
+    x = abc.denoise(predict, noise.to(ensemble.device), recipe.diffusion, recipe.sampling)
+    return (x / recipe.data.factor + recipe.data.shift).clamp(0, 1)
 
 
 def straightforward(
@@ -90,11 +90,9 @@ WAYS: dict[str, Callable] = {
 
 
 def apart(mine, others) -> float:
-    """The largest difference of pixels or the relative difference of Jacobians, whichever is more."""
-    pixels, jacobians = (
-        (mine[0] - others[0]).abs().max(),
-        (mine[1] - others[1]).norm() / others[1].norm(),
-    )
+    """The largest difference of pixels or the relative one of Jacobians, whichever is more."""
+    pixels = (mine[0] - others[0]).abs().max()
+    jacobians = (mine[1] - others[1]).norm() / others[1].norm()
     return float(max(pixels, jacobians))
 
 
@@ -116,23 +114,22 @@ def compare(options: Options) -> dict:
         samples = samples if options.on_cpu else 16 * samples
         ensemble, noise = setting(name, options, samples)
         n, steps, flops = ensemble.n, ensemble.recipe.sampling.steps, evaluation_flops(ensemble)
-        say(
-            f"  {name}, {'one thread' if options.on_cpu else options.device}: {samples} samples, {n} members"
-        )
-        for way in (
-            WAYS.values() if not options.quick else ()
-        ):  # the first call of a kind sets things up
+        place = "one thread" if options.on_cpu else options.device
+        say(f"  {name}, {place}: {samples} samples, {n} members")
+        # the first call of a kind sets things up
+        for way in WAYS.values() if not options.quick else ():
             way(with_steps(ensemble, 3), noise[[0]])
         turns = in_turns(
-            {way: lambda way=way: (samples, WAYS[way](ensemble, noise)) for way in WAYS},
+            {way: doing(samples, WAYS[way], ensemble, noise) for way in WAYS},
             apart,
             tolerance,
             options,
             options.how_many(3),
             1 if options.on_cpu else None,
         )
-        # A member and state is one evaluation, and so is a member and tangent; the first step's state has no tangents yet.
-        # The straightforward way carries tangents of zero there and each state n times throughout.
+        # A member and state is one evaluation, and so is a member and tangent; the first step's
+        # state has no tangents yet. The straightforward way carries tangents of zero there and
+        # each state n times throughout.
         least = n * (1 + (steps - 1) * (1 + n))
         evaluations = {"ours": least, "vmap of jvp": least, "straightforward": n * steps * 2 * n}
         work = {
@@ -141,7 +138,10 @@ def compare(options: Options) -> dict:
             )
             for way, count in evaluations.items()
         }
-        what = f"Jacobians of {samples} samples side by side in all members' weights, through {steps} steps: {{}} against one primal with n tangents"
+        what = (
+            f"Jacobians of {samples} samples side by side in all members' weights, through {steps} "
+            "steps: {} against one primal with n tangents"
+        )
         ways = {
             "straightforward": "forward mode with the primal copied for each tangent",
             "vmap of jvp": "PyTorch's jvp under vmap",

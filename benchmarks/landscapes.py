@@ -20,6 +20,7 @@ from measuring import (
     DEFAULT_THREADS,
     Options,
     Work,
+    doing,
     ensemble_of,
     evaluation_flops,
     in_turns,
@@ -39,15 +40,19 @@ MEMORY = 2 * 2**30
 ENSEMBLES = ("digits_1024", "mnist_1024")
 
 
+def enlarged(x: torch.Tensor) -> torch.Tensor:
+    """Images at 3x256x256, as distances are measured."""
+    x = F.interpolate(x, size=(256, 256), mode="bilinear", align_corners=False)
+    return x.expand(-1, 3, -1, -1)
+
+
 def straightforward(
     ensemble: abc.Ensemble, noise: abc.ExogenousNoise, factual: torch.Tensor, sources
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Counterfactuals (S, K, C, H, W) and distances (S, K), one ensemble pass for each source."""
     data, noise = ensemble.recipe.data, noise.to(ensemble.device)
     images, distances = [], []
-    large = F.interpolate(
-        factual.to(ensemble.device), size=(256, 256), mode="bilinear", align_corners=False
-    ).expand(-1, 3, -1, -1)
+    large = enlarged(factual.to(ensemble.device))
     for source in sources:
         alive = np.flatnonzero(ensemble.codebook.survivors(int(source)))
 
@@ -58,10 +63,7 @@ def straightforward(
         with torch.inference_mode():
             x = abc.denoise(predict, noise, ensemble.recipe.diffusion, ensemble.recipe.sampling)
             x = (x / data.factor + data.shift).clamp(0, 1)
-            other = F.interpolate(x, size=(256, 256), mode="bilinear", align_corners=False).expand(
-                -1, 3, -1, -1
-            )
-            distances.append((other - large).flatten(1).norm(dim=1).cpu())
+            distances.append((enlarged(x) - large).flatten(1).norm(dim=1).cpu())
             images.append(x.cpu())
     return torch.stack(images, dim=1), torch.stack(distances, dim=1)
 
@@ -80,7 +82,7 @@ def ours(
     sources,
     jobs: int | None = None,
 ):
-    """The same as the library computes them: blocks of trajectories, and in each step each member once on those that keep it."""
+    """The same as the library computes them: in blocks, each member once a step on its part."""
     total = len(noise) * len(sources)
     size = block_size(ensemble, MEMORY, job_count(jobs, ensemble.device))
 
@@ -94,19 +96,18 @@ def ours(
         _block,
         (task(start) for start in starts),
         len(starts),
-        device=ensemble.device,
+        ensemble.device,
+        abc.Here(jobs=jobs, progress=False),
         total=len(starts),
         description="",
         unit="block",
-        n_jobs=jobs,
-        progress=False,
     )
     parts = [part[1:] for part in sorted(done, key=lambda part: part[0])]
     return tuple(torch.cat(each).unflatten(0, (len(noise), len(sources))) for each in zip(*parts))
 
 
 def apart(mine, others) -> float:
-    """The largest difference of pixels, or of distances as a part of the largest, where both have results."""
+    """The largest difference of pixels, or of distances as a part of the largest, of both."""
     (a, r), (b, s) = mine, others
     columns = min(a.shape[1], b.shape[1])
     pixels = (a[:, :columns] - b[:, :columns]).abs().max()
@@ -115,7 +116,7 @@ def apart(mine, others) -> float:
 
 
 def setting(name: str, options: Options, samples: int, steps: int | None = None):
-    """The ensemble, by request with a shorter sampler, noise and the samples themselves, which both ways start from."""
+    """The ensemble, by request with a shorter sampler, noise, and the samples themselves."""
     ensemble = ensemble_of(name, options)
     ensemble = with_steps(ensemble, steps) if steps else ensemble
     noise = ensemble.draw_noise(0, range(samples))
@@ -125,9 +126,10 @@ def setting(name: str, options: Options, samples: int, steps: int | None = None)
 def _once(name: str, options: Options, samples: int, count: int, plain: bool) -> None:
     # for the memory, which three steps take as fifty do: a child reads the ensemble anew
     ensemble, noise, factual = setting(name, options, samples, 3)
-    straightforward(ensemble, noise, factual, range(count)) if plain else ours(
-        ensemble, noise, factual, range(count), 1
-    )
+    if plain:
+        straightforward(ensemble, noise, factual, range(count))
+    else:
+        ours(ensemble, noise, factual, range(count), 1)
 
 
 def compare(options: Options) -> dict:
@@ -138,7 +140,8 @@ def compare(options: Options) -> dict:
     tolerance = 1e-3 if options.on_cpu else 5e-2
     warm_workers(options)
     for name in ("digits_64",) if options.quick else ENSEMBLES:
-        ensemble, noise, factual = setting(name, options, samples)
+        case = setting(name, options, samples)
+        ensemble = case[0]
         n, N, steps = ensemble.n, ensemble.codebook.num_sources, ensemble.recipe.sampling.steps
         alive = n - ensemble.codebook.weight
         flops, block = evaluation_flops(ensemble), block_size(ensemble, MEMORY, options.processes)
@@ -159,19 +162,12 @@ def compare(options: Options) -> dict:
             processes = options.processes if jobs is None else 1
             # A block for every process, so that none waits.
             many = 4 if options.quick else min(N, max(1, processes * block // samples))
-            say(
-                f"  {name}, {title or options.device}: {samples} samples, ours {many} sources, straightforward {few}"
-            )
+            place = title or options.device
+            say(f"  {name}, {place}: {samples} samples, ours {many}, straightforward {few} sources")
             turns = in_turns(
                 {
-                    "ours": lambda: (
-                        samples * many,
-                        ours(ensemble, noise, factual, range(many), jobs),
-                    ),
-                    "straightforward": lambda: (
-                        samples * few,
-                        straightforward(ensemble, noise, factual, range(few)),
-                    ),
+                    "ours": doing(samples * many, ours, *case, range(many), jobs),
+                    "straightforward": doing(samples * few, straightforward, *case, range(few)),
                 },
                 apart,
                 tolerance,
@@ -196,7 +192,8 @@ def compare(options: Options) -> dict:
             rows.append(
                 row(
                     f"exact landscapes, {name}" + (f", {title}" if title else ""),
-                    "every counterfactual of 16 samples, exactly: one ensemble pass for each source against blocks of trajectories"
+                    "every counterfactual of 16 samples, exactly: one ensemble pass for each "
+                    "source against blocks of trajectories"
                     + {
                         "all cores": ", each with all cores",
                         "one thread": ", each on one thread",

@@ -1,4 +1,4 @@
-"""What the comparisons share: a clock, turns with a large matrix product in between, peak memory, counted operations.
+"""What the comparisons share: a clock, turns, peak memory, counted operations.
 
 A comparison is a module with a function ``compare(options)`` that returns what it found,
 ready for JSON; ``rows`` are lines of the table, ours beside another way to get the same
@@ -24,7 +24,6 @@ import abc_lib as abc
 from abc_lib.ground.devices import available_cores
 from abc_lib.ground.store import provenance
 from abc_lib.ground.tasks import run_tasks
-from abc_lib.study.speed import benchmark_table, rates_table
 
 DEFAULT_THREADS = torch.get_num_threads()
 """what PyTorch takes when nobody says anything, read before anybody does"""
@@ -46,8 +45,13 @@ class Options:
 
     @property
     def jobs(self) -> int | None:
-        """Tasks side by side: as the library chooses, but none beside a quick run, which need not wait for workers to start."""
+        """Tasks side by side, as the library chooses; one in a quick run, which waits for none."""
         return 1 if self.quick else None
+
+    def here(self, jobs: int | None = None, cache: str | None = None) -> abc.Here:
+        """The device without progress bars, by request with an empty cache of its own."""
+        store = abc.Store() if cache is None else abc.Store(Path(cache), None)
+        return abc.Here(store, self.device, jobs=jobs, progress=False)
 
     @property
     def processes(self) -> int:
@@ -66,7 +70,7 @@ def say(text: str) -> None:
 
 def ensemble_of(name: str, options: Options) -> abc.Ensemble:
     """A published ensemble on the device; with a short sampler where it is only to run."""
-    ensemble = abc.get_ensemble(abc.get_recipe(name), device=options.device, progress=False)
+    ensemble = abc.get_ensemble(abc.get_recipe(name), options.here())
     return with_steps(ensemble, 3) if options.quick else ensemble
 
 
@@ -84,7 +88,7 @@ def with_steps(ensemble: abc.Ensemble, steps: int) -> abc.Ensemble:
 
 
 def clock(device: torch.device | str, cores: int | None) -> float:
-    """Seconds: of a process alone on one thread those of the processor, which other programs do not lengthen, else on the wall."""
+    """Seconds on the wall; of one thread alone the processor's, which others do not lengthen."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
@@ -103,7 +107,7 @@ def threads_set(threads: int | None):
 
 
 def matrix_product(options: Options, cores: int | None, repeats: int = 3) -> float:
-    """FLOP/s of ``torch.mm`` on large square float32 matrices, with a thread on each of so many cores, the best of some."""
+    """FLOP/s of ``torch.mm`` on large square float32 matrices on so many cores, best of some."""
     side = 128 if options.quick else 2048 if options.on_cpu else 8192
     a, b = torch.randn(2, side, side, device=options.device)
     best = float("inf")
@@ -118,12 +122,20 @@ def matrix_product(options: Options, cores: int | None, repeats: int = 3) -> flo
 
 @dataclass
 class Turns:
-    """Some ways that took turns: seconds a unit and FLOP/s of the matrix product, round by round, and how far they were apart."""
+    """Some ways that took turns, round by round, and how far they were apart.
+
+    ``seconds`` are a unit's, ``products`` FLOP/s of the matrix product.
+    """
 
     cores: int | None
     seconds: dict[str, list[float]] = field(default_factory=dict)
     products: list[float] = field(default_factory=list)
     difference: float = 0.0
+
+
+def doing(units: int, function: Callable, *arguments) -> Callable[[], tuple[int, object]]:
+    """A way for :func:`in_turns`: one call that does so many units."""
+    return lambda: (units, function(*arguments))
 
 
 def in_turns(
@@ -135,9 +147,10 @@ def in_turns(
     threads: int | None,
     processes: int = 1,
 ) -> Turns:
-    """Runs each way once a round, after a matrix product; a way returns how many units it did and what came out.
+    """Runs each way once a round, after a matrix product.
 
-    Within, PyTorch has so many ``threads``, None on a GPU; ``processes`` is how many a way may start.
+    A way returns how many units it did and what came out. Within, PyTorch has so many
+    ``threads``, None on a GPU; ``processes`` is how many a way may start.
 
     ``ours`` is compared with each other way by ``apart``; raises where they do not agree,
     for then there is nothing to compare.
@@ -160,12 +173,8 @@ def in_turns(
                         "they do not compute the same"
                     )
                 turns.difference = max(turns.difference, difference)
-            say(
-                "    "
-                + ", ".join(
-                    f"{name} {1e3 * values[-1]:.2f} ms" for name, values in turns.seconds.items()
-                )
-            )
+            taken = [f"{way} {1e3 * values[-1]:.2f} ms" for way, values in turns.seconds.items()]
+            say(f"    {', '.join(taken)}")
     return turns
 
 
@@ -178,11 +187,11 @@ def warm_workers(options: Options) -> None:
         _warm,
         [()] * (2 * cores),
         2 * cores,
-        device=torch.device("cpu"),
+        torch.device("cpu"),
+        abc.Here(device="cpu", progress=False),
         total=2 * cores,
         description="",
         unit="",
-        progress=False,
     ):
         pass
 
@@ -227,19 +236,18 @@ def _in_child(queue, *work) -> None:
 def peak_memory(
     options: Options, function: Callable, *arguments, threads: int | None = 1
 ) -> int | None:
-    """The most memory that ``function`` adds to a fresh process with all libraries in it; on a GPU the most that PyTorch held there.
+    """The most memory that ``function`` adds to a fresh process with all libraries in it.
 
-    None if the child did not come back. A quick run asks this very process.
+    On a GPU it is the most that PyTorch held there. None if the child did not come back. A
+    quick run asks this very process.
     """
     if not options.on_cpu:
         torch.cuda.reset_peak_memory_stats(options.device)
         function(*arguments)
         return torch.cuda.max_memory_allocated(options.device)
-    return (
-        _added(function, arguments, threads)
-        if options.quick
-        else _child_memory(function, *arguments, threads=threads)
-    )
+    if options.quick:
+        return _added(function, arguments, threads)
+    return _child_memory(function, *arguments, threads=threads)
 
 
 def _child_memory(function: Callable, *arguments, threads: int | None = 1) -> int | None:
@@ -255,7 +263,7 @@ def _child_memory(function: Callable, *arguments, threads: int | None = 1) -> in
 
 
 def evaluation_flops(ensemble: abc.Ensemble) -> int:
-    """Floating point operations of one network on one state, a multiplication and an addition counting as two."""
+    """Floating point operations of one network on one state; multiply and add count as two."""
     x = torch.zeros(1, *ensemble.shape, device=ensemble.device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         ensemble.members[0](x, torch.zeros(1, dtype=torch.int64, device=ensemble.device))
@@ -295,7 +303,7 @@ def row(
     tolerance: float,
     other: str = "straightforward",
 ) -> dict:
-    """One line: how many times as long as ours the ``other`` way takes, round by round, and what each of the two reaches."""
+    """One line: how many times as long as ours the ``other`` way takes, and what each reaches."""
     ratios = [b / a for a, b in zip(turns.seconds["ours"], turns.seconds[other])]
     product = statistics.median(turns.products)
     ways = {}
@@ -345,7 +353,8 @@ def show(found: dict) -> None:
     """The lines of the table, each as a paragraph: a terminal is narrower than the table."""
     part = {"comparisons": {"": found}}
     for ratio, rates in zip(
-        benchmark_table(part).to_dict("records"), rates_table(part).to_dict("records")
+        abc.speed.benchmark_table(part).to_dict("records"),
+        abc.speed.rates_table(part).to_dict("records"),
     ):
         say(f"\n{ratio.pop('comparison')}")
         for key, value in (ratio | rates).items():
@@ -376,4 +385,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def options_of(arguments: argparse.Namespace) -> Options:
     """The options as a value."""
-    return Options(str(abc.resolve_device(arguments.device)), arguments.quick, arguments.rounds)
+    return Options(str(abc.Here(device=arguments.device).device), arguments.quick, arguments.rounds)

@@ -22,22 +22,8 @@ def seconds(dataset: str, options: Options, *parameters: str) -> float:
     """One run by papermill with an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         notebook, out = str(ROOT / "notebooks/03_radius.ipynb"), str(Path(folder) / "out.ipynb")
-        command = [
-            sys.executable,
-            "-m",
-            "papermill",
-            notebook,
-            out,
-            "-k",
-            "python3",
-            "-p",
-            "dataset",
-            dataset,
-            "-p",
-            "device",
-            options.device,
-            *parameters,
-        ]
+        command = [sys.executable, "-m", "papermill", notebook, out, "-k", "python3"]
+        command += ["-p", "dataset", dataset, "-p", "device", options.device, *parameters]
         # The kernel of this Python, and not one that the user installed elsewhere.
         surroundings = os.environ | {
             "ABC_CACHE": str(Path(folder) / "cache"),

@@ -16,13 +16,13 @@ threads.
 
 import copy
 import tempfile
-from pathlib import Path
 
 import torch
 from measuring import (
     DEFAULT_THREADS,
     Options,
     Work,
+    doing,
     in_turns,
     main,
     peak_memory,
@@ -35,7 +35,7 @@ from training import TOLERANCE, OrdinaryTraining, losses_apart
 
 import abc_lib as abc
 from abc_lib.method.recipe import SHAPES
-from abc_lib.training.members import _Batches
+from abc_lib.training.batches import Batches
 from abc_lib.training.together import FULL, TrainingTogether, train_retrained
 
 
@@ -68,31 +68,29 @@ def one_after_another(
 
 
 def some_models(recipe: abc.Recipe, images: abc.TrainingSet, count: int) -> list[int | str]:
-    """The model on everything and some without a source of the first minibatches, so that they do differ."""
-    drawn = images.sources[_Batches(recipe, "control", len(images)).indices(0)].unique().tolist()
+    """The model on everything and some without a source of the first minibatch: they differ."""
+    drawn = images.sources[Batches(recipe, "control", len(images)).indices(0)].unique().tolist()
     return [FULL, *drawn, *(s for s in range(recipe.data.num_sources) if s not in drawn)][:count]
 
 
-def whole(
-    recipe: abc.Recipe, images: abc.TrainingSet, models, device: str, jobs: int | None
-) -> torch.Tensor:
+def whole(recipe: abc.Recipe, images: abc.TrainingSet, models, options: Options) -> torch.Tensor:
     """Losses (models, steps) of a whole training by the library, into an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
-        artefacts = train_retrained(
-            recipe,
-            models[1:],
-            store=abc.Store(Path(folder), None),
-            device=device,
-            n_jobs=jobs,
-            images=images,
-            progress=False,
-        )
+        here = options.here(options.jobs, folder)
+        artefacts = train_retrained(recipe, models[1:], images=images, here=here)
         rows = {
             m: losses
             for a in artefacts
             for m, losses in zip(a.spec["models"], a.tensors("losses.safetensors")["losses"])
         }
         return torch.stack([rows[m] for m in models])
+
+
+def ordinarily(recipe: abc.Recipe, images: abc.TrainingSet, models, device: str) -> torch.Tensor:
+    """The same by the loop as people run it, one model after another."""
+    steps = range(recipe.training.steps)
+    ordinary = one_after_another(recipe, models, images, device, lean=False)
+    return torch.stack([model.run(steps) for model in ordinary])
 
 
 def _once(recipe: abc.Recipe, device: str, count: int, plain: bool) -> None:
@@ -107,7 +105,7 @@ def _once(recipe: abc.Recipe, device: str, count: int, plain: bool) -> None:
 
 
 def compare(options: Options) -> dict:
-    """Models of digits_64: eight on one thread, and a whole training with all cores; a GPU trains 64 together."""
+    """Models of digits_64: eight on one thread (64 on a GPU), and a whole training."""
     recipe, steps = abc.get_recipe("digits_64"), 2 if options.quick else 4 if options.on_cpu else 20
     images = abc.training_set(recipe.data)
     flops, batch = step_flops(recipe, SHAPES["digits"]), recipe.training.batch_size
@@ -183,27 +181,14 @@ def compare(options: Options) -> dict:
     count, steps = (
         (3, 3) if options.quick else (8 * options.processes, 40) if options.on_cpu else (128, 100)
     )
-    models, short = (
-        some_models(recipe, images, min(count, 64)),
-        recipe.replace(training={"steps": steps}),
-    )
+    models = some_models(recipe, images, min(count, 64))
+    short = recipe.replace(training={"steps": steps})
     warm_workers(options)
     say(f"  digits_64, whole training: {len(models)} models, {steps} steps")
     turns = in_turns(
         {
-            "ours": lambda: (
-                len(models) * steps,
-                whole(short, images, models, device, options.jobs),
-            ),
-            "straightforward": lambda: (
-                2 * steps,
-                torch.stack(
-                    [
-                        each.run(range(steps))
-                        for each in one_after_another(short, models[:2], images, device, lean=False)
-                    ]
-                ),
-            ),
+            "ours": doing(len(models) * steps, whole, short, images, models, options),
+            "straightforward": doing(2 * steps, ordinarily, short, images, models[:2], device),
         },
         losses_apart,
         TOLERANCE,
@@ -219,7 +204,8 @@ def compare(options: Options) -> dict:
     rows.append(
         row(
             f"retraining {len(models)} models, digits_64, start to end",
-            "models that leave one source out: one after another with a DataLoader against a whole training by the library",
+            "models that leave one source out: one after another with a DataLoader against a whole "
+            "training by the library",
             "model and step",
             turns,
             work,

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from measuring import Options, add_options, machine, options_of, say, show
 
+import abc_lib as abc
 from abc_lib.ground.errors import unknown
 from abc_lib.ground.paths import cache_root
 from abc_lib.ground.store import stopwatch
-from abc_lib.study.speed import FOLDER, screening_table
 
 COMPARISONS = (
     "landscapes",
@@ -86,28 +86,24 @@ def main() -> None:
         if name not in COMPARISONS:
             raise SystemExit(unknown("comparison", name, COMPARISONS))
     kind = torch.device(options.device).type
-    path = (
-        arguments.output
-        or (cache_root() / "benchmarks" if options.quick else FOLDER) / f"{kind}.json"
-    )
+    folder = cache_root() / "benchmarks" if options.quick else abc.speed.FOLDER
+    path = arguments.output or folder / f"{kind}.json"
     content = run(options, names, path)
+    made = content["machine"]
     say(
-        f"\n{content['machine']['hardware']}, {content['machine']['cores']} cores, torch {content['machine']['packages']['torch']}, "
-        f"commit {content['machine']['commit']}. Of two values the first is ours."
+        f"\n{made['hardware']}, {made['cores']} cores, torch {made['packages']['torch']}, "
+        f"commit {made['commit']}. Of two values the first is ours."
     )
     for part in content["comparisons"].values():
         show(part)
         for page in part.get("pages", []):
-            say(
-                f"\n{page['notebook']} on {page['dataset']} from an empty cache: "
-                + ", ".join(f"{each:.0f} s" for each in page["seconds"])
-            )
+            times = ", ".join(f"{seconds:.0f} s" for seconds in page["seconds"])
+            say(f"\n{page['notebook']} on {page['dataset']} from an empty cache: {times}")
         if "fit" in part:
-            say(
-                "\na landscape's time grows with "
-                + ", ".join(f"{key}^{value:.2f}" for key, value in part["fit"]["exponents"].items())
-            )
-    lines = screening_table(content)
+            exponents = part["fit"]["exponents"].items()
+            law = ", ".join(f"{key}^{value:.2f}" for key, value in exponents)
+            say(f"\na landscape's time grows with {law}")
+    lines = abc.speed.screening_table(content)
     if len(lines):
         say("\n" + lines.to_string(index=False))
     say(f"\nwritten to {path}")

@@ -1,4 +1,4 @@
-"""How the time of a landscape grows with sources, members and image size, beside what appendix A.3 says.
+"""How a landscape's time grows with sources, members and image size, beside appendix A.3.
 
 A.3: a landscape takes O(N log(N) t), where t is the time of sampling one model and the
 log(N) stands for the members of the ensemble. With n members and images of p pixels that
@@ -24,7 +24,7 @@ FACTORS = ("N", "n", "pixels")
 
 
 def grid(options: Options) -> list[tuple[int, int, int]]:
-    """(N, n, side); as many sources as codewords allow, and fewer for the largest images, which cost most."""
+    """(N, n, side); as many sources as codewords allow, and fewer for the largest images."""
     if options.quick:
         return [(N, n, side) for side in (4, 8) for n in (6, 8) for N in (10, 20)]
     if options.on_cpu:
@@ -43,28 +43,24 @@ def grid(options: Options) -> list[tuple[int, int, int]]:
 def fit(points: list[dict]) -> dict:
     """seconds = constant * N^a * n^b * pixels^c: the exponents, their standard errors and R^2."""
     logs = np.log([[p[key] for key in FACTORS] for p in points])
-    design, target = (
-        np.column_stack([np.ones(len(points)), logs]),
-        np.log([p["seconds"] for p in points]),
-    )
-    found, *_ = np.linalg.lstsq(design, target, rcond=None)
-    left = target - design @ found
-    variance = left @ left / max(1, len(points) - len(found))
+    design = np.column_stack([np.ones(len(points)), logs])
+    target = np.log([p["seconds"] for p in points])
+    law, *_ = np.linalg.lstsq(design, target, rcond=None)
+    left = target - design @ law
+    variance = left @ left / max(1, len(points) - len(law))
     errors = np.sqrt(np.diag(variance * np.linalg.inv(design.T @ design)))
     return {
-        "constant": float(np.exp(found[0])),
-        "exponents": dict(zip(FACTORS, found[1:].tolist())),
+        "constant": float(np.exp(law[0])),
+        "exponents": dict(zip(FACTORS, law[1:].tolist())),
         "errors": dict(zip(FACTORS, errors[1:].tolist())),
         "r2": float(1 - left.var() / target.var()),
     }
 
 
 def compare(options: Options) -> dict:
-    """Every point of the grid in each round; its time is the least, which other programs lengthen least."""
-    steps, recipe = (
-        2 if options.quick else 3,
-        abc.get_recipe("digits_64").replace(network=vars(NETWORK)),
-    )
+    """Every point of the grid in each round; its time is the least, which others lengthen least."""
+    steps = 2 if options.quick else 3
+    recipe = abc.get_recipe("digits_64").replace(network=vars(NETWORK))
     cases, ensembles = grid(options), {}
     members = {
         side: [
@@ -95,13 +91,10 @@ def compare(options: Options) -> dict:
         {"N": N, "n": n, "side": side, "pixels": side**2, "seconds": seconds}
         for (N, n, side), seconds in best.items()
     ]
-    found = fit(points)
-    say(
-        "  exponents: "
-        + ", ".join(f"{key} {value:.2f}" for key, value in found["exponents"].items())
-        + f", R2 {found['r2']:.3f}"
-    )
-    return {"points": points, "fit": found, "steps": steps, "threads": threads}
+    law = fit(points)
+    exponents = ", ".join(f"{key} {value:.2f}" for key, value in law["exponents"].items())
+    say(f"  exponents: {exponents}, R2 {law['r2']:.3f}")
+    return {"points": points, "fit": law, "steps": steps, "threads": threads}
 
 
 if __name__ == "__main__":

@@ -20,11 +20,14 @@ def jacobian_cost(recipe: abc.Recipe, num_sources: int) -> float:
     return n * (1 + (steps - 1) * (1 + n)) / (num_sources * (n - recipe.code.weight) * steps)
 
 
-def screened(name: str, found: abc.Predictions) -> list[dict]:
-    """The screened radius as a share of the radius: for N / 20 exact counterfactuals, and for as many as fit
-    into a twentieth of the evaluations when the Jacobian has to be paid, too."""
-    N = found.exact.shape[1]
-    bounds = abc.screening_bounds(found.predicted, found.exact)
+def screened(name: str, predicted: abc.at_hand.Predictions) -> list[dict]:
+    """The screened radius as a share of the radius.
+
+    It is for N / 20 exact counterfactuals, and for as many as fit into a twentieth of the
+    evaluations when the Jacobian has to be paid, too.
+    """
+    N = predicted.exact.shape[1]
+    bounds = abc.differential.screening_bounds(predicted.predicted, predicted.exact)
     rows = bounds[:, -1] > 0
     jacobian, twentieth = jacobian_cost(abc.get_recipe(name), N), max(1, N // 20)
     result = []
@@ -46,20 +49,23 @@ def screened(name: str, found: abc.Predictions) -> list[dict]:
     return result
 
 
-def hybrids(name: str, found: abc.Comparison) -> list[dict]:
-    """Errors of hybrid counterfactuals as a part of their exact distances, and of radii, for each number of tangent steps."""
-    result = []
-    for row, switch in enumerate(found.switches.tolist()):
-        errors = (found.errors[row] / found.exact)[found.exact > 0]
-        radius = np.abs(found.hybrid[row].max(axis=1) / found.exact.max(axis=1) - 1)
+def hybrids(name: str, compared: abc.comparisons.Comparison) -> list[dict]:
+    """Errors of hybrid counterfactuals, by the number of tangent steps.
+
+    They are a part of the exact distances, and of the radii.
+    """
+    result, exact = [], compared.exact
+    for row, switch in enumerate(compared.switches.tolist()):
+        errors = (compared.errors[row] / exact)[exact > 0]
+        radius = np.abs(compared.hybrid[row].max(axis=1) / exact.max(axis=1) - 1)
         result.append(
             {
                 "ensemble": name,
-                "num_sources": len(found.sources),
-                "samples": len(found),
+                "num_sources": len(compared.sources),
+                "samples": len(compared),
                 "switch": switch,
                 "steps": abc.get_recipe(name).sampling.steps,
-                "cost": float(found.costs[row]),
+                "cost": float(compared.costs[row]),
                 "median": float(np.median(errors)),
                 "largest": float(errors.max()),
                 "radius": float(radius.max()),
@@ -70,7 +76,7 @@ def hybrids(name: str, found: abc.Comparison) -> list[dict]:
 
 def compare(options: Options) -> dict:
     """The largest ensembles; in a quick run those that have anything at hand."""
-    predicted = abc.stored_predictions()
+    predicted = abc.at_hand.stored_predictions()
     names = predicted if options.quick else [name for name in ENSEMBLES if name in predicted]
     for name in set(ENSEMBLES) - set(predicted):
         say(f"  no landscapes with Jacobians of {name} are at hand: it is left out")
@@ -79,9 +85,9 @@ def compare(options: Options) -> dict:
         "hybrids": [
             line
             for name in ENSEMBLES
-            for found in abc.stored_comparisons(name)
-            if len(found.switches)
-            for line in hybrids(name, found)
+            for compared in abc.comparisons.stored(abc.get_recipe(name))
+            if len(compared.switches)
+            for line in hybrids(name, compared)
         ],
     }
 

@@ -2,7 +2,7 @@
 
 The straightforward way is an ordinary loop: a ``DataLoader`` over the member's own
 images, float32, backward, PyTorch's default Adam, on PyTorch's default threads, then the
-next member. Ours is :func:`abc_lib.train_ensemble` as it is, start to finished artefacts.
+next member. Ours is ``abc.ensembles.train_ensemble`` as it is, start to finished artefacts.
 Both take the same minibatches, noise and initial parameters, and the losses of every
 step are compared.
 
@@ -10,13 +10,13 @@ step are compared.
 """
 
 import tempfile
-from pathlib import Path
 
 import torch
 from measuring import (
     DEFAULT_THREADS,
     Options,
     Work,
+    doing,
     in_turns,
     main,
     peak_memory,
@@ -33,14 +33,14 @@ from abc_lib.images.training_set import available
 from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.recipe import SHAPES
 from abc_lib.method.space import to_model
-from abc_lib.training.members import _Batches, learning_rate
+from abc_lib.training.batches import Batches, learning_rate
 
 TOLERANCE = 0.02
 """of the losses, relative: rounding grows from step to step"""
 
 
 class OrdinaryTraining:
-    """The ordinary loop of one network; ``lean`` leaves the ``DataLoader`` out and takes the fused Adam."""
+    """The ordinary loop of one network; ``lean`` is without ``DataLoader``, with fused Adam."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class OrdinaryTraining:
             self.net.parameters(), lr=recipe.training.learning_rate, fused=lean or None
         )
         self.alphas = alphas_cumprod(recipe.diffusion).to(self.device)
-        self.batches = _Batches(recipe, stream, len(images))
+        self.batches = Batches(recipe, stream, len(images))
 
     def run(self, steps: range) -> torch.Tensor:
         """The losses of some steps."""
@@ -102,7 +102,7 @@ class OrdinaryTraining:
 
 
 def images_of(recipe: abc.Recipe) -> tuple[abc.TrainingSet, str]:
-    """The recipe's images, and what to add to its name: random ones of the same shape where its own are not at hand.
+    """The recipe's images, and what to add to its name: random ones where its own are not at hand.
 
     A training step takes the same time whatever the pixels show.
     """
@@ -110,17 +110,18 @@ def images_of(recipe: abc.Recipe) -> tuple[abc.TrainingSet, str]:
     if available(data.family, data.split):
         return abc.training_set(data), ""
     say(
-        f"  the images of {recipe.name} are not at hand (see ABC_DATA): random ones of the same shape stand in for them"
+        f"  the images of {recipe.name} are not at hand (see ABC_DATA): random ones of the same "
+        "shape stand in for them"
     )
     pixels = torch.rand(data.size, *SHAPES[data.family], generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(data.size)
-    return abc.TrainingSet(
-        pixels, torch.zeros_like(numbers), numbers % data.num_sources, numbers, "random"
-    ), " (random images)"
+    sources = numbers % data.num_sources
+    images = abc.TrainingSet(pixels, torch.zeros_like(numbers), sources, numbers, "random")
+    return images, " (random images)"
 
 
 def straightforward(
-    recipe: abc.Recipe, images: abc.TrainingSet, device: str, members
+    recipe: abc.Recipe, images: abc.TrainingSet, options: Options, members
 ) -> torch.Tensor:
     """Losses (members, steps), one member after another."""
     book = abc.draw_codebook(recipe)
@@ -128,27 +129,20 @@ def straightforward(
     steps = range(recipe.training.steps)
     return torch.stack(
         [
-            OrdinaryTraining(recipe, member, split, device).run(steps)
+            OrdinaryTraining(recipe, member, split, options.device).run(steps)
             for member, split in splits.items()
         ]
     )
 
 
 def ours(
-    recipe: abc.Recipe, images: abc.TrainingSet, device: str, members, jobs: int | None = None
+    recipe: abc.Recipe, images: abc.TrainingSet, options: Options, members, jobs: int | None = None
 ) -> torch.Tensor:
     """The same by the library, into an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
-        artefacts = abc.train_ensemble(
-            recipe,
-            abc.Store(Path(folder), None),
-            device,
-            jobs,
-            images,
-            progress=False,
-            members=list(members),
-        )
-        return torch.stack([each.tensors("losses.safetensors")["losses"] for each in artefacts])
+        here = options.here(jobs, folder)
+        artefacts = abc.ensembles.train_ensemble(recipe, images, list(members), here)
+        return torch.stack([a.tensors("losses.safetensors")["losses"] for a in artefacts])
 
 
 def losses_apart(mine: torch.Tensor, others: torch.Tensor) -> float:
@@ -157,15 +151,16 @@ def losses_apart(mine: torch.Tensor, others: torch.Tensor) -> float:
     return float(((mine[: len(others)] - others) / others).abs().max())
 
 
-def _once(recipe: abc.Recipe, device: str, members: int, plain: bool) -> None:
+def _once(recipe: abc.Recipe, options: Options, members: int, plain: bool) -> None:
     images, _ = images_of(recipe)
-    straightforward(recipe, images, device, range(members)) if plain else ours(
-        recipe, images, device, range(members), 1
-    )
+    if plain:
+        straightforward(recipe, images, options, range(members))
+    else:
+        ours(recipe, images, options, range(members), 1)
 
 
 def compare(options: Options) -> dict:
-    """A digits and an MNIST ensemble on a CPU; an MNIST ensemble of as many members as the paper's on a GPU."""
+    """A digits and an MNIST ensemble on a CPU; on a GPU an MNIST one with the paper's members."""
     rows = []
     warm_workers(options)
     if options.quick:
@@ -179,26 +174,19 @@ def compare(options: Options) -> dict:
         if not options.on_cpu:
             recipe = recipe.replace(code={"n": 22, "weight": 11})
         images, note = images_of(recipe)
-        n = recipe.code.n
-        # One after another costs the same for every member, so few of them tell; all of ours, for they may share work.
-        members, few = (
-            range(2 if options.quick else n),
-            range(min(n, 2 if options.quick or not options.on_cpu else 4)),
-        )
+        case, n = (recipe, images, options), recipe.code.n
+        # One after another costs the same for every member, so few of them tell; all of ours, for
+        # they may share work.
+        members = range(2 if options.quick else n)
+        few = range(min(n, 2 if options.quick or not options.on_cpu else 4))
         say(f"  {name}, {options.device}: {len(members)} members, {steps} steps")
         if not options.quick:  # the first call of a kind sets things up
-            ours(recipe, images, options.device, members, options.jobs)
-            straightforward(recipe, images, options.device, range(1))
+            ours(*case, members, options.jobs)
+            straightforward(*case, range(1))
         turns = in_turns(
             {
-                "ours": lambda: (
-                    len(members) * steps,
-                    ours(recipe, images, options.device, members, options.jobs),
-                ),
-                "straightforward": lambda: (
-                    len(few) * steps,
-                    straightforward(recipe, images, options.device, few),
-                ),
+                "ours": doing(len(members) * steps, ours, *case, members, options.jobs),
+                "straightforward": doing(len(few) * steps, straightforward, *case, few),
             },
             losses_apart,
             TOLERANCE,
@@ -216,7 +204,7 @@ def compare(options: Options) -> dict:
                     options,
                     _once,
                     recipe.replace(training={"steps": 3}),
-                    options.device,
+                    options,
                     1 if options.on_cpu or plain else n,
                     plain,
                     threads=DEFAULT_THREADS if plain else 1,

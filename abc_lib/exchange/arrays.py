@@ -40,7 +40,7 @@ def write_npz(landscapes: Landscapes, path: Path | str) -> None:
     for name, (kind, _) in _FIELDS.items():
         value = getattr(landscapes, name)
         if value is not None:
-            arrays[name] = np.array(value, None if name in _TEXTS else kind, order="C")
+            arrays[name] = np.asarray(value, None if name in _TEXTS else kind, order="C")
     with atomic_file(path) as file:
         np.savez_compressed(file, **arrays)
 

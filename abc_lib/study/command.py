@@ -1,373 +1,403 @@
-"""``python -m abc_lib list``, ``publish [NAME ...]``, ``pages``, ``archive``, ``unpack``, ``certify NAME --sample I``, ``verify FILE`` and ``explorer [NAME ...]``"""
+"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify and explorer
+
+Every slip ends with one line on standard error and the status 2.
+"""
 
 import argparse
+import os
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from abc_lib.exchange.certificates.file import read_certificate, write_certificate
-from abc_lib.exchange.certificates.make import make_certificate
-from abc_lib.exchange.certificates.verify import verify_certificate
-from abc_lib.exchange.explorer.build import LOCAL, SHIPPED, SHIPPED_NAMES, build_explorer
-from abc_lib.ground.devices import resolve_device
-from abc_lib.ground.errors import AbcError, CertificateRefused
-from abc_lib.ground.store import Artefact, Store
-from abc_lib.images.latents import bind
+from abc_lib.exchange.certificates import (
+    make_certificate,
+    read_certificate,
+    verify_certificate,
+    write_certificate,
+)
+from abc_lib.exchange.explorer import LOCAL, SHIPPED, SHIPPED_NAMES, build_explorer
+from abc_lib.ground.errors import AbcError, BadValue, CertificateRefused
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Artefact
 from abc_lib.images.registry import get_recipe
-from abc_lib.method.recipe import SCALES
-from abc_lib.results.landscapes import compute_landscapes, find_landscapes, read_landscapes
+from abc_lib.method.recipe import SCALES, Recipe
+from abc_lib.results import (
+    class_counts,
+    comparisons,
+    fids,
+    jacobians,
+    landscapes,
+    removals,
+    retraining,
+    unattributable,
+)
 from abc_lib.results.run import all_statuses
 from abc_lib.study.pages import execute_pages
-from abc_lib.study.parcels import Parcels, unpack, write_archive
-from abc_lib.study.plan import plan_study
-from abc_lib.study.publish import (
-    publish_classes,
-    publish_comparisons,
-    publish_ensemble,
-    publish_fids,
-    publish_jacobians,
-    publish_landscapes,
-    publish_removals,
-    publish_retraining,
-    publish_unattributable,
-    publish_variants,
-)
-from abc_lib.study.run import estimate_study, run_study
-from abc_lib.training.members import get_ensemble, require_ensemble
+from abc_lib.study.plan import Piece, plan_study, study_names
+from abc_lib.study.run import estimate_study, run_study, say_at_once
+from abc_lib.training.ensembles import get_ensemble, publish_ensemble, require_ensemble
 
 VARIANT_SAMPLES = 128
 """at most so many samples of ensembles that are there to be compared with only"""
-
-
-def _list(arguments: argparse.Namespace) -> None:
-    for status in all_statuses(arguments.scale):
-        print(f"{status.name:22} {'yes' if status.runs else 'no ':4} {status.note}")
-
-
-def _study(arguments: argparse.Namespace) -> None:
-    pieces = plan_study(arguments.names or None, arguments.samples, arguments.scale, arguments.seed)
-    if arguments.plan:
-        estimate_study(pieces, Store(), arguments.device, lambda line: print(line, flush=True))
-        return
-    parcels = Parcels(arguments.parcels) if arguments.parcels else None
-    run_study(
-        pieces,
-        arguments.hours,
-        Store(),
-        arguments.device,
-        parcels,
-        lambda line: print(line, flush=True),
-    )
-
-
-def _publish(arguments: argparse.Namespace) -> None:
-    if arguments.hours is not None or arguments.plan or not arguments.names:
-        return _study(arguments)
-    store, seed, device = Store(), arguments.seed, arguments.device
-    for name in arguments.names:
-        recipe = get_recipe(name, arguments.scale)
-
-        def say(artefacts: Artefact | list[Artefact], label: str = recipe.label) -> None:
-            for artefact in artefacts if isinstance(artefacts, list) else [artefacts]:
-                print(f"{label}: {artefact.path}", flush=True)
-
-        if not arguments.without_members:
-            say(publish_ensemble(recipe, store, device))
-        recipe = bind(recipe, store)
-        if arguments.classes:
-            say(publish_classes(recipe, arguments.classes, seed, store, device))
-        if arguments.fids:
-            say(publish_fids(recipe, arguments.fids, arguments.removed, seed, store, device))
-        if (
-            arguments.samples
-            or arguments.jacobians
-            or arguments.compare
-            or arguments.unattributable
-            or arguments.sets
-        ):
-            ensemble = get_ensemble(recipe, store, device)
-        if arguments.samples:
-            say(publish_landscapes(ensemble, arguments.samples, seed, store))
-        if arguments.unattributable:
-            say(publish_unattributable(ensemble, arguments.unattributable, seed, store))
-        if arguments.sets:
-            say(publish_removals(ensemble, arguments.sets, seed, store))
-        if arguments.jacobians:
-            say(publish_jacobians(ensemble, arguments.jacobians, seed, store))
-        if arguments.compare:
-            say(publish_comparisons(ensemble, arguments.compare, arguments.hybrids, seed, store))
-        sources = None if arguments.left_out is None else range(arguments.left_out)
-        if arguments.retraining:
-            say(publish_retraining(recipe, arguments.retraining, sources, seed, store, device))
-        if arguments.again is not None:
-            if arguments.retraining:
-                say(
-                    publish_retraining(
-                        recipe, arguments.retraining, sources, seed, store, device, arguments.again
-                    )
-                )
-            say(
-                publish_variants(
-                    recipe,
-                    min(arguments.samples, VARIANT_SAMPLES),
-                    arguments.again,
-                    seed,
-                    store,
-                    device,
-                )
-            )
-
-
-def _pages(arguments: argparse.Namespace) -> None:
-    execute_pages(arguments.pages or None)
-
-
-def _archive(arguments: argparse.Namespace) -> None:
-    print(write_archive(arguments.file, arguments.families, arguments.wheels))
-
-
-def _unpack(arguments: argparse.Namespace) -> None:
-    for artefact in unpack(arguments.files):
-        print(artefact.path)
-
-
-def _certify(arguments: argparse.Namespace) -> None:
-    store = Store()
-    recipe = bind(get_recipe(arguments.name, arguments.scale), store)
-    device = resolve_device(arguments.device)
-    ensemble = require_ensemble(recipe, store)
-    landscapes = find_landscapes(ensemble, arguments.seed, store)
-    if landscapes is None or arguments.sample not in landscapes.indices:
-        landscapes = read_landscapes(
-            compute_landscapes(ensemble.to(device), [arguments.sample], arguments.seed, store)
-        )
-    certificate = make_certificate(ensemble, landscapes, arguments.sample, arguments.tau)
-    path = arguments.output or f"{recipe.label}-{arguments.sample}.json"
-    write_certificate(certificate, path)
-    print(
-        f"{path}: {certificate.statement or f'radius {certificate.radius:.6g} over {len(certificate.distances)} sources'}"
-    )
-
-
-def _sources(text: str) -> str | int:
-    return text if text == "all" else int(text)
-
-
-def _verify(arguments: argparse.Namespace) -> None:
-    certificate = read_certificate(arguments.file)
-    options = {} if arguments.tolerance is None else {"tolerance": arguments.tolerance}
-    print(
-        verify_certificate(
-            certificate,
-            arguments.sources,
-            seed=arguments.seed,
-            store=Store(),
-            device=arguments.device,
-            **options,
-        )
-    )
-
-
-def _explorer(arguments: argparse.Namespace) -> None:
-    recipes = [get_recipe(name, arguments.scale) for name in arguments.names or SHIPPED_NAMES]
-    folder = arguments.output or (LOCAL if arguments.names else SHIPPED)
-    folder = build_explorer(
-        recipes,
-        folder,
-        arguments.samples,
-        store=Store(),
-        seed=arguments.seed,
-        device=arguments.device,
-    )
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(
-        f"{folder}: {', '.join(recipe.label for recipe in recipes)}, {size / 1024:,.0f} KiB; open {folder / 'index.html'} in a browser"
-    )
+MOST = 10**6
+"""of what is counted on the command line; the paper's largest number is 10,240"""
+_LONG = 2**63 - 1
 
 
 def main() -> int:
-    """The command line; returns the exit status: 0, 1 for a certificate that is refused, 2 for a slip, 130 for an interrupt."""
+    """The command line; returns the exit status, see :func:`answer`."""
     parser = argparse.ArgumentParser(prog="python -m abc_lib", description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="laptop")
     commands = parser.add_subparsers(required=True)
-    listing = commands.add_parser(
-        "list", help="every ensemble in the registry, and what can be done with it here"
-    )
-    listing.set_defaults(run=_list)
-    publish = commands.add_parser(
-        "publish",
-        help="train ensembles, compute landscapes, put both into data/published",
-        description="Without names, or with --hours or --plan, the study: what tells most first, up to --samples samples each. "
-        "Otherwise what the options ask for, of each name.",
-    )
-    publish.add_argument("names", nargs="*")
-    publish.add_argument(
-        "--hours",
-        type=float,
-        help="a time budget for the study; what it does not suffice for is left out",
-    )
-    publish.add_argument(
-        "--plan",
-        action="store_true",
-        help="do nothing; say what is at hand, and how long each piece that is missing would take on this machine",
-    )
-    publish.add_argument(
-        "--parcels",
-        metavar="FOLDER",
-        help="put what the study makes into tar files of under 16 MiB as well",
-    )
-    publish.add_argument(
-        "--samples",
-        type=int,
-        default=24,
-        help="samples with full landscapes (0: the ensemble only)",
-    )
-    publish.add_argument("--jacobians", type=int, default=0, help="samples with a Jacobian")
-    publish.add_argument(
-        "--compare",
-        type=int,
-        default=0,
-        help="samples whose counterfactuals are compared with the predicted ones",
-    )
-    publish.add_argument(
-        "--hybrids", type=int, default=0, help="how many of those are computed as hybrids as well"
-    )
-    publish.add_argument(
-        "--retraining",
-        type=int,
-        default=0,
-        help="samples with landscapes by retraining: a model for every source left out",
-    )
-    publish.add_argument(
-        "--left-out", type=int, help="leave out only the first so many sources by retraining"
-    )
-    publish.add_argument(
-        "--again",
-        type=int,
-        metavar="SEED",
-        help="also retrain, and train ensembles of other members, with this training seed",
-    )
-    publish.add_argument(
-        "--classes",
-        type=int,
-        default=0,
-        help="samples to classify, where the data sources are classes (the paper: 5100)",
-    )
-    publish.add_argument(
-        "--fids",
-        type=int,
-        default=0,
-        metavar="COUNT",
-        help="samples for FIDs of the ensemble, a single model and one member (the paper: 10240)",
-    )
-    publish.add_argument(
-        "--removed",
-        type=int,
-        nargs="*",
-        default=[],
-        metavar="K",
-        help="FIDs of the ensemble without K members, too",
-    )
-    publish.add_argument(
-        "--unattributable",
-        type=int,
-        default=0,
-        metavar="COUNT",
-        help="among how many samples to look for unattributable ones, where samples are black and white",
-    )
-    publish.add_argument(
-        "--sets",
-        type=int,
-        default=0,
-        metavar="SAMPLES",
-        help="samples from which several sources are removed at once",
-    )
-    publish.add_argument(
-        "--without-members",
-        action="store_true",
-        help="leave the ensemble itself in the cache: results alone may be small",
-    )
-    publish.add_argument("--seed", type=int, default=0)
-    publish.add_argument("--device", default="auto")
-    publish.set_defaults(run=_publish)
-    pages = commands.add_parser("pages", help="execute the notebooks into the book")
-    pages.add_argument(
-        "pages", nargs="*", help="the book's pages, as 03_radius_mnist_1024 (default: all)"
-    )
-    pages.set_defaults(run=_pages)
-    archive = commands.add_parser(
-        "archive", help="write one file with all that the study needs on a machine without network"
-    )
-    archive.add_argument("file")
-    archive.add_argument("families", nargs="*", help="data sets that travel along, as mnist")
-    archive.add_argument(
-        "--wheels", nargs="*", default=[], metavar="FILE", help="packages that the machine lacks"
-    )
-    archive.set_defaults(run=_archive)
-    unpacking = commands.add_parser(
-        "unpack", help="put the results in parcels into data/published, each checked first"
-    )
-    unpacking.add_argument("files", nargs="+")
-    unpacking.set_defaults(run=_unpack)
-    certify = commands.add_parser(
-        "certify", help="write a certificate of one sample's counterfactual distances"
-    )
-    certify.add_argument("name")
-    certify.add_argument("--sample", type=int, required=True, help="the sample's number")
-    certify.add_argument(
-        "--tau", type=float, help="state that the sample is nearly unattributable: radius below TAU"
-    )
-    certify.add_argument(
-        "-o", "--output", help="the file to write (default: NAME-SCALE-SAMPLE.json)"
-    )
-    certify.add_argument("--seed", type=int, default=0)
-    certify.add_argument("--device", default="auto")
-    certify.set_defaults(run=_certify)
-    verify = commands.add_parser(
-        "verify", help="check a certificate by making again what it says; status 1 if it is refused"
-    )
-    verify.add_argument("file")
-    verify.add_argument(
-        "--sources",
-        type=_sources,
-        default="all",
-        metavar="all|K",
-        help="all counterfactuals, or K drawn at random",
-    )
-    verify.add_argument("--seed", type=int, help="what to draw them with (default: unforeseeable)")
-    verify.add_argument(
-        "--tolerance",
-        type=float,
-        help="how far a distance may be from the certificate's (default: 0.01)",
-    )
-    verify.add_argument("--device", default="auto")
-    verify.set_defaults(run=_verify)
-    explorer = commands.add_parser(
-        "explorer", help="write a page to look at landscapes image by image in a browser"
-    )
-    explorer.add_argument(
-        "names", nargs="*", help=f"ensembles (default: {' '.join(SHIPPED_NAMES)}, into the book)"
-    )
-    explorer.add_argument(
-        "-o",
-        "--output",
-        help="the folder to write (default with names: book/_extra/explorer_local, which git ignores)",
-    )
-    explorer.add_argument(
-        "--samples", type=int, default=8, help="how many samples of each ensemble"
-    )
-    explorer.add_argument("--seed", type=int, default=0)
-    explorer.add_argument("--device", default="auto")
-    explorer.set_defaults(run=_explorer)
-    arguments = parser.parse_args()
+    for name, (add_arguments, run) in _COMMANDS.items():
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        add_arguments(command)
+        command.set_defaults(run=run)
+    return answer(parser)
+
+
+def answer(parser: argparse.ArgumentParser) -> int:
+    """Does what the command line asks for, and returns the exit status.
+
+    That is 0, or 1 for a certificate that is refused, 2 for a slip, 130 for an interrupt.
+    """
     try:
+        arguments = parser.parse_args()
         arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read along has gone; Python's last flush is not to complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     except AbcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, CertificateRefused) else 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+# --- kinds of arguments ---
+
+
+def _number(
+    parser: argparse.ArgumentParser,
+    option: str,
+    words: str,
+    least: int = 0,
+    most: int = MOST,
+    **more,
+) -> None:
+    """An option that takes a whole number within bounds."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise BadValue(
+                f"{option} is {value}; it must be one of the whole numbers from {least} on, up to "
+                f"{most}"
+            )
+        return value
+
+    parser.add_argument(option, type=whole_number, help=words, **more)
+
+
+def _seed(
+    parser: argparse.ArgumentParser, words: str | None = None, default: int | None = 0
+) -> None:
+    _number(parser, "--seed", words, -_LONG, _LONG, default=default)
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto")
+
+
+def _hours(text: str) -> float:
+    hours = float(text)
+    if not hours >= 0:
+        raise BadValue(f"--hours is {text}; it must be a number from 0 on")
+    return hours
+
+
+def file_to_write(path: Path | str) -> Path:
+    """A path at which a file can be put; raises :class:`BadValue` where something else is."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise BadValue(f"{path} is no plain file; choose another name")
+    return path
+
+
+# --- list ---
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    """every ensemble in the registry, and what can be done with it here"""
+    for status in all_statuses(arguments.scale, Here()):
+        print(f"{status.name:22} {'yes' if status.runs else 'no ':4} {status.note}")
+
+
+# --- publish ---
+
+
+def study_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the study can be told: which ensembles, how many samples, how long, on what."""
+    parser.add_argument("names", nargs="*", help="ensembles (default: the study's)")
+    parser.add_argument(
+        "--hours",
+        type=_hours,
+        help="a time budget for the study; what it does not suffice for is left out",
+    )
+    _number(parser, "--samples", "samples with full landscapes (0: the ensemble only)", default=24)
+    _seed(parser)
+    _device(parser)
+
+
+def study_pieces(arguments: argparse.Namespace) -> list[Piece]:
+    """The plan that :func:`study_arguments` asks for."""
+    names = arguments.names or study_names()
+    recipes = [get_recipe(name, arguments.scale) for name in names]
+    return plan_study(recipes, arguments.samples, arguments.seed)
+
+
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Without names, or with --hours or --plan, the study: what tells most first, up to "
+        "--samples samples each. Otherwise what the options ask for, of each name."
+    )
+    study_arguments(parser)
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="do nothing; say what is at hand, and how long each piece that is missing would take "
+        "on this machine",
+    )
+    for option, words in {
+        "--jacobians": "samples with a Jacobian",
+        "--compare": "samples whose counterfactuals are compared with the predicted ones",
+        "--hybrids": "how many of those are computed as hybrids as well",
+        "--retraining": "samples with landscapes by retraining: a model for every source left out",
+        "--classes": "samples to classify, where sources are classes (the paper: 5100)",
+        "--fids": "samples for FIDs of the ensemble, a single model and a member (paper: 10240)",
+        "--unattributable": "among how many samples to look for unattributable ones, where samples "
+        "are black and white",
+        "--sets": "samples from which several sources are removed at once",
+    }.items():
+        _number(parser, option, words, default=0, metavar="COUNT")
+    _number(
+        parser,
+        "--removed",
+        "FIDs of the ensemble without K members, too",
+        least=1,
+        nargs="*",
+        default=[],
+        metavar="K",
+    )
+    _number(parser, "--left-out", "leave out only the first so many sources by retraining", least=1)
+    _number(
+        parser,
+        "--again",
+        "also retrain, and train ensembles of other members, with this training seed",
+        -_LONG,
+        _LONG,
+        metavar="SEED",
+    )
+    parser.add_argument(
+        "--without-members",
+        action="store_true",
+        help="leave the ensemble itself in the cache: results alone may be small",
+    )
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    """train ensembles, compute landscapes, put both into data/published"""
+    here = Here(device=arguments.device)
+    if arguments.plan:
+        estimate_study(study_pieces(arguments), here=here)
+    elif arguments.hours is not None or not arguments.names:
+        run_study(study_pieces(arguments), arguments.hours, here=here)
+    else:
+        recipes = [get_recipe(name, arguments.scale) for name in arguments.names]
+        for recipe in recipes:
+            _require(recipe, arguments)
+        for recipe in recipes:
+            for made in _results(recipe, arguments, here):
+                for artefact in made if isinstance(made, list) else [made]:
+                    say_at_once(f"{recipe.label}: {artefact.path}")
+
+
+def _require(recipe: Recipe, asked: argparse.Namespace) -> None:
+    """Raises :class:`BadValue` for what this ensemble cannot give, before anything is trained."""
+    n, N = recipe.code.n, recipe.data.num_sources
+    if asked.classes and recipe.data.sources != "class":
+        raise BadValue(f"--classes is for data sources that are classes; {recipe.name} has others")
+    if asked.unattributable and not recipe.data.binarise:
+        raise BadValue(
+            f"--unattributable is for samples that are black and white; those of {recipe.name} "
+            "are not"
+        )
+    if (asked.left_out or 0) > N:
+        raise BadValue(f"--left-out is {asked.left_out}, but {recipe.name} has {N} sources")
+    if max(asked.removed, default=0) >= n:
+        raise BadValue(f"--removed must leave some of the {n} members of {recipe.name}")
+
+
+def _results(
+    recipe: Recipe, asked: argparse.Namespace, here: Here
+) -> Iterator[Artefact | list[Artefact]]:
+    """What is asked for of one ensemble, published one after another."""
+    seed = asked.seed
+    if not asked.without_members:
+        yield publish_ensemble(recipe, here)
+    if asked.classes:
+        yield class_counts.publish(recipe, asked.classes, seed, here)
+    if asked.fids:
+        yield fids.publish(recipe, asked.fids, asked.removed, seed, here)
+    by_sample: list[tuple[int, Callable]] = [
+        (asked.samples, landscapes.publish),
+        (asked.unattributable, unattributable.publish),
+        (asked.sets, removals.publish),
+        (asked.jacobians, jacobians.publish),
+    ]
+    if asked.compare or any(samples for samples, _ in by_sample):
+        ensemble = get_ensemble(recipe, here)
+    for samples, publish in by_sample:
+        if samples:
+            yield publish(ensemble, samples, seed, here=here)
+    if asked.compare:
+        yield comparisons.publish(ensemble, asked.compare, asked.hybrids, seed, here)
+    if asked.retraining:
+        sources = None if asked.left_out is None else range(asked.left_out)
+        for training_seed in [None] if asked.again is None else [None, asked.again]:
+            yield retraining.publish(recipe, asked.retraining, sources, seed, training_seed, here)
+    if asked.again is not None:
+        # Other members, with the same code and with another; those ensembles stay in the cache.
+        for code_seed in (recipe.code.seed, asked.again):
+            other = recipe.replace(training={"seed": asked.again}, code={"seed": code_seed})
+            samples = min(asked.samples, VARIANT_SAMPLES)
+            yield landscapes.publish(get_ensemble(other, here), samples, seed, here)
+
+
+# --- pages ---
+
+
+def _pages_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pages", nargs="*", help="the book's pages, as 03_radius_mnist_1024 (default: all)"
+    )
+
+
+def _pages(arguments: argparse.Namespace) -> None:
+    """execute the notebooks into the book"""
+    execute_pages(arguments.pages or None)
+
+
+# --- certify and verify ---
+
+
+def _certify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+    # as a landscape's table numbers them
+    _number(parser, "--sample", "the sample's number", most=2**31 - 1, required=True)
+    parser.add_argument(
+        "--tau", type=float, help="state that the sample is nearly unattributable: radius below TAU"
+    )
+    parser.add_argument(
+        "-o", "--output", help="the file to write (default: NAME-SCALE-SAMPLE.json)"
+    )
+    _seed(parser)
+    _device(parser)
+
+
+def _certify(arguments: argparse.Namespace) -> None:
+    """write a certificate of one sample's counterfactual distances"""
+    here, sample, seed = Here(device=arguments.device), arguments.sample, arguments.seed
+    recipe = get_recipe(arguments.name, arguments.scale)
+    path = file_to_write(arguments.output or f"{recipe.label}-{sample}.json")
+    ensemble = require_ensemble(recipe, here).to(here.device)
+    stored = landscapes.find(ensemble, seed, here=here)
+    if stored is None or sample not in stored.indices:
+        stored = landscapes.read(landscapes.compute(ensemble, [sample], seed, here=here))
+    certificate = make_certificate(ensemble, stored, sample, arguments.tau)
+    write_certificate(certificate, path)
+    radius = f"radius {certificate.radius:.6g} over {len(certificate.distances)} sources"
+    print(f"{path}: {certificate.statement or radius}")
+
+
+def _sources(text: str) -> str | int:
+    return text if text == "all" else int(text)
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file")
+    parser.add_argument(
+        "--sources",
+        type=_sources,
+        default="all",
+        metavar="all|K",
+        help="all counterfactuals, or K drawn at random",
+    )
+    _seed(parser, "what to draw them with (default: unforeseeable)", default=None)
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        help="how far a distance may be from the certificate's (default: 0.01)",
+    )
+    _device(parser)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    """check a certificate by making again what it says; status 1 if it is refused"""
+    certificate = read_certificate(arguments.file)
+    options = {} if arguments.tolerance is None else {"tolerance": arguments.tolerance}
+    here = Here(device=arguments.device)
+    print(
+        verify_certificate(
+            certificate, arguments.sources, seed=arguments.seed, here=here, **options
+        )
+    )
+
+
+# --- explorer ---
+
+
+def _explorer_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "names", nargs="*", help=f"ensembles (default: {' '.join(SHIPPED_NAMES)}, into the book)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        help="the folder to write (default with names: book/_extra/explorer_local, which git "
+        "ignores)",
+    )
+    _number(parser, "--samples", "how many samples of each ensemble", least=1, default=8)
+    _seed(parser)
+    _device(parser)
+
+
+def _explorer(arguments: argparse.Namespace) -> None:
+    """write a page to look at landscapes image by image in a browser"""
+    recipes = [get_recipe(name, arguments.scale) for name in arguments.names or SHIPPED_NAMES]
+    folder = arguments.output or (LOCAL if arguments.names else SHIPPED)
+    here = Here(device=arguments.device)
+    folder = build_explorer(recipes, folder, arguments.samples, arguments.seed, here)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(
+        f"{folder}: {', '.join(recipe.label for recipe in recipes)}, {size / 1024:,.0f} KiB; open "
+        f"{folder / 'index.html'} in a browser"
+    )
+
+
+_COMMANDS = {
+    "list": (lambda parser: None, _list),
+    "publish": (_publish_arguments, _publish),
+    "pages": (_pages_arguments, _pages),
+    "certify": (_certify_arguments, _certify),
+    "verify": (_verify_arguments, _verify),
+    "explorer": (_explorer_arguments, _explorer),
+}

@@ -1,4 +1,4 @@
-"""What ``make bench`` measured on a machine, as it is shown: ours beside the straightforward way."""
+"""What ``make bench`` measured on a machine, as it is shown: ours beside the plain way."""
 
 import json
 from collections.abc import Callable
@@ -8,29 +8,33 @@ import pandas as pd
 from abc_lib.ground.errors import ArtefactError
 from abc_lib.ground.paths import PUBLISHED
 
+__all__ = ["FOLDER", "read_benchmarks", "benchmark_table", "rates_table", "screening_table"]
+
 FOLDER = PUBLISHED / "benchmarks"
 """one file a kind of device"""
 
 
 def read_benchmarks(device: str = "cpu") -> dict | None:
-    """The measurements that come with the repository for ``cpu`` or ``cuda``; None if there are none yet.
+    """The measurements that come with the repository for ``cpu`` or ``cuda``; None without.
 
     ``machine`` names the processor or GPU, its cores and the versions; ``comparisons`` maps
     the name of each file of ``benchmarks/`` to what it found, with the date, the commit and
-    the machine of that part in ``made``. Raises :class:`ArtefactError` for a file that is not whole.
+    the machine of that part in ``made``. Raises :class:`ArtefactError` for a file that is
+    not whole.
     """
     path = FOLDER / f"{device}.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        measured = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or not {"machine", "comparisons"} <= set(found):
+        measured = None
+    if not isinstance(measured, dict) or not {"machine", "comparisons"} <= set(measured):
         raise ArtefactError(
-            f"{path} is not what a benchmark wrote; restore it from the repository or run `make bench` again"
+            f"{path} is not what a benchmark wrote; restore it from the repository or run "
+            "`make bench` again"
         )
-    return found
+    return measured
 
 
 def _amount(value: float | None, form: str = "{:,.0f}") -> str:
@@ -38,32 +42,28 @@ def _amount(value: float | None, form: str = "{:,.0f}") -> str:
 
 
 def _seconds(value: float) -> str:
-    return (
-        f"{value:,.1f} s"
-        if value >= 10
-        else f"{value:.2f} s"
-        if value >= 1
-        else f"{1e3 * value:.2f} ms"
-    )
+    if value >= 10:
+        return f"{value:,.1f} s"
+    return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.2f} ms"
 
 
 def _memory(way: dict) -> str:
     if way["memory"] is None:
         return ""
-    each = f"{way['memory'] / 2**20:,.0f} MiB"
-    return each if way["processes"] == 1 else f"{way['processes']} × {each}"
+    mebibytes = f"{way['memory'] / 2**20:,.0f} MiB"
+    return mebibytes if way["processes"] == 1 else f"{way['processes']} × {mebibytes}"
 
 
 def _both(row: dict, show: Callable[[dict], str]) -> str:
     return f"{show(row['ways']['ours'])} | {show(row['ways']['other'])}"
 
 
-def _rows(found: dict) -> list[dict]:
-    return [row for part in found["comparisons"].values() for row in part.get("rows", [])]
+def _rows(measured: dict) -> list[dict]:
+    return [row for part in measured["comparisons"].values() for row in part.get("rows", [])]
 
 
-def benchmark_table(found: dict) -> pd.DataFrame:
-    """A line a comparison, as text: how many times as long the other way takes, and how long ours does."""
+def benchmark_table(measured: dict) -> pd.DataFrame:
+    """A line a comparison, as text: how many times as long the other way takes, and ours."""
     return pd.DataFrame(
         [
             {
@@ -72,12 +72,12 @@ def benchmark_table(found: dict) -> pd.DataFrame:
                 "times faster": f"{row['ratio']:.1f} ({row['lowest']:.1f} to {row['highest']:.1f})",
                 "ours takes": f"{_seconds(row['ways']['ours']['median'])} a {row['unit']}",
             }
-            for row in _rows(found)
+            for row in _rows(measured)
         ]
     )
 
 
-def rates_table(found: dict) -> pd.DataFrame:
+def rates_table(measured: dict) -> pd.DataFrame:
     """A line a comparison, as text: what each of the two ways reaches, ours first.
 
     ``share`` is the achieved FLOP/s as a part of what a large matrix product reached in the
@@ -93,30 +93,36 @@ def rates_table(found: dict) -> pd.DataFrame:
                 "share": _both(row, lambda way: _amount(way["share"], "{:.0%}")),
                 "peak memory": _both(row, _memory),
             }
-            for row in _rows(found)
+            for row in _rows(measured)
         ]
     )
 
 
-def screening_table(found: dict) -> pd.DataFrame:
-    """What screening and hybrid landscapes give, in the median unless told otherwise, and for which part of the network evaluations of an exact landscape, as text."""
-    part = found["comparisons"].get("screening", {})
+def screening_table(measured: dict) -> pd.DataFrame:
+    """What screening and hybrid landscapes give, and for how much work, as text.
+
+    Shares are of the network evaluations of an exact landscape, and what is given is a median
+    unless told otherwise.
+    """
+    part = measured["comparisons"].get("screening", {})
     lines = [
-        {
-            "ensemble": f"{each['ensemble']}, {each['samples']} samples",
-            "way": f"screened radius, {each['k']} of {each['num_sources']:,} exactly",
-            "evaluations": f"{each['cost']:.1%}",
-            "what it gives": f"{each['median']:.2%} of the radius (mean {each['mean']:.2%}, lowest {each['lowest']:.1%})",
-        }
-        for each in part.get("screened", [])
+        (
+            f"{row['ensemble']}, {row['samples']} samples",
+            f"screened radius, {row['k']} of {row['num_sources']:,} exactly",
+            f"{row['cost']:.1%}",
+            f"{row['median']:.2%} of the radius (mean {row['mean']:.2%}, lowest "
+            f"{row['lowest']:.1%})",
+        )
+        for row in part.get("screened", [])
     ]
     lines += [
-        {
-            "ensemble": f"{each['ensemble']}, {each['samples']} samples",
-            "way": f"hybrid, {each['switch']} of {each['steps']} steps by tangents",
-            "evaluations": f"{each['cost']:.1%}",
-            "what it gives": f"off by {each['median']:.2%} of the distance (largest {each['largest']:.1%}), radii by {each['radius']:.2%} at most",
-        }
-        for each in part.get("hybrids", [])
+        (
+            f"{row['ensemble']}, {row['samples']} samples",
+            f"hybrid, {row['switch']} of {row['steps']} steps by tangents",
+            f"{row['cost']:.1%}",
+            f"off by {row['median']:.2%} of the distance (largest {row['largest']:.1%}), radii by "
+            f"{row['radius']:.2%} at most",
+        )
+        for row in part.get("hybrids", [])
     ]
     return pd.DataFrame(lines, columns=["ensemble", "way", "evaluations", "what it gives"])

@@ -21,7 +21,7 @@ from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.results.budget import block_size
-from abc_lib.training.members import find_ensemble
+from abc_lib.training.ensembles import find_ensemble
 
 TOLERANCE = 0.01
 """how far a distance may be from the certificate's; see :func:`verify_certificate`"""

@@ -27,7 +27,7 @@ from abc_lib.results.landscapes import merge as merge_landscapes
 from abc_lib.results.landscapes import read as read_landscapes
 from abc_lib.results.landscapes import read_all_images
 from abc_lib.results.run import Run
-from abc_lib.training.members import require_ensemble
+from abc_lib.training.ensembles import require_ensemble
 
 DECIMALS = 4
 """of the distances that the page is given"""
