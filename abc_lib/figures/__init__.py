@@ -1,53 +1,67 @@
 """One function a figure: data in, axes or a figure out.
 
-Colours, sizes and words are the same on every page, for narrow screens and for those who do not see them alike.
-Nothing here computes or reads a result.
+Colours, sizes and words are the same on every page, for narrow screens and for those who do not see
+them alike. Nothing here computes or reads a result.
 """
 
-from .codes import causal_flow, code_matrix
-from .cost import cost_by_sources, scaling_curves
-from .differential import hybrid_errors, jacobian_images, predicted_distances, screening_curves
-from .groups import strips, violins
-from .images import image_grid, image_rows, mosaic, show_image
-from .landscapes import landscape_curves, landscape_grid, radius_gallery
-from .quality import fid_curves, removal_curve
-from .radius import below_threshold, radius_distribution, radius_law, removal_growth
-from .retraining import class_bars, class_changes, meeting_matrices
-from .style import ALERT, OURS, PALETTE, PAPERS, RADIUS_LABEL, palette_png, table, use_style
+from abc_lib.figures.codes import causal_flow, code_matrix
+from abc_lib.figures.cost import cost_by_sources, scaling_curves
+from abc_lib.figures.differential import (
+    hybrid_errors,
+    jacobian_images,
+    predicted_distances,
+    screening_curves,
+)
+from abc_lib.figures.groups import strips, violins
+from abc_lib.figures.images import image_grid, image_rows, mosaic, show_image
+from abc_lib.figures.landscapes import landscape_curves, landscape_grid, radius_gallery
+from abc_lib.figures.quality import fid_curves, removal_curve
+from abc_lib.figures.radius import below_threshold, radius_distribution, radius_law, removal_growth
+from abc_lib.figures.retraining import class_bars, class_changes, meeting_matrices
+from abc_lib.figures.style import (
+    ALERT,
+    OURS,
+    PALETTE,
+    PAPERS,
+    RADIUS_LABEL,
+    palette_png,
+    table,
+    use_style,
+)
 
 __all__ = [
+    "use_style",
+    "table",
+    "palette_png",
     "ALERT",
     "OURS",
     "PALETTE",
     "PAPERS",
     "RADIUS_LABEL",
-    "below_threshold",
+    "show_image",
+    "image_rows",
+    "image_grid",
+    "mosaic",
+    "strips",
+    "violins",
+    "code_matrix",
     "causal_flow",
+    "fid_curves",
+    "removal_curve",
     "class_bars",
     "class_changes",
-    "code_matrix",
-    "cost_by_sources",
-    "fid_curves",
-    "hybrid_errors",
-    "image_grid",
-    "image_rows",
-    "jacobian_images",
-    "landscape_curves",
-    "landscape_grid",
     "meeting_matrices",
-    "mosaic",
-    "palette_png",
-    "predicted_distances",
-    "radius_distribution",
+    "landscape_grid",
+    "landscape_curves",
     "radius_gallery",
+    "radius_distribution",
     "radius_law",
-    "removal_curve",
+    "below_threshold",
     "removal_growth",
-    "scaling_curves",
+    "jacobian_images",
+    "predicted_distances",
     "screening_curves",
-    "show_image",
-    "strips",
-    "table",
-    "use_style",
-    "violins",
+    "hybrid_errors",
+    "cost_by_sources",
+    "scaling_curves",
 ]

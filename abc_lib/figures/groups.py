@@ -18,37 +18,16 @@ def strips(
 
     NaN is left out. ``chance`` draws a line where values without any link would centre.
     """
-    names = list(groups)
-    values = [
-        np.asarray(groups[name], float)[~np.isnan(np.asarray(groups[name], float))]
-        for name in names
-    ]
-    colours = [ALERT if name == highlight else OURS for name in names]
-    boxes = ax.boxplot(
-        values,
-        orientation="horizontal",
-        widths=0.6,
-        showfliers=False,
-        patch_artist=True,
-        positions=range(len(names)),
-    )
-    for box, colour in zip(boxes["boxes"], colours):
+    values = _without_nan(groups)
+    colours = _colours(groups, highlight)
+    boxes = _boxes(ax, values, 0.6, showfliers=False)
+    for box, colour in zip(boxes, colours):
         box.set(facecolor=(*colour, 0.15), edgecolor=colour)
-    for median in boxes["medians"]:
-        median.set(color="black")
     rng = np.random.default_rng(0)  # where a dot sits across its strip carries no meaning
-    for position, (each, colour) in enumerate(zip(values, colours)):
-        ax.scatter(
-            each,
-            position + rng.uniform(-0.18, 0.18, len(each)),
-            s=12,
-            color=colour,
-            alpha=0.7,
-            linewidths=0,
-            zorder=3,
-        )
-    _chance_line(ax, chance)
-    ax.set(yticks=range(len(names)), yticklabels=names, xlabel=label)
+    for position, (x, colour) in enumerate(zip(values, colours)):
+        y = position + rng.uniform(-0.18, 0.18, len(x))
+        ax.scatter(x, y, s=12, color=colour, alpha=0.7, linewidths=0, zorder=3)
+    _label(ax, groups, label, chance)
     ax.invert_yaxis()
     return ax
 
@@ -60,44 +39,40 @@ def violins(
     highlight: str | None = None,
     chance: float | None = None,
 ) -> Axes:
-    """One horizontal violin over a box for each group of values (figures 4 and 8, bottom); NaN is left out."""
-    names = list(groups)
-    values = [
-        np.asarray(groups[name], float)[~np.isnan(np.asarray(groups[name], float))]
-        for name in names
-    ]
+    """One horizontal violin over a box for each group of values (figures 4 and 8, bottom); NaN is
+    left out."""
+    values = _without_nan(groups)
     # mixed with white: seaborn drops a colour's transparency
-    palette = [sns.light_palette(ALERT if name == highlight else OURS, 10)[4] for name in names]
-    sns.violinplot(
-        values,
-        orient="h",
-        ax=ax,
-        cut=0,
-        inner=None,
-        linewidth=0.8,
-        density_norm="width",
-        width=0.8,
-        palette=palette,
-        saturation=1,
-    )
-    boxes = ax.boxplot(
-        values,
-        orientation="horizontal",
-        widths=0.2,
-        patch_artist=True,
-        positions=range(len(names)),
-        flierprops={"marker": ".", "markersize": 2, "markeredgecolor": "0.4", "alpha": 0.4},
-    )
-    for box in boxes["boxes"]:
+    palette = [sns.light_palette(colour, 10)[4] for colour in _colours(groups, highlight)]
+    shape = {"cut": 0, "inner": None, "linewidth": 0.8, "density_norm": "width", "width": 0.8}
+    sns.violinplot(values, orient="h", ax=ax, palette=palette, saturation=1, **shape)
+    outliers = {"marker": ".", "markersize": 2, "markeredgecolor": "0.4", "alpha": 0.4}
+    for box in _boxes(ax, values, 0.2, flierprops=outliers):
         box.set(facecolor="white", edgecolor="0.2")
-    for median in boxes["medians"]:
-        median.set(color="black")
-    _chance_line(ax, chance)
-    ax.set(yticks=range(len(names)), yticklabels=names, xlabel=label)
-    ax.set_ylim(len(names) - 0.4, -0.6)
+    _label(ax, groups, label, chance)
+    ax.set_ylim(len(groups) - 0.4, -0.6)
     return ax
 
 
-def _chance_line(ax: Axes, chance: float | None) -> None:
+def _without_nan(groups: dict[str, np.ndarray]) -> list[np.ndarray]:
+    groups = [np.asarray(values, float) for values in groups.values()]
+    return [values[~np.isnan(values)] for values in groups]
+
+
+def _colours(groups: dict[str, np.ndarray], highlight: str | None) -> list[tuple]:
+    return [ALERT if name == highlight else OURS for name in groups]
+
+
+def _boxes(ax: Axes, values: list[np.ndarray], width: float, **options) -> list:
+    """A box for each group of values, with a black median."""
+    options |= {"positions": range(len(values)), "widths": width, "patch_artist": True}
+    boxes = ax.boxplot(values, orientation="horizontal", **options)
+    for median in boxes["medians"]:
+        median.set(color="black")
+    return boxes["boxes"]
+
+
+def _label(ax: Axes, groups: dict[str, np.ndarray], label: str, chance: float | None) -> None:
     if chance is not None:
         ax.axvline(chance, color=PAPERS, linestyle="--", linewidth=1.2, zorder=0)
+    ax.set(yticks=range(len(groups)), yticklabels=list(groups), xlabel=label)

@@ -2,39 +2,31 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abc_lib.figures.style import LABEL, OURS, PALETTE, PAPERS
+from abc_lib.figures.style import LABEL, OURS, PALETTE, PAPERS, count_ticks, stacked
 
 _MODELS = {"ensemble": "ensemble", "single": "single model", "member": "one member"}
 
 
 def fid_curves(tables: dict[str, pd.DataFrame]) -> Figure:
-    """FID against training set size, a panel for each of ``tables`` (figure 2, right); ``tables`` maps what the
-    distances stand on to a frame with columns images, ensemble, single, member."""
-    figure, axes = plt.subplots(len(tables), 1, figsize=(6, 3.4 * len(tables)), squeeze=False)
-    for ax, (name, table) in zip(axes.flat, tables.items()):
-        for (column, label), marker, colour in zip(
-            _MODELS.items(), "osD", (PALETTE[0], PALETTE[1], PALETTE[2])
-        ):
+    """FID against training set size, a panel for each of ``tables`` (figure 2, right).
+
+    ``tables`` maps what the distances stand on to a frame with columns images, ensemble, single,
+    member.
+    """
+    figure, axes = stacked(len(tables), 6, 3.4)
+    for ax, (name, table) in zip(axes, tables.items()):
+        for (column, label), marker, colour in zip(_MODELS.items(), "osD", PALETTE):
             shown = table[["images", column]].dropna().sort_values("images")
-            ax.plot(
-                shown["images"],
-                shown[column],
-                marker=marker,
-                markersize=5,
-                color=colour,
-                label=label,
-            )
+            style = {"marker": marker, "markersize": 5, "color": colour}
+            ax.plot(shown["images"], shown[column], label=label, **style)
         ax.set(xscale="log", xlabel="training images", ylabel="FID", title=name)
-        ticks = sorted(table["images"].unique())
-        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=LABEL)
-        ax.set_xticks([], minor=True)
+        count_ticks(ax, sorted(table["images"].unique()), fontsize=LABEL)
         ax.set_ylim(bottom=0)
-    axes[0, 0].legend()
+    axes[0].legend()
     return figure
 
 
@@ -45,15 +37,13 @@ def removal_curve(
     ax: Axes,
     others: dict[str, float],
 ) -> Axes:
-    """FID of an ensemble without so many of its members; ``counterfactual`` is how many leave with one data source, ``others`` are FIDs to compare with."""
+    """FID of an ensemble without so many of its members.
+
+    ``counterfactual`` is how many leave with one data source, ``others`` are FIDs to compare with.
+    """
     ax.plot(removed, fids, marker="o", color=OURS)
-    ax.axvline(
-        counterfactual,
-        color=PALETTE[1],
-        linestyle=":",
-        linewidth=1.6,
-        label=f"one data source removed: {counterfactual} members",
-    )
+    label = f"one data source removed: {counterfactual} members"
+    ax.axvline(counterfactual, color=PALETTE[1], linestyle=":", linewidth=1.6, label=label)
     for (name, value), style in zip(others.items(), ("--", "-.")):
         ax.axhline(value, color=PAPERS, linestyle=style, linewidth=1.3, label=name)
     ax.set(xlabel="members removed", ylabel="FID", ylim=(0, None))
