@@ -16,22 +16,33 @@
 # %% [markdown]
 # # Samples that nothing can be credited with
 #
-# "Which training image made this?" has an answer only if taking some image away would have changed something. The paper {cite}`dai2024ablation` calls a sample **unattributable** if its counterfactual radius is zero: whichever single data source had been missing, the very same sample would have come out. Each counterfactual is then a certificate of non-attributability, for it shows that its source was not needed (section 3.5). Where samples are continuous, equality is too much to ask, and a sample is **nearly unattributable** if its radius is under a threshold τ that no eye would notice.
+# **Asked:** are there samples that would have come out the same whichever source had been missing?
+# **Found:** yes. Some black and white samples equal all of their counterfactuals, and as training
+# sets grow more continuous ones come near that.
 #
-# This page looks for both kinds, shows what a threshold looks like, and then removes several sources at once, where the paper stops at one.
+# "Which training image made this?" has an answer only if taking some image away would have changed
+# something. The paper {cite}`dai2024ablation` calls a sample **unattributable** if its
+# counterfactual radius is zero: whichever single data source had been missing, the very same sample
+# would have come out. Each counterfactual is then a certificate of non-attributability, for it
+# shows that its source was not needed (section 3.5). Where samples are continuous, equality is too
+# much to ask, and a sample is **nearly unattributable** if its radius is under a threshold τ that
+# no eye would notice.
+#
+# This page looks for both kinds, shows what a threshold looks like, and then removes several
+# sources at once, where the paper stops at one.
 
 # %% tags=["parameters"]
 dataset = "digits_1024"  # an ensemble of the registry whose samples are continuous
-binary = None  # an ensemble whose samples are black and white; None takes the family's if its results are at hand
-num_samples = None  # how many samples with landscapes; None takes all that are at hand, or computes 12
-binary_samples = None  # among how many samples to look for unattributable ones; None takes those at hand, or 512
+binary = None  # one whose samples are black and white; None: the family's, if at hand
+num_samples = None  # how many samples with landscapes; None takes all at hand, or computes 12
+binary_samples = None  # look for unattributable ones among so many; None: those at hand, or 512
 thresholds = [5.0, 10.0, 20.0, 40.0]  # values of tau for the table
 seed = 0  # of the exogenous noise
 scale = "laptop"  # "laptop", or "paper" for the paper's own networks
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
 recompute = False  # True passes over published results and computes on this machine
 
-# %% tags=["hide-input"]
+# %%
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -39,114 +50,197 @@ from IPython.display import Markdown, display
 
 import abc_lib as abc
 
-abc.figures.use_style()
-result = abc.run(dataset, num_samples, seed, scale, device, recompute)
-recipe, ensemble, landscapes = result.recipe, result.ensemble, result.landscapes
-family = recipe.data.family
-binary_name = binary or f"{family}_binary_190"
-exists = binary_name in abc.recipe_names()
-found = abc.stored_unattributable(binary_name, scale, seed) if exists and not recompute else None
+here = abc.Here(device=device)
+here = here.anew() if recompute else here
+recipe = abc.get_recipe(dataset, scale)
+recipe.data
+
+# %%
+result = abc.run(dataset, num_samples, seed, scale, here)
+ensemble, landscapes = result.ensemble, result.landscapes
+landscapes.distances.shape  # samples, sources
+
+# %%
+binary_name = binary or f"{recipe.data.family}_binary_190"
+discrete = found = None
+if binary_name in abc.recipe_names():
+    discrete = abc.get_recipe(binary_name, scale)
+    found = abc.unattributable.stored(discrete, seed, here)
 if binary and (found is None or (binary_samples or 0) > len(found)):
-    found = abc.find_unattributable(abc.get_ensemble(abc.get_recipe(binary, scale), device=device, recompute=recompute), binary_samples or 512, seed)
-lines = [result.origin()]
-if found is not None:
-    made, code = found.artefact.provenance, abc.get_recipe(binary_name, scale).code
-    lines.append(
-        f"**{binary_name}**, scale *{scale}*: {abc.get_recipe(binary_name, scale).data.size:,} black and white images in {found.num_sources} random groups, "
-        f"{code.n} members of weight {code.weight}. {len(found):,} samples, computed on {made['hardware']} ({made['time'][:10]}, commit {made['commit']})."
-    )
-display(Markdown("\n\n".join(lines)))
+    members = abc.get_ensemble(discrete, here)
+    found = abc.unattributable.get(members, binary_samples or 512, seed, here=here)
+found and {"samples": len(found), "unattributable": len(found.indices)}
 
 # %% tags=["hide-input"]
-command = f"papermill notebooks/05_unattributable.ipynb out.ipynb -p dataset {dataset}" + ("" if scale == "laptop" else f" -p scale {scale}")
-lines = [f"> **Run this page:** `{command}`"]
-if found is None and exists:
-    lines += [">", f"> **Black and white samples** ({binary_name}): no results at hand; `-p binary {binary_name}` trains its members and looks for them."]
-display(Markdown("\n".join(lines)))
+abc.figures.use_style()
+results, details, notes = [ensemble, landscapes], [result.origin()], []
+if found is not None:
+    made, code = found.artefact.provenance, discrete.code
+    results.append(found)
+    details.append(
+        f"**{binary_name}**, scale *{scale}*: {discrete.data.size:,} black and white images in "
+        f"{found.num_sources} random groups, {code.n} members of weight {code.weight}. "
+        f"{len(found):,} samples, computed on {made['hardware']} ({made['time'][:10]}, commit "
+        f"{made['commit']})."
+    )
+elif discrete is not None:
+    notes.append(
+        f"**Black and white samples** ({binary_name}): no results at hand; `-p binary "
+        f"{binary_name}` trains its members and looks for them."
+    )
+origin = "\n\n".join(details)
+display(Markdown(abc.sections.opening("05_unattributable", recipe, results, origin, notes)))
 
 # %% [markdown]
 # ## Truly unattributable samples
 #
-# An ensemble that was trained on black and white images draws black and white samples: a threshold at one half is the last step of its sampler. Now a counterfactual can equal its sample pixel for pixel. The data sources are 190 random groups of images, and of 20 members each source takes only two, so that a member sees about a tenth of the data and a counterfactual keeps eighteen.
+# An ensemble that was trained on black and white images draws black and white samples: a threshold
+# at one half is the last step of its sampler. Now a counterfactual can equal its sample pixel for
+# pixel. The data sources are 190 random groups of images, and of 20 members each source takes only
+# two, so that a member sees about a tenth of the data and a counterfactual keeps eighteen.
 #
-# Whether two samples are equal must not hang on the machine. Before the threshold a pixel is known to about 10⁻⁵ in single precision; where one comes within 10⁻³ of the threshold, both trajectories are computed again in double precision. Samples are dropped as soon as one counterfactual differs, so that most cost a few counterfactuals and not 190.
+# What a threshold does can be seen on the continuous ensemble too. Put one on the sample with the
+# smallest radius, and on its counterfactuals without the first 20 sources: how many pixels change?
+
+# %%
+smallest = int(landscapes.indices[landscapes.radii.argmin()])
+noise = ensemble.draw_noise(seed, [smallest])
+factual = ensemble.sample(noise) > 0.5
+weights = ensemble.codebook.leave_one_out(range(min(20, ensemble.codebook.num_sources)))
+counterfactuals = ensemble.sample(noise[[0] * len(weights)], weights) > 0.5
+(counterfactuals != factual).flatten(1).sum(1).tolist()
+
+# %% [markdown]
+# Whether two samples are equal must not hang on the machine. Before the threshold a pixel is known
+# to about 10⁻⁵ in single precision; where one comes within 10⁻³ of the threshold, both trajectories
+# are computed again in double precision. Samples are dropped as soon as one counterfactual differs,
+# so that most cost a few counterfactuals and not 190. Of all samples, the share that are
+# unattributable, with its 95% interval:
+
+# %%
+found and (len(found.indices) / len(found), found.interval())
 
 # %% mystnb={"image": {"alt": "Black and white samples that equal every one of their counterfactuals."}} tags=["hide-input"]
 if found is None:
     display(Markdown("No results at hand; see *Run this page* above."))
 else:
-    low, high = found.interval()
-    spared = 1 - found.artefact.info["counterfactuals"] / (len(found) * found.num_sources)
-    display(Markdown(
-        f"**{len(found.indices):,} of {len(found):,} samples ({len(found.indices) / len(found):.2%}; 95% interval {low:.2%} to {high:.2%}) equal all {found.num_sources} of their "
-        f"counterfactuals.** The paper found 14 of 3,731 (0.38%) for MNIST"
-        + (", whose images have sixteen times as many pixels to differ in. " if family == "digits" else ". ")
-        + f"{int(found.undecided.sum())} samples could not be decided. "
-        f"{found.artefact.info['counterfactuals']:,} counterfactuals were computed, {spared:.0%} fewer than there are; {found.artefact.info['in_float64']:,} of them again in double precision."))
+    (low, high), info = found.interval(), found.artefact.info
+    share = len(found.indices) / len(found)
+    spared = 1 - info["counterfactuals"] / (len(found) * found.num_sources)
+    sixteen = ", whose images have sixteen times as many pixels to differ in"
+    display(
+        Markdown(
+            f"**{len(found.indices):,} of {len(found):,} samples ({share:.2%}; 95% interval "
+            f"{low:.2%} to {high:.2%}) equal all {found.num_sources} of their counterfactuals.** "
+            "The paper found 14 of 3,731 (0.38%) for MNIST"
+            f"{sixteen if recipe.data.family == 'digits' else ''}. "
+            f"{int(found.undecided.sum())} samples could not be decided. "
+            f"{info['counterfactuals']:,} counterfactuals were computed, {spared:.0%} fewer than "
+            f"there are; {info['in_float64']:,} of them again in double precision."
+        )
+    )
     if len(found.indices):
         chosen = found.indices[:24]
         abc.figures.image_grid(found.factual[chosen], [f"#{i}" for i in chosen])
         plt.show()
 
+# %% [markdown]
+# A *witness* is the first source whose counterfactual differs. How many sources had to be tried for
+# those samples that have one?
+
+# %%
+if found is not None:
+    tried = found.tested[found.witness >= 0]
+    print({k: f"{np.mean(tried <= k):.0%}" for k in (1, 2, 4, 8, 16)})
+
 # %% mystnb={"image": {"alt": "Black and white samples that some counterfactual changes."}} tags=["hide-input"]
 if found is not None:
-    display(Markdown("For comparison, samples of the same ensemble that some counterfactual changes:"))
+    text = "For comparison, samples of the same ensemble that some counterfactual changes:"
+    display(Markdown(text))
     refuted = np.flatnonzero(found.witness >= 0)[:8]
     abc.figures.image_grid(found.factual[refuted], [f"#{i}" for i in refuted])
     plt.show()
-    late = np.bincount(found.tested[found.witness >= 0], minlength=found.num_sources + 1)
-    gone = np.cumsum(late) / max(1, late.sum())
-    display(Markdown(f"Of the samples that some counterfactual changes, {gone[1]:.0%} are changed by the first that is tried, {gone[8]:.0%} by one of the first eight."))
+    text = f"Of the samples that some counterfactual changes, {np.mean(tried <= 1):.0%} are "
+    text += f"changed by the first that is tried, {np.mean(tried <= 8):.0%} by one of the first "
+    text += "eight."
+    display(Markdown(text))
 
 # %% mystnb={"image": {"alt": "Histogram of the counterfactual radii of black and white samples, zero among them."}} tags=["hide-input"]
-discrete = abc.stored_landscapes(binary_name, scale) if exists else None
-if discrete is not None:
+zero = discrete and abc.landscapes.stored(discrete)
+if zero is not None:
     figure, ax = plt.subplots(figsize=(6.4, 3))
-    ax.hist(discrete.radii, bins=16, color=abc.figures.OURS, alpha=0.8)
-    ax.set(xlabel=abc.figures.RADIUS_LABEL, ylabel="samples", title=f"{binary_name}: {len(discrete)} samples, {int((discrete.radii == 0).sum())} with radius 0")
+    ax.hist(zero.radii, bins=16, color=abc.figures.OURS, alpha=0.8)
+    ax.set(xlabel=abc.figures.RADIUS_LABEL, ylabel="samples")
+    number = int((zero.radii == 0).sum())
+    ax.set_title(f"{binary_name}: {len(zero)} samples, {number} with radius 0")
     plt.show()
-    display(Markdown(abc.landscapes_origin(discrete)))
+    display(Markdown(abc.landscapes.origin(zero)))
 
 # %% [markdown]
 # ## What does a radius look like?
 #
-# Samples of the continuous ensemble from the smallest radius to the largest, each with its farthest counterfactual: the image that comes out when the one source is missing that matters most (figure 6 of the paper, bottom). Where would you put τ?
+# Samples of the continuous ensemble from the smallest radius to the largest, each with its farthest
+# counterfactual: the image that comes out when the one source is missing that matters most (figure
+# 6 of the paper, bottom). Where would you put τ?
+
+# %%
+order = np.argsort(landscapes.radii)
+rows = abc.sections.spread(order, 6)
+landscapes.radii[rows].round(1)
 
 # %% mystnb={"image": {"alt": "Samples from the smallest radius to the largest, each with its farthest counterfactual and the training image removed."}} tags=["hide-input"]
-order = np.argsort(landscapes.radii)
-rows = order[np.unique(np.linspace(0, len(order) - 1, min(6, len(order))).round().astype(int))]
 abc.figures.radius_gallery(landscapes, rows)
 plt.show()
 
 # %% [markdown]
-# The share of samples below each τ, for every ensemble of the family whose landscapes are at hand. As training sets grow, curves move to the left: more samples depend on no single source.
+# The share of samples below each τ, for every ensemble of the family whose landscapes are at hand.
+# As training sets grow, curves move to the left: more samples depend on no single source.
+
+# %%
+family = abc.sections.family_landscapes(landscapes)
+shares = {
+    name: [float(np.mean(each.radii < tau)) for tau in thresholds] for name, each in family.items()
+}
+shares
 
 # %% mystnb={"image": {"alt": "The share of samples with a radius below tau against tau, a curve an ensemble."}} tags=["hide-input"]
-radii = abc.family_radii(dataset, scale)
-radii[dataset] = landscapes.radii
-radii = {name: radii[name] for name in abc.family_of(dataset, scale) if name in radii}
 figure, ax = plt.subplots(figsize=(6.8, 4))
-abc.figures.below_threshold(radii, ax)
+abc.figures.below_threshold({name: each.radii for name, each in family.items()}, ax)
 plt.show()
-table = pd.DataFrame([
-    {"ensemble": name, "images": abc.get_recipe(name, scale).data.size, "samples": len(values)} | {f"τ = {tau:g}": (values < tau).mean() for tau in thresholds}
-    for name, values in radii.items()])
-display(abc.figures.table(table, {"images": "{:,}"} | {f"τ = {tau:g}": "{:.0%}" for tau in thresholds}))
+table = pd.DataFrame(
+    {"ensemble": name, "images": abc.get_recipe(name, scale).data.size, "samples": len(each)}
+    | {f"τ = {tau:g}": f"{share:.0%}" for tau, share in zip(thresholds, shares[name])}
+    for name, each in family.items()
+)
+display(abc.figures.table(table, {"images": "{:,}"}))
 
 # %% [markdown]
 # ### By another metric
 #
-# The threshold depends on the metric. The same samples, measured by the distance between the features of the classifier that was trained here: of each sample the eight counterfactuals that lie farthest in Euclidean distance were kept, and the largest feature distance among them is shown. The radius in this metric is at least that.
+# The threshold depends on the metric. The same samples, measured by the distance between the
+# features of the classifier that was trained here: of each sample the eight counterfactuals that
+# lie farthest in Euclidean distance were kept, and the largest feature distance among them is
+# shown. The radius in this metric is at least that.
+
+# %%
+metrics = abc.classifier.family_metrics(recipe.data.family, here=abc.Here(device="cpu"))
+others = [metric for metric in metrics if metric.name != "euclidean"]
+at_hand = {name: abc.landscapes.stored(abc.get_recipe(name, scale)) for name in family}
+farthest = {
+    (metric.label, name): abc.landscapes.kept_radii(each, metric)
+    for metric in others
+    for name, each in at_hand.items()
+    if each is not None
+}
+{key: round(float(np.median(radii)), 2) for key, radii in farthest.items()}
 
 # %% mystnb={"image": {"alt": "The same shares with distances between features of a classifier."}} tags=["hide-input"]
-metrics = abc.family_metrics(family, device="cpu")
-others = [metric for metric in metrics if metric.name != "euclidean"]
 if others:
-    figure, axes = plt.subplots(len(others), 1, figsize=(6.8, 4 * len(others)), squeeze=False)
-    at_hand = {name: abc.stored_landscapes(name, scale) for name in radii}
+    size = (6.8, 4 * len(others))
+    figure, axes = plt.subplots(len(others), 1, figsize=size, squeeze=False)
     for ax, metric in zip(axes.flat, others):
-        abc.figures.below_threshold({name: abc.kept_radii(each, metric) for name, each in at_hand.items() if each is not None}, ax,
-                                    f"{metric.label}, farthest of those kept")
+        curves = {name: radii for (label, name), radii in farthest.items() if label == metric.label}
+        abc.figures.below_threshold(curves, ax, f"{metric.label}, farthest of those kept")
     plt.show()
 else:
     display(Markdown("Only the Euclidean metric is at hand here."))
@@ -154,62 +248,111 @@ else:
 # %% [markdown]
 # ## A certificate
 #
-# A claim about a sample should not have to be believed. A **certificate** is a file with everything that it takes to check one: recipe, code, hashes of the members, noise, and for each source the distance of the counterfactual without it. Below τ, it states that the sample is nearly unattributable. Whoever gets it can have any part made again:
+# A claim about a sample should not have to be believed. A **certificate** is a file with everything
+# that it takes to check one: recipe, code, hashes of the members, noise, and for each source the
+# distance of the counterfactual without it. Below τ, it states that the sample is nearly
+# unattributable. Whoever gets it can have any part made again:
 #
 # ```
 # python -m abc_lib certify digits_1024 --sample 0 --tau 40 -o certificate.json
 # python -m abc_lib verify certificate.json
 # ```
 #
-# Here is the sample with the smallest radius on this page, certified and checked just now for four of its counterfactuals, drawn at random.
+# Here is the sample with the smallest radius on this page, certified and checked just now for four
+# of its counterfactuals, drawn at random.
 
-# %% tags=["hide-input"]
+# %%
 row = int(landscapes.radii.argmin())
 tau = float(np.ceil(landscapes.radii[row] + 1))
-certificate = abc.make_certificate(ensemble, landscapes, int(landscapes.indices[row]), tau)
-report = abc.verify_certificate(certificate, 4, device=device, progress=False)
+index = int(landscapes.indices[row])
+certificate = abc.certificates.make_certificate(ensemble, landscapes, index, tau)
+quiet = abc.Here(device=device, progress=False)
+print(abc.certificates.verify_certificate(certificate, 4, here=quiet))
+
+# %% tags=["hide-input"]
 display(Markdown(f"> {certificate.content['statement']}"))
-print(report)
 
 # %% [markdown]
 # ## Several sources at once
 #
-# Remove k sources together, and every member that saw any of them goes. Which sets can be removed is a matter of the code. A code of weight w promises that k sources leave a member where k·w < n, whatever the codewords: it is *k-cover-free* there. The usual codes of weight n/2 promise k = 1 and nothing more; what else can be removed is luck. A light code such as weight 2 of 20 promises nine, at the price of members that each see a tenth of the data. A whole class of images, some hundred sources, is out of reach of both; {doc}`ensembles whose sources are classes <01_abc_vs_rbc>` are made for that.
+# Remove k sources together, and every member that saw any of them goes. Which sets can be removed
+# is a matter of the code. A code of weight w promises that k sources leave a member where k·w < n,
+# whatever the codewords: it is *k-cover-free* there. The usual codes of weight n/2 promise k = 1
+# and nothing more; what else can be removed is luck:
 
-# %% tags=["hide-input"]
-names = [dataset] + ([binary_name] if found is not None else []) + [name for name in (f"{family}_classes",) if name in abc.recipe_names()]
-lines = []
-for name in names:
-    book = abc.draw_codebook(abc.get_recipe(name, scale))
-    sizes = [k for k in (1, 2, 3, 4, 5, 6, 9, 10, 12, 102) if k <= book.num_sources]
-    for each in abc.survivor_table(book, sizes).to_dict("records"):
-        if each["k"] <= 4 or each["removable"] > 0 or each["k"] == sizes[-1]:
-            lines.append({"code of": name, "sources": book.num_sources, "n": book.n, "weight": book.weight, "promised k": abc.promised_k(book.n, book.weight), **each})
-table = pd.DataFrame(lines).rename(columns={"removable": "sets with a survivor", "least": "members left: least", "mean": "mean", "most": "most"})
-display(abc.figures.table(table, {"sources": "{:,}", "sets with a survivor": "{:.1%}", "mean": "{:.1f}"}))
+# %%
+code = ensemble.codebook
+left = []
+for k in range(1, 7):
+    try:
+        left.append(int(code.survivors(range(k)).sum()))
+    except abc.NoSurvivors:
+        left.append(0)
+left, abc.removals.promised_k(code.n, code.weight)  # members left without sources 0 .. k - 1
 
 # %% [markdown]
-# How far do samples move? For each k, random sets of k sources that leave at least one member; the same samples and sets throughout. Two things grow with k: what is taken away, and how few members are left to take a mean of.
+# A light code such as weight 2 of 20 promises nine, at the price of members that each see a tenth
+# of the data. A whole class of images, some hundred sources, is out of reach of both;
+# {doc}`ensembles whose sources are classes <01_abc_vs_rbc>` are made for that.
 
-# %% mystnb={"image": {"alt": "Distance to the sample against how many sources are removed at once: mean of the sets and farthest of them."}} tags=["hide-input"]
+# %% tags=["hide-input"]
+names = [dataset] + ([binary_name] if found is not None else [])
+names += [name for name in (f"{recipe.data.family}_classes",) if name in abc.recipe_names()]
+display(abc.figures.table(abc.sections.promise_table(names, scale)))
+
+# %% [markdown]
+# How far do samples move? For each k, random sets of k sources that leave at least one member; the
+# same samples and sets throughout. Two things grow with k: what is taken away, and how few members
+# are left to take a mean of.
+
+# %%
 removals = {}
 for name in names[:2]:
-    stored = None if recompute else abc.stored_removals(name, scale, seed)
+    stored = abc.removals.stored(abc.get_recipe(name, scale), seed, here)
     if stored is None and name == dataset:
-        stored = abc.compute_removals(ensemble, landscapes.indices[:8], abc.removal_sets(ensemble, 16), seed)
+        sets = abc.removals.sets(ensemble, 16)
+        stored = abc.removals.get(ensemble, landscapes.indices[:8], sets, seed, here)
     if stored is not None:
         removals[name] = stored
 tables = {name: each.by_size() for name, each in removals.items()}
-abc.figures.removal_growth({f"{name}: {len(removals[name].indices)} samples": each for name, each in tables.items()})
+tables[dataset].round(2)
+
+# %% mystnb={"image": {"alt": "Distance to the sample against how many sources are removed at once: mean of the sets and farthest of them."}} tags=["hide-input"]
+lines = {f"{name}: {len(removals[name].indices)} samples": each for name, each in tables.items()}
+abc.figures.removal_growth(lines)
 plt.show()
 for name, each in tables.items():
-    made, last = removals[name].artefact, each.iloc[-1]
-    display(Markdown(
-        f"**{name}:** from k = 1 to k = {last['k']:.0f} the mean distance goes from {each.iloc[0]['mean']:.1f} to {last['mean']:.1f}, that of the farthest of "
-        f"{' to '.join(dict.fromkeys(str(int(each['sets'].agg(f))) for f in ('min', 'max')))} sets from {each.iloc[0]['radius']:.1f} to {last['radius']:.1f}; bars are 95% intervals over samples. "
-        f"{'Published with this repository' if made.published else 'From this machine'}, computed on {made.provenance['hardware']} ({made.provenance['time'][:10]}, commit {made.provenance['commit']})."))
+    first, last = each.iloc[0], each.iloc[-1]
+    made = removals[name].artefact
+    whose = "Published with this repository" if made.published else "From this machine"
+    sets = " to ".join(dict.fromkeys([f"{each['sets'].min():.0f}", f"{each['sets'].max():.0f}"]))
+    display(
+        Markdown(
+            f"**{name}:** from k = 1 to k = {last['k']:.0f} the mean distance goes from "
+            f"{first['mean']:.1f} to {last['mean']:.1f}, that of the farthest of {sets} sets from "
+            f"{first['radius']:.1f} to {last['radius']:.1f}; bars are 95% intervals over samples. "
+            f"{whose}, computed on {made.provenance['hardware']} "
+            f"({made.provenance['time'][:10]}, commit {made.provenance['commit']})."
+        )
+    )
 
 # %% [markdown]
 # ## Look for yourself
 #
-# The {doc}`gallery <gallery>` shows samples with what they are attributed to and whole landscapes; in the {doc}`explorer <explorer>` any training image can be taken away.
+# The {doc}`gallery <gallery>` shows samples with what they are attributed to and whole landscapes;
+# in the {doc}`explorer <explorer>` any training image can be taken away.
+#
+# ## Exercises
+#
+# 1. Which τ would make half of the samples of this page nearly unattributable? And of the smallest
+#    training set of the family?
+
+# %% tags=["hide-cell"]
+{name: round(float(np.median(each.radii)), 1) for name, each in family.items()}
+
+# %% [markdown]
+# 2. A code of how many members of weight 3 promises that any five sources can be removed together?
+
+# %% tags=["hide-cell"]
+n = next(n for n in range(4, 100) if abc.removals.promised_k(n, 3) >= 5)
+n, abc.removals.promised_k(n, 3)
