@@ -1,4 +1,7 @@
-"""A headless Chromium that tests drive by its DevTools protocol, through two pipes: nothing has to be installed but the browser."""
+"""A headless Chromium, driven through two pipes by its DevTools protocol.
+
+Nothing has to be installed but the browser.
+"""
 
 import base64
 import io
@@ -55,7 +58,7 @@ class Chromium:
             "--hide-scrollbars",
             f"--user-data-dir={self.profile}",
         ]
-        # The browser reads commands from descriptor 3 and answers on 4: here its standard input and output, passed on.
+        # The browser reads commands from descriptor 3 and answers on 4: its standard ones here.
         shell = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
         self.process = subprocess.Popen(
             ["sh", "-c", shell, program(), *flags, "about:blank"],
@@ -174,8 +177,10 @@ class Chromium:
         """Where an element is in the window, scrolled into view first."""
         quoted = json.dumps(selector)
         return tuple(
-            self.run(f"""(() => {{ const e = document.querySelector({quoted}); e.scrollIntoView({{block: "center", behavior: "instant"}});
-            const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()""")
+            self.run(f"""(() => {{ const e = document.querySelector({quoted});
+            e.scrollIntoView({{block: "center", behavior: "instant"}});
+            const r = e.getBoundingClientRect();
+            return [r.x + r.width / 2, r.y + r.height / 2]; }})()""")
         )
 
     def hover(self, selector: str) -> None:
@@ -205,7 +210,8 @@ class Chromium:
 
     def choose(self, selector: str, value: str) -> None:
         """Chooses an option of a list, as its menu would: headless menus cannot be clicked."""
-        self.run(f"""(() => {{ const e = document.querySelector({json.dumps(selector)}); e.value = {json.dumps(value)};
+        self.run(f"""(() => {{ const e = document.querySelector({json.dumps(selector)});
+            e.value = {json.dumps(value)};
             e.dispatchEvent(new Event("change", {{bubbles: true}})); }})()""")
 
     def picture(self, selector: str | None = None) -> Image.Image:
@@ -214,7 +220,8 @@ class Chromium:
         if selector:
             # not scrolled to: that would move other elements under the mouse
             x, y, width, height = (
-                self.run(f"""(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();
+                self.run(f"""(() => {{ const e = document.querySelector({json.dumps(selector)});
+                const r = e.getBoundingClientRect();
                 return [r.x + scrollX, r.y + scrollY, r.width, r.height]; }})()""")
             )
             clip = {"clip": {"x": x, "y": y, "width": width, "height": height, "scale": 1}}

@@ -1,4 +1,4 @@
-"""What several tests share: a cache of their own, and an ensemble small enough to train in seconds."""
+"""What several tests share: a cache of their own, and an ensemble that trains in seconds."""
 
 import sys
 from types import SimpleNamespace
@@ -34,6 +34,12 @@ def store(tmp_path):
     return Store(tmp_path / "cache", tmp_path / "published")
 
 
+@pytest.fixture
+def here(store):
+    """Work in that store, one task at a time and without a bar."""
+    return Here(store, "cpu", jobs=1, progress=False)
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """12 real digits, 6 members of weight 3, 12 training steps, 6 sampling steps."""
@@ -42,7 +48,10 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
-    """The trained tiny ensemble: ``recipe``, ``store``, ``images``, ``artefacts``, ``ensemble``. Not to be changed."""
+    """The trained tiny ensemble: ``recipe``, ``store``, ``images``, ``artefacts``, ``ensemble``.
+
+    Not to be changed.
+    """
     store = Store(tmp_path_factory.mktemp("trained"), None)
     artefacts = train_ensemble(tiny, here=Here(store, "cpu", jobs=1, progress=False))
     before = set(store.cache.glob("*/digits*"))
@@ -53,7 +62,8 @@ def trained(tiny, tmp_path_factory):
         artefacts=artefacts,
         ensemble=find_ensemble(tiny, here=Here(store)),
     )
-    # What one test leaves here, another finds: then whether it passes hangs on the order of the tests.
+    # What one test leaves here, another finds: then whether it passes hangs on the order of the
+    # tests.
     added = set(store.cache.glob("*/digits*")) - before
     assert not added, "a test computed in the trained store; own_store is for that"
 

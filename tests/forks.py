@@ -69,7 +69,9 @@ def _serve():
     import sklearn.datasets  # noqa: F401
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel  # noqa: F401
 
-    import abc_lib  # noqa: F401  the slow imports, before anything is forked
+    # the slow imports, before anything is forked
+    import abc_lib.results.landscapes
+    import abc_lib.training.ensembles  # noqa: F401
 
     ended = {}
     for line in sys.stdin:
@@ -136,18 +138,15 @@ def train(cache, steps):
 def landscapes(members, cache, samples, memory):
     """Landscapes of the ensemble in one cache, into another one."""
     from abc_lib.ground.store import Store
-    from abc_lib.results.landscapes import compute_landscapes
+    from abc_lib.results.landscapes import compute as compute_landscapes
     from abc_lib.training.ensembles import find_ensemble
 
     ensemble = find_ensemble(tiny_recipe(), here=Here(Store(Path(members), None)))
     compute_landscapes(
         ensemble,
         range(int(samples)),
-        store=Store(Path(cache), None),
         all_images=True,
-        memory=int(memory),
-        n_jobs=1,
-        progress=False,
+        here=Here(Store(Path(cache), None), jobs=1, memory=int(memory), progress=False),
     )
 
 

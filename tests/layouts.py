@@ -18,7 +18,9 @@ def picture(seed: int, size: tuple[int, int]) -> Image.Image:
 
 
 def celeba(root: Path, counts: tuple[int, ...] = (3, 2, 4, 3, 2, 3), test: int = 4) -> Path:
-    """``counts`` images of each of some celebrities (numbers 10, 20, ...) in the training split, one by one, and some others."""
+    """``counts`` images of each of some celebrities (numbers 10, 20, ...) in the training split,
+    one by one, and some others.
+    """
     folder = root / "celeba"
     (folder / "img_align_celeba").mkdir(parents=True)
     people = [10 * (k + 1) for k, many in enumerate(counts) for _ in range(many)]
@@ -66,7 +68,9 @@ PAINTINGS = {
 
 
 def artbench(root: Path, layout: str = "split", table: bool = False) -> Path:
-    """Six paintings of four artists in the training split and one in the test split, in either layout."""
+    """Six paintings of four artists in the training split and one in the test split, in either
+    layout.
+    """
     folder = root / "artbench"
     rows, seed = [], 0
     for split, styles in (
@@ -104,7 +108,7 @@ def artbench(root: Path, layout: str = "split", table: bool = False) -> Path:
 
 
 def idx(root: Path, family: str) -> dict[str, bytes]:
-    """Thirty images of both splits as IDX files; returns their content by part, as ``t10k-images``."""
+    """Thirty images of both splits as IDX files; their content by part, as ``t10k-images``."""
     rng, found = np.random.default_rng(len(family)), {}
     folder = root / family
     folder.mkdir(parents=True)

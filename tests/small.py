@@ -25,7 +25,9 @@ def tiny_recipe(steps=12):
 
 
 def tiny_classes(steps=30):
-    """128 real digits whose ten classes are the data sources, 6 members of weight 3, 6 sampling steps."""
+    """128 real digits whose ten classes are the data sources, 6 members of weight 3, 6 sampling
+    steps.
+    """
     return get_recipe("digits_classes").replace(
         data={"size": 128},
         network={"channels": (8, 8), "groups": 4},

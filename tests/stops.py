@@ -2,12 +2,14 @@
 
 import random
 
+from abc_lib.ground import loop
 from abc_lib.ground.store import Workspace
-from abc_lib.training.batches import Batches as _Batches
+from abc_lib.training.batches import Batches
 
 
 def until_done(monkeypatch, work, chance, seed):
-    """Calls ``work`` until it is through, while pieces are sometimes not saved but the work is stopped.
+    """Calls ``work`` until it is through, while pieces are sometimes not saved but the work is
+    stopped.
 
     Returns what it returned, how often it was stopped, and the names of all pieces that were saved.
     """
@@ -41,11 +43,15 @@ def counted(function, stop_at=None):
     return call
 
 
-def steps_that_stop(monkeypatch, module):
-    """Returns a function that lets training by ``module`` run up to a step and stops it there; every step before leaves a checkpoint."""
-    clock, real = [0.0], _Batches.indices
-    # Time passes between steps only, so that when a checkpoint is due does not depend on the machine.
-    monkeypatch.setattr(module, "stopwatch", lambda: lambda: clock[0])
+def steps_that_stop(monkeypatch):
+    """Returns a function that lets training run up to a step and stops it there.
+
+    Every step before leaves a checkpoint.
+    """
+    clock, real = [0.0], Batches.indices
+    # Time passes between steps only, so that when a checkpoint is due does not depend on the
+    # machine.
+    monkeypatch.setattr(loop, "stopwatch", lambda: lambda: clock[0])
 
     def arrange(step):
         def indices(self, k):
@@ -54,6 +60,6 @@ def steps_that_stop(monkeypatch, module):
             clock[0] += 1.0
             return real(self, k)
 
-        monkeypatch.setattr(_Batches, "indices", indices)
+        monkeypatch.setattr(Batches, "indices", indices)
 
     return arrange

@@ -11,9 +11,12 @@ from scipy import stats
 from small import own_store
 
 from abc_lib.ground.errors import BadValue
-from abc_lib.ground.paper import paper_intersections
+from abc_lib.ground.here import Here
+from abc_lib.ground.paper import intersections as paper_intersections
 from abc_lib.method.attribution import intersection_chance
-from abc_lib.results.agreement import (
+from abc_lib.results.jacobians import get as get_jacobians
+from abc_lib.results.landscapes import get as get_landscapes
+from abc_lib.results.measures.agreement import (
     Predicted,
     agreement,
     agreement_table,
@@ -23,12 +26,11 @@ from abc_lib.results.agreement import (
     same_noise,
     top_sources,
 )
-from abc_lib.results.jacobians import get_jacobians
-from abc_lib.results.landscapes import get_landscapes
-from abc_lib.results.retraining import find_retraining_landscapes, retraining_landscapes
+from abc_lib.results.retraining import get as retraining_landscapes
+from abc_lib.results.retraining import stored as find_retraining_landscapes
 from abc_lib.training.retrained import get_retrained
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,13 @@ def here(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ablation(trained, here):
-    return get_landscapes(trained.ensemble, 5, store=here, **QUIET)
+    return get_landscapes(trained.ensemble, 5, here=Here(here, **QUIET))
 
 
 @pytest.fixture(scope="module")
 def retraining(trained, here):
-    models = get_retrained(trained.recipe, [7, 2, 9, 4], store=here, device="cpu", **QUIET)
-    return retraining_landscapes(models, [4, 0, 3], store=here, **QUIET)
+    models = get_retrained(trained.recipe, [7, 2, 9, 4], here=Here(here, "cpu", **QUIET))
+    return retraining_landscapes(models, [4, 0, 3], here=Here(here, **QUIET))
 
 
 def test_what_two_landscapes_share(ablation, retraining):
@@ -60,7 +62,7 @@ def test_what_two_landscapes_share(ablation, retraining):
 
 
 def test_predicted_landscapes_take_part(trained, here, ablation, retraining):
-    jacobians = get_jacobians(trained.ensemble, range(4), store=here, **QUIET)
+    jacobians = get_jacobians(trained.ensemble, range(4), here=Here(here, **QUIET))
     predicted = predicted_landscapes(jacobians, trained.ensemble.codebook)
     samples, sources, (p, a, r) = in_common([predicted, ablation, retraining])
     assert samples.tolist() == [0, 3] and p.shape == a.shape == r.shape == (2, 4)
@@ -100,19 +102,19 @@ def test_a_part_of_retrained_landscapes(retraining, one_line):
         rows.factual, retraining.factual[[1]]
     )
     for wanted in (([1], None), (None, [3])):
-        with pytest.raises(BadValue, match="compute it with retraining_landscapes") as error:
+        with pytest.raises(BadValue, match="compute it with retraining.get") as error:
             retraining.only(*wanted)
         assert one_line(error)
 
 
 def test_retrained_landscapes_are_found_without_their_models(trained, here, retraining):
-    found = find_retraining_landscapes(trained.recipe, store=here)
+    found = find_retraining_landscapes(trained.recipe, here=Here(here))
     np.testing.assert_array_equal(found.distances, retraining.distances)
-    assert find_retraining_landscapes(trained.recipe, training_seed=1, store=here) is None
-    assert find_retraining_landscapes(trained.recipe, removed="removed", store=here) is None
-    assert find_retraining_landscapes(trained.recipe, seed=3, store=here) is None
+    assert find_retraining_landscapes(trained.recipe, 1, here=Here(here)) is None
+    assert find_retraining_landscapes(trained.recipe, removed="removed", here=Here(here)) is None
+    assert find_retraining_landscapes(trained.recipe, seed=3, here=Here(here)) is None
     assert (
-        find_retraining_landscapes(trained.recipe.replace(network={"groups": 8}), store=here)
+        find_retraining_landscapes(trained.recipe.replace(network={"groups": 8}), here=Here(here))
         is None
     )
 

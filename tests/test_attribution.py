@@ -1,4 +1,4 @@
-"""Attribution: ranks and tops by definition, chance by counting, the false attribution rate by hand."""
+"""Attribution: ranks and tops by definition, chance by counting, the rate by hand."""
 
 import dataclasses
 import itertools
@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 from small import budget
 
 from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
 from abc_lib.images.training_set import TrainingSet
-from abc_lib.method import attribution
 from abc_lib.method.attribution import (
     FalseAttribution,
     counterfactual_distance_ranks,
@@ -32,9 +32,11 @@ from abc_lib.method.code import Codebook
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import Landscapes
+from abc_lib.metrics import visual
 from abc_lib.metrics.names import get_metric
 from abc_lib.metrics.visual import visual_distances
-from abc_lib.results.attributions import false_attribution_rate, false_attribution_rates
+from abc_lib.results.measures import attributions
+from abc_lib.results.measures.attributions import false_attribution_rate, false_attribution_rates
 
 
 class Euclidean:
@@ -99,7 +101,7 @@ TOPS = pytest.mark.parametrize("top, sign", [(top_visual, 1), (top_counterfactua
 @pytest.mark.parametrize("metric", [Euclidean(), Ink(), get_metric("euclidean")])
 @pytest.mark.parametrize("entries", [2**25, 7, 1])
 def test_a_sources_distance_is_the_least_over_its_images(metric, flips, entries, monkeypatch):
-    monkeypatch.setattr(attribution, "_ENTRIES", entries)
+    monkeypatch.setattr(visual, "_ENTRIES", entries)
     samples, owners = pictures(3, 0), [2, 0, 1, 1, 2, 0, 3, 2, 1]
     images = gallery(pictures(9, 1), owners)
     found = visual_distances(samples, images, metric, flips)
@@ -331,7 +333,7 @@ def test_a_k_that_does_not_fit_is_refused(k, one_line):
 
 
 def test_the_papers_chance_level():
-    """It is that of eight draws with replacement; eight different sources meet a little more often."""
+    """It is that of eight draws with replacement; eight different sources meet more often."""
     chance = intersection_chance(384, 8, replacement=True)
     assert (
         round(1024 * chance, 2) == 158.73
@@ -416,7 +418,8 @@ def test_intersections_of_distances_worked_out_by_hand():
     distances = np.array(
         [[9.0, 1.0, 1.0, 2.0], [1.0, 2.0, 9.0, 8.0], [1.0, 2.0, 9.0, 8.0], [1.0, 2.0, 3.0, 3.0]]
     )
-    # Top 1: 0 with 0, 0 with 2, 3 with 2, 0 with 2. Top 2: {0,1} {0,3}, {0,1} {2,3}, {3,2} {2,3}, {0,1} {2,3}.
+    # Top 1: 0 with 0, 0 with 2, 3 with 2, 0 with 2.
+    # Top 2: {0,1} {0,3}, {0,1} {2,3}, {3,2} {2,3}, {0,1} {2,3}.
     assert top_k_intersections(visual, distances, 1).count == 1
     assert top_k_intersections(visual, distances, 2).count == 2
     assert top_k_intersections(visual, distances, 3).count == 4
@@ -596,7 +599,7 @@ def test_another_source_needs_two(one_line):
 
 # --- the false attribution rate, from an ensemble ---
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 
 
 def rate_by_hand(ensemble, indices, images, metric, flips, seed):
@@ -631,7 +634,7 @@ def rate_by_hand(ensemble, indices, images, metric, flips, seed):
 def test_the_rate_is_that_worked_out_by_hand(trained, metric, flips, seed):
     indices = [4, 0, 17, 9, 30, 2, 11, 25]
     found = false_attribution_rate(
-        trained.ensemble, indices, trained.images, metric, flips, seed, **QUIET
+        trained.ensemble, indices, trained.images, metric, flips, seed, here=Here(**QUIET)
     )
     again, instead = rate_by_hand(trained.ensemble, indices, trained.images, metric, flips, seed)
     assert (found.samples, found.again, found.instead) == (8, again, instead)
@@ -641,8 +644,8 @@ def test_the_rate_is_that_worked_out_by_hand(trained, metric, flips, seed):
 
 def test_several_images_a_source_and_blocks_that_end_anywhere(trained, monkeypatch):
     """Blocks come back in any order, and may hold a part of a sample's counterfactuals."""
-    real = attribution.run_tasks
-    monkeypatch.setattr(attribution, "run_tasks", lambda *a, **k: reversed(list(real(*a, **k))))
+    real = attributions.run_tasks
+    monkeypatch.setattr(attributions, "run_tasks", lambda *a, **k: reversed(list(real(*a, **k))))
     twice = dataclasses.replace(
         trained.images,
         images=trained.images.images.repeat(2, 1, 1, 1).roll(5, dims=0),
@@ -657,8 +660,7 @@ def test_several_images_a_source_and_blocks_that_end_anywhere(trained, monkeypat
             range(5),
             twice,
             Euclidean(),
-            memory=budget(trained.ensemble, size),
-            **QUIET,
+            here=Here(memory=budget(trained.ensemble, size), **QUIET),
         )
         assert (found.again, found.instead) == (again, instead)
 
@@ -678,11 +680,11 @@ def test_what_metrics_share_is_sampled_once_in_blocks_within_the_budget(trained,
         return real(self, noise, c, owner)
 
     alone = [
-        false_attribution_rate(trained.ensemble, range(6), trained.images, m, **QUIET)
+        false_attribution_rate(trained.ensemble, range(6), trained.images, m, here=Here(**QUIET))
         for m in (Euclidean(), Ink())
     ]
     monkeypatch.setattr(Ensemble, "sample", sample)
-    options = QUIET | {"memory": budget(trained.ensemble, 4)}
+    options = {"here": Here(memory=budget(trained.ensemble, 4), **QUIET)}
     together = false_attribution_rates(
         trained.ensemble, range(6), trained.images, [Euclidean(), Ink(), Euclidean()], **options
     )
@@ -709,13 +711,15 @@ def test_arguments_that_give_no_rate_are_refused(trained, one_line):
         ((alone, [0], images.of_sources([0])), {}, "one data source"),
         ((ensemble, [0], images), {"memory": 10}, "memory budget"),
         ((ensemble, [0], images), {"resamples": 0}, "resamples"),
-        ((ensemble, [0], images), {"n_jobs": 0}, "n_jobs"),
+        ((ensemble, [0], images), {"jobs": 0}, "jobs"),
     ]
     for arguments, options, message in cases:
         with pytest.raises(BadValue, match=message) as error:
-            false_attribution_rate(*arguments, Euclidean(), **(QUIET | options))
+            resamples = options.pop("resamples", 10)
+            here = Here(**QUIET | options)
+            false_attribution_rate(*arguments, Euclidean(), resamples=resamples, here=here)
         assert one_line(error)
     with pytest.raises(BadValue, match="row 0: nothing to rank"):
-        false_attribution_rate(ensemble, [0], images, Always(1.0), **QUIET)
+        false_attribution_rate(ensemble, [0], images, Always(1.0), here=Here(**QUIET))
     with pytest.raises(BadValue, match="no metrics"):
-        false_attribution_rates(ensemble, [0], images, [], **QUIET)
+        false_attribution_rates(ensemble, [0], images, [], here=Here(**QUIET))

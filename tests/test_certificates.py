@@ -23,16 +23,18 @@ from abc_lib.exchange.certificates.make import make_certificate
 from abc_lib.exchange.certificates.verify import _chosen, verify_certificate
 from abc_lib.ground.digests import digest, identity_of
 from abc_lib.ground.errors import ArtefactError, BadValue, CertificateRefused, NotAvailable
+from abc_lib.ground.here import Here
 from abc_lib.ground.paths import PUBLISHED
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.code import Codebook
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
-from abc_lib.results.run import stored_landscapes
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
+from abc_lib.results.landscapes import stored as stored_landscapes
 from abc_lib.study import command as command
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 OURS = sorted((PUBLISHED / "certificate").glob("*.json"))
 
 
@@ -40,7 +42,7 @@ OURS = sorted((PUBLISHED / "certificate").glob("*.json"))
 def landscapes(trained, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("landscapes"), None)
     return read_landscapes(
-        compute_landscapes(trained.ensemble, [0, 3], seed=2, store=store, **QUIET)
+        compute_landscapes(trained.ensemble, [0, 3], 2, here=Here(store, **QUIET))
     )
 
 
@@ -58,7 +60,7 @@ def certificate(trained, landscapes, tau):
 @pytest.fixture
 def verify(trained):
     return lambda certificate, sources="all", **options: verify_certificate(
-        certificate, sources, trained.ensemble, **{**QUIET, **options}
+        certificate, sources, **{"ensemble": trained.ensemble, "here": Here(**QUIET), **options}
     )
 
 
@@ -122,16 +124,16 @@ def test_nobody_can_foresee_what_is_drawn(certificate, verify):
 
 def test_in_one_block_or_in_several_the_same_is_found(certificate, verify, monkeypatch):
     one = verify(certificate)
-    monkeypatch.setattr("abc_lib.certificates.verify.block_size", lambda *_: 5)
+    monkeypatch.setattr("abc_lib.exchange.certificates.verify.block_size", lambda *_: 5)
     several = verify(certificate)
     assert abs(one.deviation - several.deviation) < 1e-3 and one.sources == several.sources
 
 
 def test_the_members_are_found_by_the_recipe_that_is_spelled_out(certificate, trained, tmp_path):
-    report = verify_certificate(certificate, [0], store=trained.store, device="cpu", **QUIET)
+    report = verify_certificate(certificate, [0], here=Here(trained.store, "cpu", **QUIET))
     assert report.name == "digits_64-laptop" and report.members == 6
     with pytest.raises(NotAvailable, match=certificate.content["ensemble"]["artefact"]):
-        verify_certificate(certificate, [0], store=Store(tmp_path, None), device="cpu", **QUIET)
+        verify_certificate(certificate, [0], here=Here(Store(tmp_path, None), "cpu", **QUIET))
 
 
 def test_it_goes_through_a_file(certificate, tmp_path):
@@ -152,11 +154,11 @@ def test_a_sample_that_no_ablation_changes_is_unattributable(trained, store):
         identity_of([member.state_dict()] * 2),
     )
     found = read_landscapes(
-        compute_landscapes(ensemble, [0], store=store, images=trained.images, **QUIET)
+        compute_landscapes(ensemble, [0], images=trained.images, here=Here(store, **QUIET))
     )
     made = make_certificate(ensemble, found, 0, tau=0.5)
     assert made.radius == 0 and "is unattributable" in made.statement
-    assert verify_certificate(made, ensemble=ensemble, **QUIET).deviation == 0
+    assert verify_certificate(made, ensemble=ensemble, here=Here(**QUIET)).deviation == 0
 
 
 def test_the_hash_of_a_member_is_that_of_its_parameters(trained):
@@ -413,7 +415,7 @@ def test_a_forged_member_is_found_by_the_members_at_hand(certificate, trained):
         next(members[3].parameters()).view(-1)[0] += 1e-4
     other = dataclasses.replace(trained.ensemble, members=members)
     with pytest.raises(CertificateRefused, match=r"ensemble.members\[3\]"):
-        verify_certificate(certificate, [0], other, **QUIET)
+        verify_certificate(certificate, [0], other, here=Here(**QUIET))
 
 
 def test_another_recipe_is_named_to_the_field(certificate, trained):
@@ -423,7 +425,7 @@ def test_another_recipe_is_named_to_the_field(certificate, trained):
     with pytest.raises(
         CertificateRefused, match="'recipe.spec.training.steps' is not that of the ensemble"
     ):
-        verify_certificate(certificate, [0], other, **QUIET)
+        verify_certificate(certificate, [0], other, here=Here(**QUIET))
 
 
 def test_noise_that_this_cpu_rounds_otherwise_is_known_by_its_stream(certificate, verify):
@@ -551,23 +553,18 @@ def test_any_changed_byte_is_noticed(certificate, tmp_path_factory, data):
 
 
 @pytest.fixture
-def here(store, trained, landscapes, monkeypatch, tmp_path):
-    """The command line in an empty folder, with a store that has the tiny ensemble and its landscapes."""
-    shutil.copytree(trained.store.cache, store.cache)
+def command_line(here, trained, landscapes, monkeypatch, tmp_path):
+    """The commands in an empty folder, with a store that has the tiny ensemble's landscapes."""
+    shutil.copytree(trained.store.cache, here.store.cache)
     artefact = landscapes.artefacts[0].path
-    shutil.copytree(artefact, store.cache / "landscape" / artefact.name)
-    monkeypatch.setattr(command, "Store", lambda: store)
+    shutil.copytree(artefact, here.store.cache / "landscape" / artefact.name)
+    recipes = {"digits_64": trained.recipe}
     monkeypatch.setattr(
-        command,
-        "get_recipe",
-        lambda name, scale="laptop": (
-            trained.recipe if name == "digits_64" else get_recipe(name, scale)
-        ),
+        command, "get_recipe", lambda name, scale: recipes.get(name) or get_recipe(name, scale)
     )
-    monkeypatch.setattr("abc_lib.tasks.available_cores", lambda: 1)
+    monkeypatch.setattr(command, "Here", lambda device: dataclasses.replace(here, device=device))
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path / "folder")
-    return store
 
 
 def said(argv, capsys, *words):
@@ -577,7 +574,7 @@ def said(argv, capsys, *words):
     return status, shown.out, shown.err
 
 
-def test_certify_and_verify_on_the_command_line(here, argv, capsys, tau):
+def test_certify_and_verify_on_the_command_line(command_line, argv, capsys, tau):
     status, out, _ = said(
         argv,
         capsys,
@@ -618,14 +615,14 @@ def test_certify_and_verify_on_the_command_line(here, argv, capsys, tau):
     assert status == 0 and "2 of 12 distances (drawn with seed 9)" in out and "tolerance 0.5" in out
 
 
-def test_certify_computes_a_landscape_that_is_not_there(here, argv, capsys):
+def test_certify_computes_a_landscape_that_is_not_there(command_line, argv, capsys):
     status, out, _ = said(argv, capsys, "certify", "digits_64", "--sample", "8", "--device", "cpu")
     assert status == 0 and "radius" in out
     made = read_certificate("digits_64-laptop-8.json")
     assert made.statement is None and made.content["noise"]["index"] == 8
 
 
-def test_a_refused_certificate_has_a_status_of_its_own(here, argv, capsys, certificate):
+def test_a_refused_certificate_has_a_status_of_its_own(command_line, argv, capsys, certificate):
     text = json.dumps(forged(certificate, lower_all))
     with open("forged.json", "w") as file:
         file.write(text)
@@ -682,7 +679,7 @@ def test_a_refused_certificate_has_a_status_of_its_own(here, argv, capsys, certi
         ),
     ],
 )
-def test_slips_end_with_status_2_and_a_line(here, argv, capsys, words, hint):
+def test_slips_end_with_status_2_and_a_line(command_line, argv, capsys, words, hint):
     status, out, err = said(argv, capsys, *words)
     assert (
         (status, out, err.count("\n")) == (2, "", 1) and err.startswith("error: ") and hint in err
@@ -694,7 +691,7 @@ def test_slips_end_with_status_2_and_a_line(here, argv, capsys, words, hint):
     "words",
     [("certify",), ("certify", "digits_64"), ("verify",), ("verify", "x", "--sources", "some")],
 )
-def test_a_wrong_command_shows_how_to_call_it(here, argv, capsys, words):
+def test_a_wrong_command_shows_how_to_call_it(command_line, argv, capsys, words):
     argv(*words)
     with pytest.raises(SystemExit) as end:
         command.main()
@@ -712,16 +709,16 @@ def test_there_are_published_certificates():
 def test_published_certificates_are_confirmed(path, tmp_path):
     certificate = read_certificate(path)
     assert path.stat().st_size < 2**17
-    stored = stored_landscapes(certificate.content["recipe"]["name"], store=Store(tmp_path))
+    stored = stored_landscapes(
+        get_recipe(certificate.content["recipe"]["name"]), Here(Store(tmp_path))
+    )
     row = stored.indices.tolist().index(certificate.content["noise"]["index"])
     assert np.array_equal(stored.distances[row], certificate.distances.astype(np.float32))
     # The farthest, which the radius hangs on, and one that was not chosen for it.
     report = verify_certificate(
         certificate,
         {int(certificate.distances.argmax()), 7},
-        store=Store(tmp_path),
-        device="cpu",
-        **QUIET,
+        here=Here(Store(tmp_path), "cpu", **QUIET),
     )
     assert len(report.sources) == 2 and report.deviation < 0.01
 

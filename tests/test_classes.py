@@ -8,42 +8,43 @@ import torch
 from small import tiny_classes
 
 from abc_lib.ground.errors import AbcError
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.results import class_counts as classes
-from abc_lib.results.class_counts import (
-    class_names,
-    class_table,
-    compute_class_counts,
-    find_class_counts,
-    read_class_counts,
-    standard_errors,
-)
+from abc_lib.results.class_counts import class_names, class_table, standard_errors
+from abc_lib.results.class_counts import compute as compute_class_counts
+from abc_lib.results.class_counts import read as read_class_counts
+from abc_lib.results.class_counts import stored as find_class_counts
 from abc_lib.training.classifier.values import find_classifier
-from abc_lib.training.members import find_ensemble, train_ensemble
+from abc_lib.training.ensembles import find_ensemble, train_ensemble
 from abc_lib.training.retrained import get_retrained
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """An ensemble of ten classes and its eleven retrained models, trained for a moment on real digits."""
+    """An ensemble of ten classes and its eleven retrained models, trained for a moment on real
+    digits.
+    """
     recipe = tiny_classes()
     store = Store(tmp_path_factory.mktemp("classes"), None)
-    train_ensemble(recipe, store, "cpu", **QUIET)
+    train_ensemble(recipe, here=Here(store, "cpu", **QUIET))
     return SimpleNamespace(
         recipe=recipe,
         store=store,
-        ensemble=find_ensemble(recipe, store),
+        ensemble=find_ensemble(recipe, here=Here(store)),
         classifier=find_classifier("digits"),
-        retrained=get_retrained(recipe, removed="removed", store=store, device="cpu", **QUIET),
+        retrained=get_retrained(recipe, removed="removed", here=Here(store, "cpu", **QUIET)),
     )
 
 
 @pytest.mark.parametrize("method", ["ablation", "retraining"])
 def test_counts_are_those_of_sampling_and_counting_by_hand(small, store, method):
     model = small.ensemble if method == "ablation" else small.retrained
-    found = read_class_counts(compute_class_counts(model, small.classifier, 23, 5, store, **QUIET))
+    found = read_class_counts(
+        compute_class_counts(model, small.classifier, 23, 5, here=Here(store, **QUIET))
+    )
     assert (found.name, found.scale, found.method, found.samples) == (
         "digits_classes",
         "laptop",
@@ -70,7 +71,7 @@ def test_counts_are_those_of_sampling_and_counting_by_hand(small, store, method)
 
 def test_frequencies_before_and_after(small, store):
     found = read_class_counts(
-        compute_class_counts(small.ensemble, small.classifier, 12, 0, store, **QUIET)
+        compute_class_counts(small.ensemble, small.classifier, 12, 0, here=Here(store, **QUIET))
     )
     np.testing.assert_allclose(found.before, found.counts[0] / 12)
     np.testing.assert_allclose(found.after, [found.counts[1 + k, k] / 12 for k in range(10)])
@@ -86,7 +87,11 @@ def test_a_stopped_run_goes_on_and_gives_the_same(small, store, monkeypatch):
     monkeypatch.setattr(classes, "_BLOCK", 8)
     whole = read_class_counts(
         compute_class_counts(
-            small.retrained, small.classifier, 20, 1, Store(store.cache / "other", None), **QUIET
+            small.retrained,
+            small.classifier,
+            20,
+            1,
+            here=Here(Store(store.cache / "other", None), **QUIET),
         )
     )
     real, saved = Workspace.save, []
@@ -100,14 +105,16 @@ def test_a_stopped_run_goes_on_and_gives_the_same(small, store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Workspace, "save", save)
         with pytest.raises(KeyboardInterrupt):
-            compute_class_counts(small.retrained, small.classifier, 20, 1, store, **QUIET)
+            compute_class_counts(
+                small.retrained, small.classifier, 20, 1, here=Here(store, **QUIET)
+            )
     monkeypatch.setattr(
         Workspace,
         "save",
         lambda self, name, tensors: (saved.append(name), real(self, name, tensors))[1],
     )
     found = read_class_counts(
-        compute_class_counts(small.retrained, small.classifier, 20, 1, store, **QUIET)
+        compute_class_counts(small.retrained, small.classifier, 20, 1, here=Here(store, **QUIET))
     )
     assert len(saved) == len(set(saved)) == 3
     np.testing.assert_array_equal(found.counts, whole.counts)
@@ -115,18 +122,20 @@ def test_a_stopped_run_goes_on_and_gives_the_same(small, store, monkeypatch):
 
 
 def test_counts_are_found_without_their_models(small, store):
-    compute_class_counts(small.ensemble, small.classifier, 6, 0, store, **QUIET)
-    compute_class_counts(small.ensemble, small.classifier, 9, 0, store, **QUIET)
-    assert find_class_counts(small.recipe, "ablation", 0, store).samples == 9
-    assert find_class_counts(small.recipe, "retraining", 0, store) is None
-    assert find_class_counts(small.recipe, "ablation", 1, store) is None
-    black = get_retrained(small.recipe, [0], store=small.store, device="cpu", **QUIET)
-    compute_class_counts(black, small.classifier, 3, 0, store, **QUIET)
-    assert find_class_counts(small.recipe, "retraining", 0, store) is None
-    compute_class_counts(small.retrained, small.classifier, 2, 0, store, **QUIET)
-    assert find_class_counts(small.recipe, "retraining", 0, store).samples == 2
+    compute_class_counts(small.ensemble, small.classifier, 6, 0, here=Here(store, **QUIET))
+    compute_class_counts(small.ensemble, small.classifier, 9, 0, here=Here(store, **QUIET))
+    assert find_class_counts(small.recipe, "ablation", 0, here=Here(store)).samples == 9
+    assert find_class_counts(small.recipe, "retraining", 0, here=Here(store)) is None
+    assert find_class_counts(small.recipe, "ablation", 1, here=Here(store)) is None
+    black = get_retrained(small.recipe, [0], here=Here(small.store, "cpu", **QUIET))
+    compute_class_counts(black, small.classifier, 3, 0, here=Here(store, **QUIET))
+    assert find_class_counts(small.recipe, "retraining", 0, here=Here(store)) is None
+    compute_class_counts(small.retrained, small.classifier, 2, 0, here=Here(store, **QUIET))
+    assert find_class_counts(small.recipe, "retraining", 0, here=Here(store)).samples == 2
     assert (
-        find_class_counts(small.recipe.replace(training={"steps": 31}), "ablation", 0, store)
+        find_class_counts(
+            small.recipe.replace(training={"steps": 31}), "ablation", 0, here=Here(store)
+        )
         is None
     )
 
@@ -136,17 +145,20 @@ def test_bad_requests_are_one_line(small, trained, store, one_line):
     for words, call in (
         (
             "sources of digits_64 are not classes",
-            lambda: compute_class_counts(trained.ensemble, small.classifier, 4, store=store),
+            lambda: compute_class_counts(trained.ensemble, small.classifier, 4, here=Here(store)),
         ),
         (
             "samples is 0",
-            lambda: compute_class_counts(small.ensemble, small.classifier, 0, store=store),
+            lambda: compute_class_counts(small.ensemble, small.classifier, 0, here=Here(store)),
         ),
         (
             "classifier is of mnist",
-            lambda: compute_class_counts(small.ensemble, other, 4, store=store),
+            lambda: compute_class_counts(small.ensemble, other, 4, here=Here(store)),
         ),
-        ("unknown method 'ablate'", lambda: find_class_counts(small.recipe, "ablate", store=store)),
+        (
+            "unknown method 'ablate'",
+            lambda: find_class_counts(small.recipe, "ablate", here=Here(store)),
+        ),
     ):
         with pytest.raises(AbcError, match=words) as error:
             call()

@@ -1,4 +1,6 @@
-"""The classifier: its network against torchvision's, its attack against the ball it may not leave, training that survives a stop."""
+"""The classifier: its network against torchvision's, its attack against the ball it may not leave,
+training that survives a stop.
+"""
 
 import dataclasses
 
@@ -163,7 +165,8 @@ def test_every_field_changes_the_name_of_the_artefact():
 def test_digits_that_train_or_validate_are_seen_by_no_ensemble():
     images, labels, others, their, origin = classifier_data("digits")
     assert (len(images), len(others)) == (573, 200) == (len(labels), len(their)) and "573" in origin
-    # A few of scikit-learn's digits are equal to the pixel, so it is images and not values that are counted.
+    # A few of scikit-learn's digits are equal to the pixel, so it is images and not values that are
+    # counted.
     rows = lambda x: sorted(map(tuple, (x.flatten(1) * 255).round().int().tolist()))
     from sklearn.datasets import load_digits
 
@@ -237,18 +240,17 @@ def test_the_best_normal_epoch_is_where_adversarial_training_starts(whole, tmp_p
     accuracies = saved[-1]["accuracies"]
     first, second = int(accuracies[:3].argmax()), 3 + int(accuracies[3:].argmax())
     name = "head.weight"
-    assert torch.equal(saved[2][f"best.{name}"], saved[first][f"now.{name}"])
-    assert torch.equal(saved[-1][f"best.{name}"], saved[second][f"now.{name}"])
-    # A new optimiser: the fourth epoch's Adam has taken one epoch's steps, and those few lead away from the best epoch.
-    assert (
-        int(saved[3]["adam.0.step"]) == int(saved[0]["adam.0.step"]) < int(saved[2]["adam.0.step"])
-    )
-    near, far = ((saved[3][f"now.{name}"] - saved[k][f"now.{name}"]).norm() for k in (first, 0))
+    assert torch.equal(saved[2][f"best.{name}"], saved[first][f"value.{name}"])
+    assert torch.equal(saved[-1][f"best.{name}"], saved[second][f"value.{name}"])
+    # A new optimiser: the fourth epoch's Adam has taken one epoch's steps, and those few lead away
+    # from the best epoch.
+    assert int(saved[3]["updates"]) == int(saved[0]["updates"]) < int(saved[2]["updates"])
+    near, far = ((saved[3][f"value.{name}"] - saved[k][f"value.{name}"]).norm() for k in (first, 0))
     assert near < far
     stored = find_classifier(TINY, here=Here(whole)).artefact.tensors("classifier.safetensors")[
         name
     ]
-    assert torch.equal(stored, saved[second][f"now.{name}"].half())
+    assert torch.equal(stored, saved[second][f"value.{name}"].half())
 
 
 @pytest.mark.parametrize("finished", [1, 3, 5])
@@ -283,12 +285,12 @@ def test_published_comes_before_cached_before_trained(whole, store, monkeypatch)
     assert not cached.artefact.published and find_classifier(TINY, here=Here(store)) is None
     store.copy(cached.artefact, "classifier")
     monkeypatch.setattr(
-        "abc_lib.classifier.training._train", lambda *_: pytest.fail("trained again")
+        "abc_lib.training.classifier.train._train", lambda *_: pytest.fail("trained again")
     )
     found = get_classifier(TINY, here=Here(store, "cpu", progress=False))
     assert found.artefact.published and found.identity == cached.identity
-    assert find_classifier(TINY, here=Here(store).anew()) is None
-    assert get_classifier(TINY, here=Here(whole, "cpu").anew()).identity == cached.identity
+    assert find_classifier(TINY, here=Here(store.cached())) is None
+    assert get_classifier(TINY, here=Here(whole.cached(), "cpu")).identity == cached.identity
 
 
 def test_a_damaged_classifier_is_refused(whole, tmp_path, one_line):

@@ -9,6 +9,7 @@ from stops import until_done
 
 from abc_lib.ground.duals import Dual
 from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.method.code import Codebook
 from abc_lib.method.distance import distance
@@ -16,10 +17,12 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import NoisePredictor
 from abc_lib.method.space import to_images
 from abc_lib.results import comparisons as comparison
-from abc_lib.results.comparisons import compare_counterfactuals, hybrid_cost, pixel_correlations
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.results.comparisons import get as compare_counterfactuals
+from abc_lib.results.comparisons import hybrid_cost, pixel_correlations
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 STEPS = 6
 SWITCHES = (0, 1, 3, 6)
 
@@ -42,8 +45,7 @@ def two(trained, tmp_path_factory):
         trained.ensemble,
         [0, 4],
         switches=SWITCHES,
-        store=Store(tmp_path_factory.mktemp("two"), None),
-        **QUIET,
+        here=Here(Store(tmp_path_factory.mktemp("two"), None), **QUIET),
     )
 
 
@@ -72,7 +74,8 @@ def test_all_tangent_steps_are_the_differential_prediction_clipped_to_images(tra
         ]
     )
     torch.testing.assert_close(found, to_images(state, ensemble.recipe.data), rtol=0, atol=1e-5)
-    # The sampler's own last clipping has already stopped what leaves [0, 1], so that clipping equation 1 is the same.
+    # The sampler's own last clipping has already stopped what leaves [0, 1], so that clipping
+    # equation 1 is the same.
     predicted = moving["factual"][owner] + torch.einsum(
         "bi,bichw->bchw", change, moving["jacobians"][owner]
     )
@@ -143,7 +146,7 @@ def evaluations(monkeypatch):
 @pytest.mark.parametrize("k", [1, 2, 5, STEPS])
 def test_the_cost_of_a_hybrid_landscape_is_what_it_evaluates(trained, store, evaluations, k):
     ensemble, code = trained.ensemble, trained.ensemble.codebook
-    compute_landscapes(ensemble, [0, 1], store=store, tangent_steps=k, **QUIET)
+    compute_landscapes(ensemble, [0, 1], tangent_steps=k, here=Here(store, **QUIET))
     exact = code.num_sources * (ensemble.n - code.weight) * STEPS
     # The samples themselves go on after step k: those evaluations an exact landscape has as well.
     samples = 2 * ensemble.n * (STEPS - k)
@@ -163,7 +166,7 @@ def test_costs_run_from_all_to_that_of_the_jacobian(trained):
 def test_hybrid_landscapes_are_the_comparisons(trained, two, store):
     for j, k in enumerate(SWITCHES):
         read = read_landscapes(
-            compute_landscapes(trained.ensemble, [0, 4], store=store, tangent_steps=k, **QUIET)
+            compute_landscapes(trained.ensemble, [0, 4], tangent_steps=k, here=Here(store, **QUIET))
         )
         np.testing.assert_allclose(read.distances, two.hybrid[j], rtol=1e-4, atol=1e-3)
 
@@ -228,7 +231,7 @@ def test_a_comparison_is_what_its_columns_say(trained, two):
 
 
 def test_some_sources_in_the_order_asked_for_and_no_switches(trained, two, store):
-    found = compare_counterfactuals(trained.ensemble, [4], sources=[7, 2], store=store, **QUIET)
+    found = compare_counterfactuals(trained.ensemble, [4], [7, 2], here=Here(store, **QUIET))
     assert found.sources.tolist() == [7, 2] and found.exact.shape == (1, 2)
     assert found.hybrid.shape == found.errors.shape == (
         0,
@@ -243,9 +246,12 @@ def test_some_sources_in_the_order_asked_for_and_no_switches(trained, two, store
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_blocks_of_any_size_give_the_same_comparison(trained, two, store, monkeypatch, size):
-    monkeypatch.setattr(comparison, "block_size", lambda *_: size)
-    monkeypatch.setattr(comparison, "samples_at_once", lambda *_: 1 if size == 1 else 2)
-    found = compare_counterfactuals(trained.ensemble, [0, 4], range(3), [3], store=store, **QUIET)
+    monkeypatch.setattr(comparison, "trajectories_side_by_side", lambda *_: size)
+    few = 1 if size == 1 else 2
+    monkeypatch.setattr(comparison, "samples_side_by_side", lambda *_: few)
+    found = compare_counterfactuals(
+        trained.ensemble, [0, 4], range(3), [3], here=Here(store, **QUIET)
+    )
     assert found.artefact.info["block"] == size
     for name in ("exact", "predicted", "pixel_correlations"):
         np.testing.assert_allclose(
@@ -255,14 +261,14 @@ def test_blocks_of_any_size_give_the_same_comparison(trained, two, store, monkey
 
 
 def test_a_stopped_comparison_goes_on_to_the_same_numbers(trained, store, monkeypatch):
-    monkeypatch.setattr(comparison, "block_size", lambda *_: 4)
+    monkeypatch.setattr(comparison, "trajectories_side_by_side", lambda *_: 4)
     arguments = {"indices": [0, 4, 5], "sources": [3, 1, 8], "switches": [2]}
     whole = compare_counterfactuals(
-        trained.ensemble, store=Store(store.cache / "whole", None), **arguments, **QUIET
+        trained.ensemble, here=Here(Store(store.cache / "whole", None), **QUIET), **arguments
     )
     found, stops, pieces = until_done(
         monkeypatch,
-        lambda: compare_counterfactuals(trained.ensemble, store=store, **arguments, **QUIET),
+        lambda: compare_counterfactuals(trained.ensemble, here=Here(store, **QUIET), **arguments),
         0.5,
         2,
     )
@@ -275,7 +281,7 @@ def test_a_comparison_stopped_under_one_budget_goes_on_under_another(
     trained, two, store, monkeypatch
 ):
     real, at_once = Workspace.save, [1]
-    monkeypatch.setattr(comparison, "samples_at_once", lambda *_: at_once[0])
+    monkeypatch.setattr(comparison, "samples_side_by_side", lambda *_: at_once[0])
 
     def save(self, name, tensors):
         real(self, name, tensors)
@@ -286,27 +292,27 @@ def test_a_comparison_stopped_under_one_budget_goes_on_under_another(
         patch.setattr(Workspace, "save", save)
         with pytest.raises(KeyboardInterrupt):
             compare_counterfactuals(
-                trained.ensemble, [0, 4], switches=SWITCHES, store=store, **QUIET
+                trained.ensemble, [0, 4], switches=SWITCHES, here=Here(store, **QUIET)
             )
     # The block that is there has one sample's counterfactuals; now one has those of both.
     at_once[0] = 2
     found = compare_counterfactuals(
-        trained.ensemble, [0, 4], switches=SWITCHES, store=store, **QUIET
+        trained.ensemble, [0, 4], switches=SWITCHES, here=Here(store, **QUIET)
     )
     np.testing.assert_allclose(found.exact, two.exact, rtol=1e-4, atol=1e-3)
 
 
 def test_finished_comparisons_are_not_computed_again(trained, store, monkeypatch):
-    first = compare_counterfactuals(trained.ensemble, [0], [5], [1], store=store, **QUIET)
-    monkeypatch.setattr(comparison, "_compute", None)
-    again = compare_counterfactuals(trained.ensemble, [0], [5], [1, 1], store=store, **QUIET)
+    first = compare_counterfactuals(trained.ensemble, [0], [5], [1], here=Here(store, **QUIET))
+    monkeypatch.setattr(type(comparison.KIND), "build", None)
+    again = compare_counterfactuals(trained.ensemble, [0], [5], [1, 1], here=Here(store, **QUIET))
     assert again.artefact.manifest == first.artefact.manifest
     for other in (
         dataclasses.replace(trained.ensemble, identity="another"),
         with_sampling(trained.ensemble, sampler="ddim"),
     ):
         with pytest.raises(TypeError, match="not callable"):  # it would have to be computed
-            compare_counterfactuals(other, [0], [5], [1], store=store, **QUIET)
+            compare_counterfactuals(other, [0], [5], [1], here=Here(store, **QUIET))
 
 
 def test_some_of_the_samples_of_a_comparison(two):
@@ -321,27 +327,27 @@ def test_some_of_the_samples_of_a_comparison(two):
 
 def test_published_comparisons_come_first_and_can_be_passed_over(trained, store):
     made = compare_counterfactuals(
-        trained.ensemble, [0], [5], store=Store(store.cache / "elsewhere", None), **QUIET
+        trained.ensemble, [0], [5], here=Here(Store(store.cache / "elsewhere", None), **QUIET)
     )
     store.copy(made.artefact, "comparison")
     assert compare_counterfactuals(
-        trained.ensemble, [0], [5], store=store, **QUIET
+        trained.ensemble, [0], [5], here=Here(store, **QUIET)
     ).artefact.published
     assert not compare_counterfactuals(
-        trained.ensemble, [0], [5], store=store, recompute=True, **QUIET
+        trained.ensemble, [0], [5], here=Here(store, **QUIET).anew()
     ).artefact.published
 
 
 def test_damaged_comparisons_are_refused(trained, store, one_line):
     path = (
-        compare_counterfactuals(trained.ensemble, [0], [5], store=store, **QUIET).artefact.path
+        compare_counterfactuals(trained.ensemble, [0], [5], here=Here(store, **QUIET)).artefact.path
         / "comparison.parquet"
     )
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
     with pytest.raises(ArtefactError, match="comparison.parquet") as error:
-        compare_counterfactuals(trained.ensemble, [0], [5], store=store, **QUIET)
+        compare_counterfactuals(trained.ensemble, [0], [5], here=Here(store, **QUIET))
     assert one_line(error)
 
 
@@ -349,7 +355,7 @@ def test_damaged_comparisons_are_refused(trained, store, one_line):
     "change, words",
     [
         ({"indices": []}, "at least one"),
-        ({"indices": [1, 1]}, "all different"),
+        ({"indices": [1, 1]}, "different whole numbers"),
         ({"indices": [-1]}, "from 0 on"),
         ({"sources": []}, "sources are asked for"),
         ({"sources": [3, 3]}, "all different"),
@@ -357,13 +363,13 @@ def test_damaged_comparisons_are_refused(trained, store, one_line):
         ({"sources": [-1]}, "source -1 is outside"),
         ({"switches": [7]}, "0 to 6 steps, not 7"),
         ({"switches": [2, -1]}, "0 to 6 steps, not -1"),
-        ({"memory": "much"}, "memory budget"),
         ({"memory": 1000}, "memory budget"),
     ],
 )
 def test_wrong_arguments_give_one_line(trained, store, change, words, one_line):
     with pytest.raises(AbcError, match=words) as error:
-        compare_counterfactuals(
-            trained.ensemble, store=store, **({"indices": [0]} | change), **QUIET
-        )
+        memory = change.pop("memory", "2GiB")
+        asked = {"indices": [0]} | change
+        here = Here(store, memory=memory, **QUIET)
+        compare_counterfactuals(trained.ensemble, here=here, **asked)
     assert one_line(error) and isinstance(error.value, BadValue)

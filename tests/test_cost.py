@@ -9,13 +9,16 @@ import torch
 from small import own_store
 from torch.utils.flop_counter import FlopCounterMode
 
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.method.network import build_network
+from abc_lib.results.jacobians import publish as publish_jacobians
+from abc_lib.results.landscapes import publish as publish_landscapes
 from abc_lib.study import command as command
 from abc_lib.study import speed as benchmarks
 from abc_lib.study.cost import TRAINING, cost_of, outlook, published_costs, sustained, time_in_words
-from abc_lib.study.publish import publish_ensemble, publish_jacobians, publish_landscapes
+from abc_lib.training.ensembles import publish_ensemble
 
 
 @contextmanager
@@ -40,7 +43,7 @@ def test_parameters_and_operations_are_those_of_the_network(trained):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))
     assert counter.get_total_flops() == 5 * cost.flop
-    # the operations of one convolution by hand: 9 products and sums for each of 8 channels and 64 pixels
+    # one convolution by hand: 9 products and sums for each of 8 channels and 64 pixels
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.unet.conv_in(torch.randn(1, 1, 8, 8))
     assert counter.get_total_flops() == 2 * 9 * 8 * 64 < cost.flop
@@ -156,20 +159,16 @@ def test_the_outlook_follows_the_counts():
 
 def test_what_was_published_is_counted(trained, tmp_path, monkeypatch):
     store = own_store(trained, tmp_path)
-    publish_ensemble(trained.recipe, store)
-    publish_landscapes(trained.ensemble, 3, 0, store)
-    publish_jacobians(trained.ensemble, 2, 0, store)
-    for where in ("abc_lib.cost.get_recipe", "abc_lib.runs.get_recipe"):
-        monkeypatch.setattr(
-            where,
-            lambda name, scale="laptop": (
-                trained.recipe if name == "digits_64" else get_recipe(name, scale)
-            ),
-        )
-    frame, cost = (
-        published_costs(store=Store(tmp_path / "none", store.published)),
-        cost_of(trained.recipe),
+    publish_ensemble(trained.recipe, here=Here(store))
+    publish_landscapes(trained.ensemble, 3, 0, here=Here(store))
+    publish_jacobians(trained.ensemble, 2, 0, here=Here(store))
+    recipes = {"digits_64": trained.recipe}
+    monkeypatch.setattr(
+        "abc_lib.study.cost.get_recipe",
+        lambda name, scale: recipes.get(name) or get_recipe(name, scale),
     )
+    frame = published_costs(here=Here(Store(tmp_path / "none", store.published)))
+    cost = cost_of(trained.recipe)
     assert frame["what"].tolist() == ["members", "landscapes", "Jacobians"] and frame[
         "number"
     ].tolist() == [6, 3, 2]
@@ -181,12 +180,12 @@ def test_what_was_published_is_counted(trained, tmp_path, monkeypatch):
 
 
 def test_without_results_there_is_nothing_to_count(store):
-    frame = published_costs(store=store)
+    frame = published_costs(here=Here(store))
     assert isinstance(frame, pd.DataFrame) and not len(frame) and frame["PFLOP"].sum() == 0
 
 
-def test_the_plan_is_said_and_nothing_done(argv, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "Store", lambda: Store(tmp_path / "cache", tmp_path / "published"))
+def test_the_plan_is_said_and_nothing_done(argv, capsys, tmp_path, store, monkeypatch):
+    monkeypatch.setattr(command, "Here", lambda device: Here(store, device))
     argv("publish", "digits_64", "--plan", "--samples", "4")
     assert command.main() == 0
     lines = capsys.readouterr().out.splitlines()

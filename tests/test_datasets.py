@@ -12,15 +12,17 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+import torchvision.datasets
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, UnknownName
+from abc_lib.images import families, registry
 from abc_lib.images import training_set as datasets
-from abc_lib.images.families.idx import IDX_MD5
-from abc_lib.images.registry import get_recipe
+from abc_lib.images.families import FAMILIES, get_family, look_for_families, mnist
+from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.images.training_set import available, load_split, training_set
-from abc_lib.method.recipe import SHAPES, Data
+from abc_lib.method.recipe import SHAPES, Data, image_shape
 from abc_lib.method.space import to_images, to_model
 
 
@@ -218,7 +220,82 @@ def test_binarised_images_are_black_or_white_and_each_is_there_once(monkeypatch)
         training_set(Data("digits", "ensemble", 6, num_sources=6, binarise=True))
 
 
-# --- files -------------------------------------------------------------------------------------
+# --- families ---
+
+
+FOLDER = Path(families.__path__[0])
+FILES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+
+
+def test_a_family_is_a_file_and_a_file_a_family():
+    assert sorted(FAMILIES) == FILES and FILES == sorted(look_for_families())
+    assert len(FILES) == 8
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_family_says_all_that_others_ask_for(name):
+    family = get_family(name)
+    assert family.name == name and len(set(family.splits)) == len(family.splits) > 0
+    assert SHAPES[name] == family.shape and family.shape[0] in (1, 3)
+    assert not family.unseen or family.unseen in family.splits
+    # what is not built in is downloaded, or it is said what to fetch
+    assert (not family.folder) == (not family.torchvision and not family.remedy)
+    assert not (family.torchvision and family.remedy)
+    if family.torchvision:
+        assert hasattr(torchvision.datasets, family.torchvision)
+    for space, shape in family.scaled.items():
+        data = Data(name, family.splits[0], 5, space=space)
+        assert image_shape(data) == shape != image_shape(Data(name, family.splits[0], 5))
+
+
+@pytest.mark.parametrize("name", ["celeba", "metfaces", "artbench"])
+def test_nobody_else_knows_of_a_family_that_never_ran_here(name):
+    library = FOLDER.parent.parent
+    knows = [
+        path.relative_to(library)
+        for path in library.rglob("*.py")
+        if name in path.read_text().lower() and path.parent != FOLDER
+    ]
+    assert knows == []
+
+
+NEW = """
+import torch
+from abc_lib.images.family import Family
+
+def load(root, split):
+    return torch.arange(12).reshape(3, 1, 2, 2).to(torch.uint8), torch.arange(3), "made up"
+
+FAMILY = Family("dots", "Dots", (1, 2, 2), ("all",), lambda root, split: True, load, unseen="all")
+"""
+
+
+def test_a_file_that_is_added_is_a_family(tmp_path, monkeypatch):
+    (tmp_path / "dots.py").write_text(NEW)
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
+    found = look_for_families(families.__path__)
+    assert sorted(found) == sorted([*FILES, "dots"])
+    for name in ("FAMILIES", "get_family"):
+        assert getattr(datasets, name) is getattr(families, name)
+    monkeypatch.setitem(FAMILIES, "dots", found["dots"])
+    assert available("dots", "all") and load_split("dots", "all")[2] == "made up"
+    images = training_set(Data("dots", "all", 2, num_sources=2))
+    assert images.images.shape == (2, 1, 2, 2)
+    with pytest.raises(UnknownName, match="split of dots"):
+        load_split("dots", "train")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_family_that_is_taken_away_takes_its_ensembles_along(name, monkeypatch):
+    split = get_family(name).splits[0]
+    monkeypatch.delitem(FAMILIES, name)
+    left = {ensemble for ensemble, _ in registry._registry()}
+    assert left == {each for each in recipe_names() if get_recipe(each).data.family != name}
+    with pytest.raises(UnknownName, match=f"unknown data family '{name}'"):
+        load_split(name, split)
+
+
+# --- files ---
 
 
 @pytest.fixture
@@ -247,11 +324,11 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def small_mnist(roots, monkeypatch):
-    """Thirty images and labels under the names of MNIST's test split, with their MD5 as the expected one."""
+    """Thirty images and labels under the names of MNIST's test split, and their MD5 expected."""
     rng = np.random.default_rng(0)
     arrays = {"images": rng.integers(0, 256, (30, 28, 28)), "labels": np.arange(30) % 10}
     for kind, array in arrays.items():
-        monkeypatch.setitem(IDX_MD5, ("mnist", f"t10k-{kind}"), hashlib.md5(idx(array)).hexdigest())
+        monkeypatch.setitem(mnist.MD5, f"t10k-{kind}", hashlib.md5(idx(array)).hexdigest())
     return arrays
 
 
@@ -543,7 +620,8 @@ def real(monkeypatch):
     named = os.environ.get("ABC_DATA_TEST") or os.environ.get("ABC_DATA")
     if not named:
         pytest.skip(
-            "set ABC_DATA_TEST (or ABC_DATA) to a folder with mnist/, fashion/ and cifar10_jpeg/ to test the real files"
+            "set ABC_DATA_TEST (or ABC_DATA) to a folder with mnist/, fashion/ and cifar10_jpeg/ "
+            "to test the real files"
         )
     monkeypatch.setattr(datasets, "data_roots", lambda: [Path(named)])
     return lambda family: (

@@ -1,4 +1,6 @@
-"""Differential ablation: Jacobians against differences and by hand, what they predict, and the radius they screen for."""
+"""Differential ablation: Jacobians against differences and by hand, what they predict, and the
+radius they screen for.
+"""
 
 import copy
 import dataclasses
@@ -14,6 +16,7 @@ from small import budget, tiny_recipe
 from stops import until_done
 
 from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.code import Codebook
@@ -29,16 +32,14 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.space import to_images
 from abc_lib.results import jacobians as differential
 from abc_lib.results.budget import samples_at_once
-from abc_lib.results.jacobians import (
-    compute_jacobians,
-    find_jacobians,
-    get_jacobians,
-    read_jacobians,
-    screened_radius,
-)
-from abc_lib.training.members import find_ensemble
+from abc_lib.results.jacobians import compute as compute_jacobians
+from abc_lib.results.jacobians import find as find_jacobians
+from abc_lib.results.jacobians import get as get_jacobians
+from abc_lib.results.jacobians import read as read_jacobians
+from abc_lib.results.jacobians import screened_radius
+from abc_lib.training.ensembles import find_ensemble
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 
 
 def in_float64(ensemble):
@@ -53,7 +54,7 @@ def with_sampling(ensemble, **sampling):
 
 @torch.inference_mode()
 def sample_for(ensemble, noise, c):
-    """Images for weights c (B, n), in the precision of everything given: a plain sum over members."""
+    """Images for weights c (B, n), in the precision of everything given: a plain sum."""
 
     def predict(_, x, t):
         times = torch.full((len(x),), t)
@@ -87,7 +88,7 @@ def close(found, expected, tolerance):
 
 
 def memory_for(ensemble, size):
-    """The least memory in which ``size`` samples of the tiny ensemble are differentiated at once."""
+    """The least memory that differentiates ``size`` samples of the tiny ensemble at once."""
     low, high = 1, 2**28
     while low < high:
         middle = (low + high) // 2
@@ -104,7 +105,9 @@ def three(trained, tmp_path_factory):
     """The Jacobians of samples 0, 1, 2 of the tiny ensemble."""
     return read_jacobians(
         compute_jacobians(
-            trained.ensemble, range(3), store=Store(tmp_path_factory.mktemp("three"), None), **QUIET
+            trained.ensemble,
+            range(3),
+            here=Here(Store(tmp_path_factory.mktemp("three"), None), **QUIET),
         )
     )
 
@@ -130,7 +133,7 @@ def test_jacobians_are_central_differences(trained, sampling):
 
 @pytest.mark.slow
 def test_a_published_ensembles_jacobian_is_central_differences_through_all_fifty_steps(tmp_path):
-    ensemble = find_ensemble(get_recipe("digits_64"), Store(tmp_path))
+    ensemble = find_ensemble(get_recipe("digits_64"), here=Here(Store(tmp_path)))
     assert ensemble.recipe.sampling.steps == 50
     precise = in_float64(ensemble)
     noise = ensemble.draw_noise(0, [0])
@@ -162,7 +165,9 @@ LINES = [(0.3, 0.02), (-0.5, 0.05), (0.9, -0.04)]
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_a_sampler_small_enough_to_differentiate_by_hand(sampler, steps):
-    """With f_i(x) = a_i x + b_i a step is x' = (p - q A) x - q B + r z, A and B the means of c_i a_i and c_i b_i over n."""
+    """With f_i(x) = a_i x + b_i a step is x' = (p - q A) x - q B + r z, A and B the means of c_i
+    a_i and c_i b_i over n.
+    """
     recipe = tiny_recipe().replace(sampling={"sampler": sampler, "steps": steps, "clip": None})
     ensemble = Ensemble(recipe, Codebook.draw(3, 1, 3, 0), [Line(a, b) for a, b in LINES])
     drawn = ExogenousNoise.draw(0, [0, 1], (1, 2, 2), recipe.sampling).to("cpu", torch.float64)
@@ -254,7 +259,9 @@ def test_differentiating_leaves_the_number_of_threads_as_it_was(trained):
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_any_memory_budget_gives_the_same_jacobians(trained, three, store, size):
     artefact = compute_jacobians(
-        trained.ensemble, range(3), store=store, memory=memory_for(trained.ensemble, size), **QUIET
+        trained.ensemble,
+        range(3),
+        here=Here(store, memory=memory_for(trained.ensemble, size), **QUIET),
     )
     found = read_jacobians(artefact)
     assert artefact.info["block"] == size and artefact.info["members"] == found.n == 6
@@ -264,7 +271,9 @@ def test_any_memory_budget_gives_the_same_jacobians(trained, three, store, size)
 
 @pytest.mark.slow
 def test_jacobians_of_several_jobs_are_those_of_one(trained, three, store):
-    artefact = compute_jacobians(trained.ensemble, range(3), store=store, n_jobs=2, progress=False)
+    artefact = compute_jacobians(
+        trained.ensemble, range(3), here=Here(store, jobs=2, progress=False)
+    )
     assert artefact.info["block"] == 2
     close(read_jacobians(artefact).jacobians, three.jacobians, 1e-4)
 
@@ -272,19 +281,21 @@ def test_jacobians_of_several_jobs_are_those_of_one(trained, three, store):
 def test_a_budget_too_small_gives_one_line(trained, store, one_line):
     with pytest.raises(BadValue, match="memory budget.*Jacobian") as error:
         compute_jacobians(
-            trained.ensemble, [0], store=store, memory=memory_for(trained.ensemble, 1) - 1, **QUIET
+            trained.ensemble,
+            [0],
+            here=Here(store, memory=memory_for(trained.ensemble, 1) - 1, **QUIET),
         )
     assert one_line(error)
 
 
 def test_jacobians_stopped_at_any_block_go_on_to_the_same_bits(trained, store, monkeypatch):
-    options = {"memory": memory_for(trained.ensemble, 1)} | QUIET
+    options = {"memory": memory_for(trained.ensemble, 1), **QUIET}
     whole = compute_jacobians(
-        trained.ensemble, range(4), store=Store(store.cache / "whole", None), **options
+        trained.ensemble, range(4), here=Here(Store(store.cache / "whole", None), **options)
     )
     artefact, stops, pieces = until_done(
         monkeypatch,
-        lambda: compute_jacobians(trained.ensemble, range(4), store=store, **options),
+        lambda: compute_jacobians(trained.ensemble, range(4), here=Here(store, **options)),
         0.5,
         1,
     )
@@ -294,14 +305,17 @@ def test_jacobians_stopped_at_any_block_go_on_to_the_same_bits(trained, store, m
 
 
 def test_finished_jacobians_are_not_computed_again(trained, store, monkeypatch):
-    first = compute_jacobians(trained.ensemble, [2], store=store, **QUIET)
+    first = compute_jacobians(trained.ensemble, [2], here=Here(store, **QUIET))
     monkeypatch.setattr(Ensemble, "differentiate", None)
-    assert compute_jacobians(trained.ensemble, [2], store=store, **QUIET).manifest == first.manifest
+    assert (
+        compute_jacobians(trained.ensemble, [2], here=Here(store, **QUIET)).manifest
+        == first.manifest
+    )
 
 
 def test_what_is_stored_reads_back(trained, store):
     noise = trained.ensemble.draw_noise(5, [7, 2])
-    read = read_jacobians(compute_jacobians(trained.ensemble, [7, 2], seed=5, store=store, **QUIET))
+    read = read_jacobians(compute_jacobians(trained.ensemble, [7, 2], 5, here=Here(store, **QUIET)))
     factual, jacobians = trained.ensemble.differentiate(noise)
     assert torch.equal(read.factual, factual) and torch.equal(
         read.jacobians, jacobians.half().float()
@@ -318,18 +332,18 @@ def test_what_is_stored_reads_back(trained, store):
 
 def test_damaged_jacobians_are_refused(trained, store, one_line):
     path = (
-        compute_jacobians(trained.ensemble, [0], store=store, **QUIET).path
+        compute_jacobians(trained.ensemble, [0], here=Here(store, **QUIET)).path
         / "jacobians.safetensors"
     )
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
     for read in (
-        find_jacobians,
-        lambda ensemble, store: get_jacobians(ensemble, [0, 1], store=store, **QUIET),
+        lambda ensemble, store: find_jacobians(ensemble, here=Here(store)),
+        lambda ensemble, store: get_jacobians(ensemble, [0, 1], here=Here(store, **QUIET)),
     ):
         with pytest.raises(ArtefactError, match="jacobians.safetensors") as error:
-            read(trained.ensemble, store=store)
+            read(trained.ensemble, store)
         assert one_line(error)
 
 
@@ -338,70 +352,66 @@ def test_published_and_cached_jacobians_are_joined_in_the_order_asked_for(
 ):
     store.copy(
         compute_jacobians(
-            trained.ensemble, [2, 0], store=Store(store.cache / "elsewhere", None), **QUIET
+            trained.ensemble, [2, 0], here=Here(Store(store.cache / "elsewhere", None), **QUIET)
         ),
         "jacobian",
     )
-    compute_jacobians(trained.ensemble, [5, 2], store=store, **QUIET)
-    asked, real = [], differential.compute_jacobians
+    compute_jacobians(trained.ensemble, [5, 2], here=Here(store, **QUIET))
+    asked, real = [], differential.compute
     spy = lambda ensemble, indices, *a, **k: (
         asked.append(list(indices)),
         real(ensemble, indices, *a, **k),
     )[1]  # noqa: E731
-    monkeypatch.setattr(differential, "compute_jacobians", spy)
-    assert find_jacobians(trained.ensemble, store=store).indices.tolist() == [0, 2, 5]
-    found = get_jacobians(trained.ensemble, iter([5, 1, 2, 0]), store=store, **QUIET)
+    monkeypatch.setattr(differential, "compute", spy)
+    assert find_jacobians(trained.ensemble, here=Here(store)).indices.tolist() == [0, 2, 5]
+    found = get_jacobians(trained.ensemble, iter([5, 1, 2, 0]), here=Here(store, **QUIET))
     assert asked == [[1]] and found.indices.tolist() == [5, 1, 2, 0]
     assert [a.published for a in found.artefacts] == [True, False, False]
     close(found.jacobians[[3, 1, 2]], three.jacobians, 1e-4)
-    again = get_jacobians(trained.ensemble, [0, 5], store=store, **QUIET)
+    again = get_jacobians(trained.ensemble, [0, 5], here=Here(store, **QUIET))
     assert asked == [[1]] and torch.equal(again.jacobians, found.jacobians[[3, 0]])
     # The published ones are passed over when asked, and what the cache has is enough then.
-    assert find_jacobians(trained.ensemble, store=store, recompute=True).indices.tolist() == [
-        1,
-        2,
-        5,
-    ]
+    assert find_jacobians(trained.ensemble, here=Here(store).anew()).indices.tolist() == [1, 2, 5]
     assert not any(
         a.published
-        for a in get_jacobians(
-            trained.ensemble, [2], store=store, recompute=True, **QUIET
-        ).artefacts
+        for a in get_jacobians(trained.ensemble, [2], here=Here(store, **QUIET).anew()).artefacts
     )
 
 
 def test_a_sample_asked_for_twice_is_computed_once(trained, store):
-    found = get_jacobians(trained.ensemble, [4, 4], store=store, **QUIET)
+    found = get_jacobians(trained.ensemble, [4, 4], here=Here(store, **QUIET))
     assert found.indices.tolist() == [4, 4] and len(found.artefacts) == 1
 
 
 def test_another_ensemble_seed_or_sampler_has_other_jacobians(trained, store):
-    compute_jacobians(trained.ensemble, [0], store=store, **QUIET)
+    compute_jacobians(trained.ensemble, [0], here=Here(store, **QUIET))
     assert (
-        find_jacobians(trained.ensemble, store=store) is not None
-        and find_jacobians(trained.ensemble, 1, store) is None
+        find_jacobians(trained.ensemble, here=Here(store)) is not None
+        and find_jacobians(trained.ensemble, 1, here=Here(store)) is None
     )
     for other in (
         dataclasses.replace(trained.ensemble, identity="another"),
         with_sampling(trained.ensemble, steps=5),
         with_sampling(trained.ensemble, sampler="ddim"),
     ):
-        assert find_jacobians(other, store=store) is None
+        assert find_jacobians(other, here=Here(store)) is None
 
 
 @pytest.mark.parametrize("indices", [[], [1, 1], [-1]])
 def test_wrong_sample_numbers_give_one_line(trained, store, indices, one_line):
-    with pytest.raises(BadValue, match="sample numbers") as error:
-        compute_jacobians(trained.ensemble, indices, store=store, **QUIET)
+    with pytest.raises(BadValue, match="at least one index|sample indices") as error:
+        compute_jacobians(trained.ensemble, indices, here=Here(store, **QUIET))
     assert one_line(error)
     with pytest.raises(BadValue):
-        get_jacobians(trained.ensemble, [] if indices == [1, 1] else indices, store=store, **QUIET)
+        get_jacobians(
+            trained.ensemble, [] if indices == [1, 1] else indices, here=Here(store, **QUIET)
+        )
 
 
 def test_a_sample_without_a_jacobian_is_named(three, one_line):
     assert three.only(iter([2, 0])).indices.tolist() == [2, 0]
     with pytest.raises(
-        BadValue, match="sample 99 of digits_64 has no Jacobian.*get_jacobians"
+        BadValue, match="sample 99 of digits_64 has no Jacobian.*jacobians.get"
     ) as error:
         three.only([0, 99])
     assert one_line(error)
@@ -599,7 +609,7 @@ def test_a_screened_radius_is_a_bound_that_reaches_the_radius(trained, three):
     exact, last = exact_distances(trained.ensemble, three), np.zeros(3)
     bounds = screening_bounds(three.landscape(trained.ensemble.codebook), exact)
     for k in (1, 4, 12):
-        found = screened_radius(trained.ensemble, three, k, **QUIET)
+        found = screened_radius(trained.ensemble, three, k, here=Here(**QUIET))
         assert found.sources.shape == found.distances.shape == (
             3,
             k,
@@ -620,9 +630,12 @@ def test_a_screened_radius_is_a_bound_that_reaches_the_radius(trained, three):
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_screening_in_blocks_of_any_size_is_the_same(trained, three, size):
-    whole = screened_radius(trained.ensemble, three.only([2, 0]), 4, **QUIET)
+    whole = screened_radius(trained.ensemble, three.only([2, 0]), 4, here=Here(**QUIET))
     cut = screened_radius(
-        trained.ensemble, three.only([2, 0]), 4, memory=budget(trained.ensemble, size), **QUIET
+        trained.ensemble,
+        three.only([2, 0]),
+        4,
+        here=Here(memory=budget(trained.ensemble, size), **QUIET),
     )
     assert whole.indices.tolist() == [2, 0] and (whole.sources == cut.sources).all()
     np.testing.assert_allclose(cut.distances, whole.distances, atol=1e-3)
@@ -635,7 +648,7 @@ def test_only_the_most_promising_are_computed(trained, three, monkeypatch):
         "sample",
         lambda self, noise, c, owner: (computed.append(len(owner)), real(self, noise, c, owner))[1],
     )
-    screened_radius(trained.ensemble, three, 2, **QUIET)
+    screened_radius(trained.ensemble, three, 2, here=Here(**QUIET))
     assert sum(computed) == 6
 
 
@@ -651,11 +664,11 @@ def test_only_the_most_promising_are_computed(trained, three, monkeypatch):
 )
 def test_a_wrong_k_gives_one_line(trained, three, k, words, one_line):
     with pytest.raises(BadValue, match=words) as error:
-        screened_radius(trained.ensemble, three, k, **QUIET)
+        screened_radius(trained.ensemble, three, k, here=Here(**QUIET))
     assert one_line(error)
 
 
 def test_jacobians_of_another_ensemble_do_not_fit(trained, one_line):
     with pytest.raises(BadValue, match="do not fit 4 members") as error:
-        screened_radius(trained.ensemble, made(), 2, **QUIET)
+        screened_radius(trained.ensemble, made(), 2, here=Here(**QUIET))
     assert one_line(error)

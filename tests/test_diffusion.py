@@ -115,7 +115,8 @@ def test_a_perfect_predictor_of_one_image_finds_that_image(sampler):
 
 
 def test_the_ancestral_sampler_keeps_the_variance_of_white_noise():
-    # If images are standard normal, so is x at every step, and the best prediction of noise is sqrt(1 - a) x.
+    # If images are standard normal, so is x at every step, and the best prediction of noise is
+    # sqrt(1 - a) x.
     alphas, sampling = alphas_cumprod(Diffusion()).double(), Sampling(steps=1000, clip=None)
     noise = ExogenousNoise.draw(0, range(20), (1, 8, 8), sampling).to("cpu", torch.float64)
     x = denoise(lambda k, x, t: (1 - alphas[t]).sqrt() * x, noise, Diffusion(), sampling)

@@ -1,4 +1,4 @@
-"""Dual numbers: every rule against PyTorch's own forward mode, operation by operation and through whole networks."""
+"""Dual numbers: every rule against PyTorch's own forward mode, alone and in whole networks."""
 
 import pytest
 import torch
@@ -11,7 +11,8 @@ from abc_lib.ground.duals import Dual
 from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Network
 
-N = 3  # directions: not the size of any batch, so that the two cannot be taken for each other unnoticed
+# Directions: not the size of any batch, so that the two cannot be taken for each other unnoticed.
+N = 3
 SHAPE = (2, 4, 6, 6)
 
 
@@ -37,7 +38,7 @@ def by_torch(function, *inputs):
 
 
 def agree(function, *inputs):
-    """Whether a function of duals has the value and the tangents of PyTorch, and leaves what it was given as it was."""
+    """Whether a function of duals has PyTorch's value and tangents, and leaves its arguments."""
     before = [(each.primal.clone(), each.tangents.clone()) for each in inputs]
     expected = by_torch(function, *inputs)
     found = function(*inputs)
@@ -354,7 +355,8 @@ def test_plain_attention_gives_the_same_output_as_the_fused_kernels_of_an_ordina
     torch.testing.assert_close(plain, ordinary, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.primal, ordinary, rtol=1e-5, atol=1e-5)
     assert not found.tangents.any()
-    # The attention that these networks have (in the middle, whatever the blocks) does go this way, once in each pass.
+    # The attention that these networks have (in the middle, whatever the blocks) does go this way,
+    # once in each pass.
     assert fused and fused.count(True) * 3 == len(fused)
 
 

@@ -194,7 +194,8 @@ def test_a_device_that_is_not_here_is_one_clear_line(name, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(
         BadValue,
-        match=f"^device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there is$",
+        match=f"^device '{name}' is not on this machine; use 'cpu', or 'auto' to take what there "
+        "is$",
     ):
         resolve_device(name)
 

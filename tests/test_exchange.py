@@ -1,4 +1,4 @@
-"""Landscapes for other programs: what is written reads back equal, and what is hostile is refused in a line."""
+"""Landscapes for other programs: they read back equal; what is hostile is refused in a line."""
 
 import dataclasses
 import io
@@ -30,10 +30,12 @@ from abc_lib.exchange.universe import (
     write_universe,
 )
 from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.method.distance import distance
 from abc_lib.method.landscape import Landscapes, counterfactuals
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
 
 FEW = settings(max_examples=25, deadline=None)
 
@@ -527,12 +529,12 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, write, monkeypatch, one_lin
 def computed(trained, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("computed"), None)
     return read_landscapes(
-        compute_landscapes(trained.ensemble, [0, 3], store=store, n_jobs=1, progress=False)
+        compute_landscapes(trained.ensemble, [0, 3], here=Here(store, jobs=1, progress=False))
     )
 
 
 def test_a_universe_holds_every_counterfactual_of_a_sample(trained, computed, store, tmp_path):
-    made = make_universe(trained.ensemble, computed, store=store, n_jobs=1, progress=False)
+    made = make_universe(trained.ensemble, computed, here=Here(store, jobs=1, progress=False))
     assert made.counterfactuals.shape == (12, 2, 1, 8, 8)
     for row in range(2):
         now = counterfactuals(trained.ensemble, computed, row, range(12))
@@ -559,7 +561,7 @@ def test_a_universe_holds_every_counterfactual_of_a_sample(trained, computed, st
 def test_images_that_were_kept_are_not_computed_again(trained, store, monkeypatch):
     kept = read_landscapes(
         compute_landscapes(
-            trained.ensemble, [5], store=store, all_images=True, n_jobs=1, progress=False
+            trained.ensemble, [5], all_images=True, here=Here(store, jobs=1, progress=False)
         )
     )
 

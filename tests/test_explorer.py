@@ -25,19 +25,23 @@ from abc_lib.exchange.explorer.build import (
 )
 from abc_lib.exchange.mosaic import decode_mosaic, to_bytes
 from abc_lib.ground.errors import ArtefactError, BadValue, NotAvailable, UnknownName
+from abc_lib.ground.here import Here
 from abc_lib.ground.paths import ROOT
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
 from abc_lib.method.attribution import counterfactual_distance_ranks, visual_similarity_ranks
 from abc_lib.method.landscape import counterfactuals
+from abc_lib.method.recipe import Recipe
 from abc_lib.metrics.visual import visual_distances
-from abc_lib.results.landscapes import compute_landscapes, get_landscapes, read_landscapes
-from abc_lib.results.run import stored_landscapes
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import get as get_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
+from abc_lib.results.landscapes import stored as stored_landscapes
 from abc_lib.study import command as command
-from abc_lib.training.members import find_ensemble
+from abc_lib.training.ensembles import find_ensemble
 
-QUIET = {"device": "cpu", "n_jobs": 1, "progress": False}
+QUIET = {"device": "cpu", "jobs": 1, "progress": False}
 
 
 def value(path):
@@ -60,29 +64,29 @@ def snapshot(folder):
 
 
 @pytest.fixture(scope="module")
-def here(trained, tmp_path_factory):
-    """An explorer of 3 samples of the tiny ensemble, and a store that has what it was made from."""
-    store = own_store(trained, tmp_path_factory.mktemp("cache"))
+def built(trained, tmp_path_factory):
+    """An explorer of 3 samples of the tiny ensemble, and where it was made."""
+    here = Here(own_store(trained, tmp_path_factory.mktemp("cache")), **QUIET)
     folder = build_explorer(
-        [trained.recipe], tmp_path_factory.mktemp("explorer") / "page", 3, store=store, **QUIET
+        [trained.recipe], tmp_path_factory.mktemp("explorer") / "page", 3, here=here
     )
-    return folder, store
+    return folder, here
 
 
 # --- what it holds ---
 
 
-def test_sprites_are_the_images_to_8_bits(here, trained):
-    folder, store = here
+def test_sprites_are_the_images_to_8_bits(built, trained):
+    folder, here = built
     ensemble, landscapes = (
         trained.ensemble,
-        get_landscapes(trained.ensemble, 3, store=store, keep=1, n_jobs=1, progress=False),
+        get_landscapes(trained.ensemble, 3, keep=1, here=here),
     )
     mine = folder / trained.recipe.label
     assert torch.equal(tiles(mine / "training.png", 12), to_bytes(trained.images.images))
     assert torch.equal(tiles(mine / "samples.png", 3), to_bytes(landscapes.factual))
     for row in range(3):
-        # sampled here and now, in a block of another size: at most a level away, and nearly everywhere the same
+        # sampled here and now, in a block of another size: at most a level away, and that rarely
         now = to_bytes(counterfactuals(ensemble, landscapes, row, range(12)))
         shown = tiles(mine / f"{row:04d}.png", 12)
         difference = (shown.int() - now.int()).abs()
@@ -90,9 +94,9 @@ def test_sprites_are_the_images_to_8_bits(here, trained):
         assert len(torch.unique(shown.flatten(1), dim=0)) > 6
 
 
-def test_distances_and_ranks_are_the_landscapes(here, trained):
-    folder, store = here
-    landscapes = get_landscapes(trained.ensemble, 3, store=store, keep=1, n_jobs=1, progress=False)
+def test_distances_and_ranks_are_the_landscapes(built, trained):
+    folder, here = built
+    landscapes = get_landscapes(trained.ensemble, 3, keep=1, here=here)
     visual = visual_distances(landscapes.factual, trained.images)
     for row in range(3):
         found = value(folder / trained.recipe.label / f"{row:04d}.js")
@@ -109,8 +113,8 @@ def test_distances_and_ranks_are_the_landscapes(here, trained):
             assert found["visual"].index(source) == pytest.approx(likeness * 11)
 
 
-def test_the_catalogue_names_everything_the_page_loads(here, trained):
-    folder, _ = here
+def test_the_catalogue_names_everything_the_page_loads(built, trained):
+    folder, _ = built
     data = value(folder / "data.js")
     (entry,) = data["ensembles"]
     assert (entry["name"], entry["scale"], entry["sources"], entry["samples"]) == (
@@ -127,8 +131,8 @@ def test_the_catalogue_names_everything_the_page_loads(here, trained):
     assert np.abs(np.array([to_rgb(colour) for colour in data["colours"]]) - expected).max() < 0.003
 
 
-def test_the_origin_and_the_manifest_say_where_it_comes_from(here, trained):
-    folder, _ = here
+def test_the_origin_and_the_manifest_say_where_it_comes_from(built, trained):
+    folder, _ = built
     manifest = verify_explorer(folder)
     (origin,) = [entry["origin"] for entry in value(folder / "data.js")["ensembles"]]
     commit, time = manifest["provenance"]["commit"], manifest["provenance"]["time"]
@@ -144,12 +148,12 @@ def test_the_origin_and_the_manifest_say_where_it_comes_from(here, trained):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == entry["sha256"]
 
 
-def test_a_second_build_computes_nothing_and_is_the_same(here, trained, tmp_path, monkeypatch):
-    folder, store = here
+def test_a_second_build_computes_nothing_and_is_the_same(built, trained, tmp_path, monkeypatch):
+    folder, here = built
     monkeypatch.setattr(
-        "abc_lib.landscape.compute._compute", lambda *a: pytest.fail("computed again")
+        "abc_lib.results.landscapes.KIND.build", lambda *a, **b: pytest.fail("computed again")
     )
-    again = build_explorer([trained.recipe], tmp_path / "again", 3, store=store, **QUIET)
+    again = build_explorer([trained.recipe], tmp_path / "again", 3, here=here)
     one, other = snapshot(folder), snapshot(again)
     different = {name for name in one | other if one.get(name) != other.get(name)}
     assert different <= {"manifest.json"}
@@ -173,10 +177,10 @@ def test_what_ships_is_whole_small_and_of_this_page():
 
 @pytest.mark.parametrize("name", SHIPPED_NAMES)
 def test_what_ships_is_the_published_landscapes(name, tmp_path):
-    landscapes = stored_landscapes(name, store=Store(tmp_path))
+    landscapes = stored_landscapes(get_recipe(name), Here(Store(tmp_path)))
     recipe = get_recipe(name)
     images, folder = training_set(recipe.data), SHIPPED / recipe.label
-    ensemble = find_ensemble(recipe, Store(tmp_path))
+    ensemble = find_ensemble(recipe, Here(Store(tmp_path)))
     N = recipe.data.num_sources
     assert torch.equal(tiles(folder / "training.png", N), to_bytes(images.images))
     for row in (0, 5):
@@ -206,9 +210,9 @@ def test_the_page_is_short_plain_and_loads_nothing_from_elsewhere():
 
 @pytest.mark.parametrize("at", [0, 3, 9])
 def test_an_interrupted_build_leaves_the_old_one_or_nothing(
-    here, trained, tmp_path, monkeypatch, at
+    built, trained, tmp_path, monkeypatch, at
 ):
-    folder, store = here
+    folder, here = built
     place = tmp_path / "place" / "page"
 
     def interrupted():
@@ -223,10 +227,10 @@ def test_an_interrupted_build_leaves_the_old_one_or_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(build.os, "fsync", fsync)
             with pytest.raises(KeyboardInterrupt):
-                build_explorer([trained.recipe], place, 2, store=store, **QUIET)
+                build_explorer([trained.recipe], place, 2, here=here)
 
     shutil.copytree(folder, tmp_path / "kept")
-    build_explorer([trained.recipe], tmp_path / "warm", 2, store=store, **QUIET)
+    build_explorer([trained.recipe], tmp_path / "warm", 2, here=here)
     interrupted()
     assert list(place.parent.iterdir()) == []
     shutil.copytree(folder, place)
@@ -237,8 +241,8 @@ def test_an_interrupted_build_leaves_the_old_one_or_nothing(
     verify_explorer(place)
 
 
-def test_a_rename_that_fails_puts_the_old_one_back(here, trained, tmp_path, monkeypatch, one_line):
-    folder, store = here
+def test_a_rename_that_fails_puts_the_old_one_back(built, trained, tmp_path, monkeypatch, one_line):
+    folder, here = built
     place = tmp_path / "page"
     shutil.copytree(folder, place)
     real = os.rename
@@ -250,7 +254,7 @@ def test_a_rename_that_fails_puts_the_old_one_back(here, trained, tmp_path, monk
 
     monkeypatch.setattr(build.os, "rename", rename)
     with pytest.raises(ArtefactError, match="No space left") as error:
-        build_explorer([trained.recipe], place, 3, store=store, **QUIET)
+        build_explorer([trained.recipe], place, 3, here=here)
     assert (
         one_line(error)
         and snapshot(place) == snapshot(folder)
@@ -258,11 +262,11 @@ def test_a_rename_that_fails_puts_the_old_one_back(here, trained, tmp_path, monk
     )
 
 
-def test_a_new_build_replaces_an_old_explorer_and_nothing_else(here, trained, tmp_path, one_line):
-    folder, store = here
+def test_a_new_build_replaces_an_old_explorer_and_nothing_else(built, trained, tmp_path, one_line):
+    folder, here = built
     place = tmp_path / "page"
     shutil.copytree(folder, place)
-    build_explorer([trained.recipe], place, 2, store=store, **QUIET)
+    build_explorer([trained.recipe], place, 2, here=here)
     assert value(place / "data.js")["ensembles"][0]["samples"] == [0, 1]
     assert not (place / trained.recipe.label / "0002.png").exists() and list(
         tmp_path.iterdir()
@@ -271,17 +275,17 @@ def test_a_new_build_replaces_an_old_explorer_and_nothing_else(here, trained, tm
     other.mkdir()
     (other / "dear.txt").write_text("diary")
     with pytest.raises(ArtefactError, match="something other than an explorer") as error:
-        build_explorer([trained.recipe], other, 2, store=store, **QUIET)
+        build_explorer([trained.recipe], other, 2, here=here)
     assert one_line(error) and (other / "dear.txt").read_text() == "diary"
     with pytest.raises(ArtefactError, match="is a file") as error:
-        build_explorer([trained.recipe], other / "dear.txt", 2, store=store, **QUIET)
+        build_explorer([trained.recipe], other / "dear.txt", 2, here=here)
     assert one_line(error)
 
 
 @pytest.mark.parametrize("damage", ["edit", "cut", "remove", "add", "manifest"])
-def test_a_damaged_explorer_is_refused_by_name(here, tmp_path, damage, one_line):
+def test_a_damaged_explorer_is_refused_by_name(built, tmp_path, damage, one_line):
     place = tmp_path / "page"
-    shutil.copytree(here[0], place)
+    shutil.copytree(built[0], place)
     path = place / "digits_64-laptop" / "0001.png"
     name = "0001.png"
     if damage == "edit":
@@ -305,18 +309,17 @@ def test_published_distances_are_what_is_shown_and_images_must_fit_them(
     trained, tmp_path, monkeypatch, one_line
 ):
     store = own_store(trained, tmp_path)
+    here = Here(store, **QUIET)
     published = store.copy(
         compute_landscapes(
             trained.ensemble,
             [1, 0],
             0,
-            Store(tmp_path / "elsewhere", None),
-            n_jobs=1,
-            progress=False,
+            here=Here(Store(tmp_path / "elsewhere", None), jobs=1, progress=False),
         ),
         "landscape",
     )
-    folder = build_explorer([trained.recipe], tmp_path / "page", 3, store=store, **QUIET)
+    folder = build_explorer([trained.recipe], tmp_path / "page", 3, here=here)
     named = verify_explorer(folder)["ensembles"][trained.recipe.label]
     assert f"landscape/{published.path.name}" in named and len(named) == 3
     (origin,) = [entry["origin"] for entry in value(folder / "data.js")["ensembles"]]
@@ -340,9 +343,9 @@ def test_published_distances_are_what_is_shown_and_images_must_fit_them(
     monkeypatch.setattr(content, "read_landscapes", moved)
     with pytest.raises(
         ArtefactError,
-        match="sample 0 of digits_64-laptop, made again, have distances up to .* off the published ones",
+        match="sample 0 of digits_64-laptop, made again, have .* off the published ones",
     ) as error:
-        build_explorer([trained.recipe], tmp_path / "other", 3, store=store, **QUIET)
+        build_explorer([trained.recipe], tmp_path / "other", 3, here=here)
     assert one_line(error) and not (tmp_path / "other").exists()
 
 
@@ -360,7 +363,9 @@ def test_published_distances_are_what_is_shown_and_images_must_fit_them(
 def test_names_that_cannot_be_shown_give_one_line(tmp_path, names, error, words, one_line):
     with pytest.raises(error, match=words) as caught:
         build_explorer(
-            names, tmp_path / "page", store=Store(tmp_path / "cache", None), device="cpu"
+            [name if isinstance(name, Recipe) else get_recipe(name) for name in names],
+            tmp_path / "page",
+            here=Here(Store(tmp_path / "cache", None), "cpu"),
         )
     assert one_line(caught) and not (tmp_path / "page").exists()
 
@@ -368,7 +373,7 @@ def test_names_that_cannot_be_shown_give_one_line(tmp_path, names, error, words,
 @pytest.mark.parametrize("samples", [0, -1, 2.5, "3"])
 def test_a_wrong_number_of_samples_gives_one_line(tmp_path, samples, one_line):
     with pytest.raises(BadValue, match="num_samples") as error:
-        build_explorer(["digits_64"], tmp_path / "page", samples)
+        build_explorer(None, tmp_path / "page", samples)
     assert one_line(error)
 
 
@@ -380,7 +385,7 @@ def test_downloaded_images_never_go_where_git_would_track_them(place, one_line, 
     with pytest.raises(
         BadValue, match="not to be put into the repository.*explorer_local"
     ) as error:
-        build_explorer(["mnist_1024"], place, 1, store=Store(tmp_path))
+        build_explorer([get_recipe("mnist_1024")], place, 1, here=Here(Store(tmp_path)))
     assert one_line(error)
     assert before is None or snapshot(place) == before
     assert build._tracked(place) and not build._tracked(LOCAL) and not build._tracked(tmp_path)
@@ -399,15 +404,12 @@ def test_git_ignores_the_local_explorer():
 
 
 def test_the_command_writes_a_page_and_says_where(
-    here, trained, tmp_path, monkeypatch, argv, capsys
+    built, trained, tmp_path, monkeypatch, argv, capsys
 ):
-    monkeypatch.setattr(command, "Store", lambda: here[1])
+    recipes = {"digits_64": trained.recipe}
+    monkeypatch.setattr(command, "Here", lambda device: built[1])
     monkeypatch.setattr(
-        command,
-        "get_recipe",
-        lambda name, scale="laptop": (
-            trained.recipe if name == "digits_64" else get_recipe(name, scale)
-        ),
+        command, "get_recipe", lambda name, scale: recipes.get(name) or get_recipe(name, scale)
     )
     argv("explorer", "digits_64", "--samples", "2", "-o", str(tmp_path / "page"), "--device", "cpu")
     assert command.main() == 0

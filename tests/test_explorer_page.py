@@ -1,4 +1,4 @@
-"""The explorer in a browser: what a user sees by pointing, clicking, touching and typing, from a disk and from a server."""
+"""The explorer in a browser: what a user sees by pointing, clicking, touching and typing."""
 
 import functools
 import http.server
@@ -13,15 +13,17 @@ from chromium import Chromium
 
 from abc_lib.exchange.explorer.build import SHIPPED, build_explorer
 from abc_lib.exchange.mosaic import decode_mosaic, to_bytes
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
 from abc_lib.method.distance import distance
 from abc_lib.method.landscape import counterfactuals
-from abc_lib.results.run import stored_landscapes
-from abc_lib.training.members import find_ensemble
+from abc_lib.results.landscapes import stored as stored_landscapes
+from abc_lib.training.ensembles import find_ensemble
 
 PAGE = SHIPPED / "index.html"
+URL = PAGE.as_uri()
 DONE = "document.querySelector('.abc-mosaic')?.getAttribute('aria-busy') === 'false'"
 LINE = "document.querySelector('.abc-line').textContent"
 ORDER = "[...document.querySelectorAll('.abc-tile')].map(e => +e.dataset.source)"
@@ -42,11 +44,13 @@ def chromium():
 def published(tmp_path_factory):
     """Published landscapes, by name."""
     return functools.cache(
-        lambda name: stored_landscapes(name, store=Store(tmp_path_factory.mktemp("cache")))
+        lambda name: stored_landscapes(
+            get_recipe(name), here=Here(Store(tmp_path_factory.mktemp("cache")))
+        )
     )
 
 
-def opened(chromium, url=PAGE.as_uri(), **options):
+def opened(chromium, url=URL, **options):
     chromium.page(url, **options).wait(DONE)
     return chromium
 
@@ -107,7 +111,7 @@ def test_pointing_at_an_image_shows_the_counterfactual_without_it(chromium, publ
         )
     # what is on the screen is what the members give
     ensemble = find_ensemble(
-        get_recipe("digits_64"), Store(landscapes.artefacts[0].path.parent / "none")
+        get_recipe("digits_64"), here=Here(Store(landscapes.artefacts[0].path.parent / "none"))
     )
     close(
         shown(page, "without"),
@@ -142,7 +146,8 @@ def test_a_click_pins_and_the_next_lets_go(chromium):
 def test_colours_follow_the_distances(chromium, published):
     page, distances = opened(chromium), published("digits_64").distances[0]
     colours = page.run(
-        "[...document.querySelectorAll('.abc-tile')].map(e => getComputedStyle(e).backgroundColor.match(/[0-9]+/g).map(Number))"
+        "[...document.querySelectorAll('.abc-tile')].map(e => getComputedStyle(e).backgroundColor)"
+        ".map(colour => colour.match(/[0-9]+/g).map(Number))"
     )
     light = np.array(colours) @ [0.2126, 0.7152, 0.0722]
     order = np.argsort(distances)
@@ -194,7 +199,8 @@ def test_choosing_a_sample_keeps_order_and_pin_and_loads_its_own_images(chromium
 def test_choosing_another_data_set_shows_all_of_it(chromium, published):
     page, landscapes = opened(chromium), published("digits_256")
     assert page.run(
-        "[...document.querySelectorAll('#abc-ensemble option')].map(e => e.textContent.split(' ')[0])"
+        "[...document.querySelectorAll('#abc-ensemble option')]"
+        ".map(e => e.textContent.split(' ')[0])"
     ) == ["digits_64", "digits_256"]
     page.click(tile(3))
     # from under the pointer, where another image will be
@@ -219,7 +225,8 @@ def test_choosing_another_data_set_shows_all_of_it(chromium, published):
 def test_the_last_choice_wins_however_fast_they_come(chromium, published):
     page, landscapes = opened(chromium), published("digits_64")
     page.run("""for (const row of [1, 2, 3, 4, 5, 6, 7, 2]) {
-        const e = document.querySelectorAll('.abc-samples input')[row]; e.checked = true; e.dispatchEvent(new Event('change', {bubbles: true})); }""")
+        const e = document.querySelectorAll('.abc-samples input')[row]; e.checked = true;
+        e.dispatchEvent(new Event('change', {bubbles: true})); }""")
     page.wait(f"{DONE} && document.querySelector('.abc-factual').textContent === 'Sample 2'")
     page.hover(tile(8))
     assert page.run(LINE).startswith("Source 8,") and landscapes.distances[2, 8] == moved(page)
@@ -238,7 +245,8 @@ def test_the_keyboard_reaches_and_does_everything(chromium):
     assert page.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert page.run("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
     columns = page.run(
-        "[...document.querySelectorAll('.abc-tile')].filter((e, i, all) => e.offsetTop === all[0].offsetTop).length"
+        "[...document.querySelectorAll('.abc-tile')]"
+        ".filter((e, i, all) => e.offsetTop === all[0].offsetTop).length"
     )
     for key, position in [
         ("ArrowRight", 1),
@@ -303,7 +311,8 @@ def test_on_a_phone_nothing_sticks_out_and_touch_selects(chromium, name, width):
     page.wait(f"document.querySelectorAll('.abc-tile').length === {(64, 256)[name]} && {DONE}")
     assert page.run("document.documentElement.scrollWidth") <= width
     right = page.run(
-        "Math.max(...[...document.querySelectorAll('#abc-explorer *')].map(e => e.getBoundingClientRect().right))"
+        "Math.max(...[...document.querySelectorAll('#abc-explorer *')]"
+        ".map(e => e.getBoundingClientRect().right))"
     )
     assert right <= width
     panel, mosaic = (
@@ -335,7 +344,8 @@ def test_on_a_desktop_the_panel_stands_beside_the_mosaic(chromium):
 def test_text_is_readable_in_the_dark(chromium):
     for dark in (False, True):
         page = opened(chromium, dark=dark)
-        light = page.run("""['.abc-line', '.abc-panel'].map((s, i) => getComputedStyle(document.querySelector(s))[['color', 'backgroundColor'][i]]
+        light = page.run("""[['.abc-line', 'color'], ['.abc-panel', 'backgroundColor']]
+            .map(([s, what]) => getComputedStyle(document.querySelector(s))[what]
             .match(/[0-9.]+/g).slice(0, 3).map(Number).reduce((a, b) => a + b) / 3)""")
         assert (light[0] > 200 and light[1] < 60) if dark else (light[0] < 60 and light[1] > 200)
 
@@ -378,10 +388,7 @@ def book(trained, tmp_path_factory):
         [trained.recipe],
         folder / "explorer_local",
         2,
-        store=Store(folder / "cache", None),
-        device="cpu",
-        n_jobs=1,
-        progress=False,
+        here=Here(Store(folder / "cache", None), "cpu", jobs=1, progress=False),
     )
     (folder / "explorer.html").write_text(
         '<!DOCTYPE html><link rel="stylesheet" href="explorer/explorer.css">'
@@ -420,7 +427,8 @@ def test_without_local_ones_the_rest_is_shown_and_without_any_the_page_says_so(
     (tmp_path / "explorer" / "data.js").unlink()
     page.page((tmp_path / "explorer.html").as_uri())
     page.wait(
-        "document.getElementById('abc-explorer')?.textContent.includes('python -m abc_lib explorer')"
+        "document.getElementById('abc-explorer')?.textContent"
+        ".includes('python -m abc_lib explorer')"
     )
 
 

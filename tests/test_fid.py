@@ -1,4 +1,6 @@
-"""FID: the closed form for known Gaussians, real digits, Inception's features, and samples of a tiny ensemble."""
+"""FID: the closed form for known Gaussians, real digits, Inception's features, and samples of a
+tiny ensemble.
+"""
 
 import dataclasses
 
@@ -8,7 +10,8 @@ import torch
 from scipy.linalg import sqrtm
 
 from abc_lib.ground.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
-from abc_lib.ground.paper import paper_fids
+from abc_lib.ground.here import Here
+from abc_lib.ground.paper import fids as paper_fids
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import load_split
@@ -27,22 +30,21 @@ from abc_lib.metrics.frechet import (
 from abc_lib.results import fids as quality
 from abc_lib.results.fids import (
     classifier_features,
-    compute_fid,
-    fid_features,
-    fid_table,
-    get_fid,
     member_weights,
     paper_fid_curve,
     reference_statistics,
-    removal_fids,
-    stored_fids,
     unseen_images,
 )
+from abc_lib.results.fids import features as fid_features
+from abc_lib.results.fids import get as compute_fid
+from abc_lib.results.fids import series as removal_fids
+from abc_lib.results.fids import stored as stored_fids
+from abc_lib.results.fids import table as fid_table
 from abc_lib.training.classifier.network import ResNetShape
 from abc_lib.training.classifier.recipe import Attack, classifier_recipe
 from abc_lib.training.classifier.train import train_classifier
 from abc_lib.training.classifier.values import find_classifier
-from abc_lib.training.members import single_model
+from abc_lib.training.ensembles import single_model
 
 # Named as the shipped one would be found, but made in a second.
 TINY = dataclasses.replace(
@@ -73,8 +75,8 @@ def bare_machine(monkeypatch, tmp_path):
 def features(tmp_path_factory):
     """The features of a classifier that was trained for a second."""
     store = Store(tmp_path_factory.mktemp("classifier"), None)
-    train_classifier(TINY, store=store, device="cpu", progress=False)
-    return classifier_features(find_classifier(TINY, store=store))
+    train_classifier(TINY, here=Here(store, "cpu", progress=False))
+    return classifier_features(find_classifier(TINY, here=Here(store)))
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -272,7 +274,8 @@ def test_weights_that_mean_nothing_are_refused(arguments, kind, one_line):
 
 
 def options(features, store, **others):
-    return {"features": features, "store": store, "n_jobs": 1, "progress": False} | others
+    here = Here(store, "cpu", jobs=1, progress=False)
+    return {"features": features, "here": here} | others
 
 
 def test_the_fid_of_samples_is_that_of_sampling_by_hand(trained, features, store):
@@ -330,7 +333,9 @@ def test_a_stopped_fid_goes_on_and_a_finished_one_is_read(
         compute_fid(trained.ensemble, count=600, **options(features, other)).value == whole.value
         and len(sampled) == 1
     )
-    assert [each.value for each in stored_fids("digits_64", store=other)] == [whole.value]
+    assert [each.value for each in stored_fids(get_recipe("digits_64"), here=Here(other))] == [
+        whole.value
+    ]
 
 
 def test_one_member_is_sampled_as_its_own_model(trained, features, store):
@@ -345,7 +350,7 @@ def test_the_single_model_is_the_control_and_is_evaluated_once_a_step(
     trained, features, store, monkeypatch
 ):
     found = compute_fid(trained.ensemble, "single", count=20, **options(features, store))
-    control = single_model(trained.recipe, store, "cpu", progress=False)
+    control = single_model(trained.recipe, here=Here(store, "cpu", progress=False))
     stored = store.find(
         "member",
         f"{trained.recipe.label}-control",
@@ -382,10 +387,12 @@ def test_fids_without_members_start_at_the_whole_ensemble(trained, features, sto
 
 
 def test_a_reference_is_worked_out_once(features, store, monkeypatch):
-    first, origin = reference_statistics("digits", features, store, n_jobs=1, progress=False)
+    first, origin = reference_statistics(
+        "digits", features, here=Here(store, jobs=1, progress=False)
+    )
     assert first.count == 773 and "held out" in origin
     monkeypatch.setattr(quality, "run_blocks", lambda *_: pytest.fail("worked out again"))
-    again, _ = reference_statistics("digits", features, store)
+    again, _ = reference_statistics("digits", features, here=Here(store))
     assert torch.equal(first.products, again.products) and frechet_distance(
         first, again
     ) == pytest.approx(0, abs=1e-9)
@@ -395,15 +402,15 @@ def test_features_are_inceptions_or_the_classifiers_or_an_error_that_names_both(
     features, store, monkeypatch, one_line
 ):
     with pytest.raises(NotAvailable, match="Inception.*get_classifier") as error:
-        fid_features("digits", store)
+        fid_features("digits", here=Here(store))
     assert one_line(error)
     with pytest.raises(NotAvailable, match="Inception") as error:
-        fid_features("cifar10", store)
+        fid_features("cifar10", here=Here(store))
     assert one_line(error) and "classifier" not in str(error.value)
     assert fid_features("digits").name == "digits classifier"
     monkeypatch.setattr(quality, "inception_at_hand", lambda: True)
     monkeypatch.setattr(quality, "inception_features", lambda device: features)
-    assert fid_features("digits", store) is features
+    assert fid_features("digits", here=Here(store)) is features
 
 
 def test_a_count_of_one_and_a_family_without_reference_are_refused(
@@ -414,19 +421,7 @@ def test_a_count_of_one_and_a_family_without_reference_are_refused(
             compute_fid(trained.ensemble, count=count, **options(features, store))
         assert one_line(error)
     with pytest.raises(UnknownName):
-        reference_statistics("celeba", features, store)
-
-
-def test_a_named_ensemble_has_a_fid(trained, features, store, monkeypatch):
-    monkeypatch.setattr(
-        quality,
-        "get_ensemble",
-        lambda recipe, *_: (
-            trained.ensemble if recipe.name == "digits_64" else pytest.fail("another")
-        ),
-    )
-    found = get_fid("digits_64", "member", count=5, **options(features, store, device="cpu"))
-    assert found.which == "member" and found.fid.count == 5
+        reference_statistics("celeba", features, here=Here(store))
 
 
 def test_features_keep_their_network_in_evaluation_mode(features):

@@ -1,4 +1,5 @@
-"""Every figure draws without a warning, says what its axes are, and shows the numbers it was given."""
+"""Every figure draws without a warning, says what its axes are, and shows the numbers it was
+given."""
 
 import io
 
@@ -21,7 +22,7 @@ from abc_lib.images.training_set import training_set  # noqa: E402
 from abc_lib.method.code import Codebook  # noqa: E402
 from abc_lib.method.landscape import Landscapes  # noqa: E402
 from abc_lib.method.radius import Law, LogRadius, fit_law, summarise  # noqa: E402
-from abc_lib.results.radii import paper_summaries  # noqa: E402
+from abc_lib.results.measures.radii import paper_summaries  # noqa: E402
 from abc_lib.study.cost import cost_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -393,9 +394,11 @@ def test_hybrid_errors_of_zero_stay_on_the_axis():
 
 
 def test_class_bars_are_the_frequencies_with_intervals_that_stop_at_zero():
-    before, after = np.array([0.1, 0.4, 0.5]), np.array([0.0, 0.01, 0.2])
+    before = np.array([0.1, 0.4, 0.5])
+    after = np.array([0.0, 0.01, 0.2])
+    errors = np.array([[0.03, 0.049, 0.05], [0.0, 0.01, 0.04]])
     figure = figures.class_bars(
-        {"by ablation": (before, after, 100), "by retraining": (after, before, 400)},
+        {"by ablation": (before, after, errors), "by retraining": (after, before, errors[::-1])},
         ["a", "b", "c"],
     )
     figure.canvas.draw()

@@ -1,4 +1,6 @@
-"""The house: nine rooms in one order, a thin method, lines that fit, notebooks that show their code."""
+"""The house: nine rooms in one order, a thin method, lines that fit, notebooks that show their
+code.
+"""
 
 import ast
 import configparser
@@ -131,7 +133,9 @@ def test_the_method_loads_torch_and_numpy_and_little_else():
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_line_is_over_a_hundred_columns(path):
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert [k for k, line in enumerate(lines, 1) if len(line) > 100] == []
+    # The first line of a notebook's cell carries its metadata, a figure's words among them.
+    long = [k for k, line in enumerate(lines, 1) if len(line) > 100 and line[:4] != "# %%"]
+    assert long == []
 
 
 def test_ruff_finds_nothing():
@@ -175,7 +179,14 @@ def test_at_least_half_of_the_code_of_the_chapters_shows():
 
 def test_the_chapters_show_the_method_at_work():
     shown = "\n".join(c.source for path in TEACHING for c in code_cells(path) if visible(c))
-    for call in (".ablation(", ".sample(", ".draw_noise(", ".differentiate(", ".predict(", "fit_law("):
+    for call in (
+        ".ablation(",
+        ".sample(",
+        ".draw_noise(",
+        ".differentiate(",
+        ".predict(",
+        "fit_law(",
+    ):
         assert call in shown, call
 
 

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from small import budget
 from stops import until_done
 
+from abc_lib.ground import tasks as task_room
 from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import spec_of
 from abc_lib.ground.errors import ArtefactError, BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.code import Codebook
@@ -25,18 +27,13 @@ from abc_lib.metrics.base import FeatureMetric, l2_distance
 from abc_lib.metrics.names import get_metric
 from abc_lib.results import landscapes as computing
 from abc_lib.results import landscapes as values
-from abc_lib.results.landscapes import (
-    attributed_image,
-    compute_landscapes,
-    find_landscapes,
-    get_landscapes,
-    metric_radii,
-    read_all_images,
-    read_landscapes,
-    regenerate,
-)
-from abc_lib.results.run import stored_landscapes
-from abc_lib.training.members import find_ensemble, train_ensemble
+from abc_lib.results.landscapes import attributed_image, metric_radii, read_all_images, regenerate
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import find as find_landscapes
+from abc_lib.results.landscapes import get as get_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
+from abc_lib.results.landscapes import stored as stored_landscapes
+from abc_lib.training.ensembles import find_ensemble, train_ensemble
 
 
 def network(recipe, artefact):
@@ -50,7 +47,9 @@ def network(recipe, artefact):
 
 @torch.inference_mode()
 def sample_by_hand(recipe, members, noise):
-    """Ho et al.'s ancestral sampler with strided time steps (or DDIM), for the plain mean of some members."""
+    """Ho et al.'s ancestral sampler with strided time steps (or DDIM), for the plain mean of some
+    members.
+    """
     alphas = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
     stride = 1000 // recipe.sampling.steps
     x, clip = noise.initial.clone(), recipe.sampling.clip
@@ -78,9 +77,9 @@ def distance_by_hand(a, b):
     return (large[0] - large[1]).square().sum().sqrt().item()
 
 
-def compute(ensemble, indices, store, **options):
-    options = {"n_jobs": 1, "progress": False} | options
-    return compute_landscapes(ensemble, indices, store=store, **options)
+def compute(ensemble, indices, store, jobs=1, memory="2GiB", **options):
+    here = Here(store, "cpu", jobs, memory, progress=False)
+    return compute_landscapes(ensemble, indices, here=here, **options)
 
 
 def files(artefact):
@@ -159,9 +158,11 @@ def test_a_counterfactual_does_not_change_when_its_source_was_never_there(traine
     code = trained.ensemble.codebook
     source, store = 7, Store(tmp_path, None)
     train_ensemble(
-        trained.recipe, store, "cpu", 1, images=trained.images.without(source), progress=False
+        trained.recipe,
+        trained.images.without(source),
+        here=Here(store, "cpu", jobs=1, progress=False),
     )
-    without = find_ensemble(trained.recipe, store)
+    without = find_ensemble(trained.recipe, here=Here(store))
     assert without.identity != trained.ensemble.identity
     for noise in (trained.ensemble.draw_noise(0, [0, 1, 2]), trained.ensemble.draw_noise(5, [0])):
         weights, owner = (
@@ -244,25 +245,26 @@ def test_what_is_held_at_once_does_not_grow_with_the_number_of_sources(trained, 
     ensemble = other_code(
         trained, Codebook.draw(6, 3, sources, 0), data={"size": sources, "num_sources": sources}
     )
-    sizes, alive, real_sample, real_run = [], [], Ensemble.sample, computing.run_tasks
+    sizes, alive, real_sample, real_run = [], [], Ensemble.sample, task_room.run_tasks
 
     def sample(self, noise, c=None, owner=None):
         sizes.append(len(noise) if owner is None else len(owner))
         return real_sample(self, noise, c, owner)
 
-    def run_tasks(function, arguments, count, **options):
+    def run_tasks(function, arguments, count, device, here, **options):
         """Counts how many tasks' noise exists while they are handed out one by one."""
         seen = []
         for task in arguments:
-            seen.append(
-                weakref.ref(next(part for part in task if isinstance(part, ExogenousNoise)))
-            )
+            noises = [
+                part if isinstance(part, ExogenousNoise) else part.noise for part in task[1:2]
+            ]
+            seen.append(weakref.ref(noises.pop()))
             alive.append(sum(ref() is not None for ref in seen))
-            yield from real_run(function, [task], 1, **options)
+            yield from real_run(function, [task], 1, device, here, **options)
             del task
 
     monkeypatch.setattr(Ensemble, "sample", sample)
-    monkeypatch.setattr(computing, "run_tasks", run_tasks)
+    monkeypatch.setattr(task_room, "run_tasks", run_tasks)
     compute(ensemble, [0, 1, 2, 3], store, memory=budget(ensemble, 4))
     assert max(sizes) == 4 and len(sizes) == 1 + sources
     # Each task has its own copy of its samples' noise: all at once would be a copy for every block.
@@ -272,7 +274,7 @@ def test_what_is_held_at_once_does_not_grow_with_the_number_of_sources(trained, 
 def test_a_budget_too_small_gives_one_line(trained, store, one_line):
     for memory, jobs in ((1000, 1), (budget(trained.ensemble, 1), 2)):
         with pytest.raises(BadValue, match="memory budget") as error:
-            compute(trained.ensemble, [0], store, memory=memory, n_jobs=jobs)
+            compute(trained.ensemble, [0], store, memory=memory, jobs=jobs)
         assert one_line(error) and "raise the budget" in str(error.value)
 
 
@@ -323,9 +325,7 @@ def test_the_farthest_are_kept_first(trained, three):
 
 
 def test_of_equal_distances_the_lower_source_counts(trained, store, monkeypatch):
-    monkeypatch.setattr(
-        computing, "euclidean", lambda a, b: torch.ones(len(a), dtype=torch.float64)
-    )
+    monkeypatch.setattr(computing, "distance", lambda a, b: torch.ones(len(a), dtype=torch.float64))
     everything = read_all_images(compute(trained.ensemble, [0], store, all_images=True), 0)
     for size in (5, 12):
         read = read_landscapes(
@@ -346,7 +346,7 @@ def test_of_equal_distances_the_lower_source_counts(trained, store, monkeypatch)
 
 def test_ties_are_broken_by_position_in_long_landscapes_too():
     distances = np.random.default_rng(7).integers(0, 5, 500).astype(float)
-    assert computing._farthest_first(distances).tolist() == sorted(
+    assert computing.farthest_first(distances).tolist() == sorted(
         range(500), key=lambda k: (-distances[k], k)
     )
 
@@ -356,7 +356,7 @@ def test_more_can_be_asked_to_be_kept_than_there_are(trained, store):
     read = read_landscapes(artefact)
     assert artefact.spec["keep"] == 12
     assert [sorted(row) for row in read.kept_sources.tolist()] == [list(range(12))] * 2
-    assert find_landscapes(trained.ensemble, store=store, keep=100) is not None
+    assert find_landscapes(trained.ensemble, keep=100, here=Here(store)) is not None
 
 
 @pytest.mark.parametrize("size", [5, 36])
@@ -407,10 +407,10 @@ def test_the_attributed_image_is_the_sources_nearest(trained, store):
 
 def test_landscapes_work_where_the_training_images_are_not(trained, store, monkeypatch):
     monkeypatch.setattr(values, "available", lambda family, split: False)
-    read = get_landscapes(trained.ensemble, 2, store=store, n_jobs=1, progress=False)
+    read = get_landscapes(trained.ensemble, 2, here=Here(store, jobs=1, progress=False))
     assert read.attributed_images is None and read.attributed_labels is None and len(read) == 2
     monkeypatch.undo()
-    joined = get_landscapes(trained.ensemble, 3, store=store, n_jobs=1, progress=False)
+    joined = get_landscapes(trained.ensemble, 3, here=Here(store, jobs=1, progress=False))
     assert len(joined) == 3 and joined.attributed_images is None
 
 
@@ -441,16 +441,16 @@ def test_finished_landscapes_are_not_computed_again(trained, store, monkeypatch)
 
 
 def test_only_missing_samples_are_computed(trained, store, monkeypatch):
-    asked, real = [], computing.compute_landscapes
+    asked, real = [], computing.compute
     monkeypatch.setattr(
         computing,
-        "compute_landscapes",
+        "compute",
         lambda ensemble, indices, *a, **k: (
             asked.append(list(indices)),
             real(ensemble, indices, *a, **k),
         )[1],
     )
-    options = {"store": store, "n_jobs": 1, "progress": False}
+    options = {"here": Here(store, jobs=1, progress=False)}
     compute(trained.ensemble, [1, 5], store)
     first = get_landscapes(trained.ensemble, 2, **options)
     more = get_landscapes(trained.ensemble, 4, **options)
@@ -464,8 +464,8 @@ def test_only_missing_samples_are_computed(trained, store, monkeypatch):
     assert (more.distances[:2] == first.distances).all() and (
         less.distances == more.distances[:3]
     ).all()
-    assert find_landscapes(trained.ensemble, store=store).indices.tolist() == [0, 1, 2, 3, 5]
-    assert find_landscapes(trained.ensemble, seed=1, store=store) is None
+    assert find_landscapes(trained.ensemble, here=Here(store)).indices.tolist() == [0, 1, 2, 3, 5]
+    assert find_landscapes(trained.ensemble, 1, here=Here(store)) is None
     for row, index in enumerate(more.indices):
         alone = read_landscapes(
             compute(trained.ensemble, [index], Store(store.cache / "alone", None))
@@ -477,16 +477,16 @@ def test_only_missing_samples_are_computed(trained, store, monkeypatch):
 
 def test_landscapes_that_keep_fewer_images_than_asked_for_do_not_count(trained, store):
     compute(trained.ensemble, [0], store, keep=2)
-    assert find_landscapes(trained.ensemble, store=store, keep=3) is None
+    assert find_landscapes(trained.ensemble, keep=3, here=Here(store)) is None
     assert get_landscapes(
-        trained.ensemble, 1, store=store, keep=3, n_jobs=1, progress=False
+        trained.ensemble, 1, keep=3, here=Here(store, jobs=1, progress=False)
     ).kept_sources.shape == (1, 3)
 
 
 def test_chosen_sources_are_kept_by_get_landscapes_whatever_is_there(trained, store):
     compute(trained.ensemble, [0], store)
     kept = get_landscapes(
-        trained.ensemble, 2, store=store, n_jobs=1, progress=False, keep=2, chosen=range(12)
+        trained.ensemble, 2, keep=2, chosen=range(12), here=Here(store, jobs=1, progress=False)
     ).kept_sources
     assert [sorted(set(row)) for row in kept.tolist()] == [list(range(12))] * 2
 
@@ -500,13 +500,13 @@ def test_another_ensemble_or_sampler_has_other_landscapes(trained, store):
             trained.ensemble, recipe=trained.recipe.replace(sampling={"sampler": "ddim"})
         ),
     ]
-    assert find_landscapes(trained.ensemble, store=store) is not None
+    assert find_landscapes(trained.ensemble, here=Here(store)) is not None
     for ensemble in others:
-        assert find_landscapes(ensemble, store=store) is None
+        assert find_landscapes(ensemble, here=Here(store)) is None
 
 
 def test_exact_and_hybrid_landscapes_are_never_mixed(trained, store):
-    options = {"store": store, "n_jobs": 1, "progress": False}
+    options = {"here": Here(store, jobs=1, progress=False)}
     made = {
         k: compute(trained.ensemble, [0], store, tangent_steps=k, images=trained.images)
         for k in (0, 2, 3)
@@ -516,9 +516,9 @@ def test_exact_and_hybrid_landscapes_are_never_mixed(trained, store):
         and "tangent_steps" not in made[0].spec
     )
     for k, artefact in made.items():
-        found = find_landscapes(trained.ensemble, store=store, tangent_steps=k)
+        found = find_landscapes(trained.ensemble, tangent_steps=k, here=Here(store))
         assert found.tangent_steps == k and [a.path for a in found.artefacts] == [artefact.path]
-    assert find_landscapes(trained.ensemble, store=store, tangent_steps=1) is None
+    assert find_landscapes(trained.ensemble, tangent_steps=1, here=Here(store)) is None
     # What is missing is computed in the same way, and joined with its kind.
     more = get_landscapes(trained.ensemble, 2, tangent_steps=2, **options)
     assert (
@@ -526,22 +526,22 @@ def test_exact_and_hybrid_landscapes_are_never_mixed(trained, store):
         and {a.spec["tangent_steps"] for a in more.artefacts} == {2}
         and len(more) == 2
     )
-    assert find_landscapes(trained.ensemble, store=store).indices.tolist() == [0]
+    assert find_landscapes(trained.ensemble, here=Here(store)).indices.tolist() == [0]
     assert values.with_attributed_images(more, trained.images).tangent_steps == 2
 
 
 def test_stored_landscapes_are_exact_ones(store):
     # The published members and spec, and a cache that has hybrid landscapes of more samples.
     recipe = get_recipe("digits_64")
-    ensemble = find_ensemble(recipe, Store(store.cache))
+    ensemble = find_ensemble(recipe, here=Here(Store(store.cache)))
     short = dataclasses.replace(ensemble, recipe=recipe.replace(sampling={"steps": 2}))
     hybrid = compute(short, range(129), store, tangent_steps=2)
     spec = hybrid.spec | {"sampling": spec_of(recipe.sampling)}
     files = {name: hybrid.read(name) for name in hybrid.manifest["files"]}
     Store(store.cache, None).write("landscape", recipe.label, spec, files, hybrid.info)
     for found in (
-        stored_landscapes("digits_64", store=Store(store.cache)),
-        find_landscapes(ensemble, store=Store(store.cache)),
+        stored_landscapes(get_recipe("digits_64"), here=Here(Store(store.cache))),
+        find_landscapes(ensemble, here=Here(Store(store.cache))),
     ):
         assert (
             found.tangent_steps == 0
@@ -552,8 +552,8 @@ def test_stored_landscapes_are_exact_ones(store):
 
 def test_exact_landscapes_keep_the_name_they_were_published_under(tmp_path):
     recipe = get_recipe("digits_64")
-    ensemble = find_ensemble(recipe, Store(tmp_path))
-    spec = computing._spec(ensemble, 0, list(range(16)), 8, (), False)
+    ensemble = find_ensemble(recipe, here=Here(Store(tmp_path)))
+    spec = computing.KIND.spec_for(ensemble, 0, list(range(16)), 8)
     assert Store.folder_name(recipe.label, spec) == "digits_64-laptop-d57e3b5151bcc2c0"
     assert Store(tmp_path).find("landscape", recipe.label, spec).published
 
@@ -615,11 +615,11 @@ def test_published_landscapes_come_first_and_can_be_passed_over(trained, store):
     made = compute(trained.ensemble, [0], Store(store.cache / "elsewhere", None))
     store.copy(made, "landscape")
     assert (
-        find_landscapes(trained.ensemble, store=store).artefacts[0].path.parent.parent
+        find_landscapes(trained.ensemble, here=Here(store)).artefacts[0].path.parent.parent
         == store.published
     )
-    assert find_landscapes(trained.ensemble, store=store, recompute=True) is None
-    got = get_landscapes(trained.ensemble, 1, store=store, recompute=True, n_jobs=1, progress=False)
+    assert find_landscapes(trained.ensemble, here=Here(store).anew()) is None
+    got = get_landscapes(trained.ensemble, 1, here=Here(store, jobs=1, progress=False).anew())
     assert got.artefacts[0].path.parent.parent == store.cache
 
 
@@ -646,7 +646,7 @@ def test_regenerated_distances_agree_with_stored_ones(trained, three):
         ({"chosen": [12]}, "chosen"),
         ({"chosen": [-1]}, "chosen"),
         ({"memory": "much"}, "memory budget"),
-        ({"n_jobs": -3}, "n_jobs is -3"),
+        ({"jobs": -3}, "jobs is -3"),
     ],
 )
 def test_wrong_arguments_give_one_line(trained, store, change, words, one_line):
@@ -659,7 +659,7 @@ def test_wrong_arguments_give_one_line(trained, store, change, words, one_line):
 def test_a_wrong_number_of_samples_gives_one_line(trained, store, one_line):
     for number in (0, -1, 2.5, "3"):
         with pytest.raises(BadValue, match="num_samples") as error:
-            get_landscapes(trained.ensemble, number, store=store)
+            get_landscapes(trained.ensemble, number, here=Here(store))
         assert one_line(error)
 
 
@@ -721,7 +721,8 @@ def test_a_damaged_piece_is_computed_again(trained, store, monkeypatch):
     whole = files(
         compute(trained.ensemble, [0, 1], Store(store.cache / "whole", None), memory=memory)
     )
-    monkeypatch.setattr(computing, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    stop = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    monkeypatch.setattr(computing, "_kept_sources", stop)
     with pytest.raises(KeyboardInterrupt):
         compute(trained.ensemble, [0, 1], store, memory=memory)
     monkeypatch.undo()
@@ -745,7 +746,8 @@ def test_a_damaged_piece_is_computed_again(trained, store, monkeypatch):
 
 
 def test_a_run_with_another_budget_does_not_mix_in_pieces_of_this_one(trained, store, monkeypatch):
-    monkeypatch.setattr(computing, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    stop = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    monkeypatch.setattr(computing, "_kept_sources", stop)
     with pytest.raises(KeyboardInterrupt):
         compute(trained.ensemble, [0, 1], store, memory=budget(trained.ensemble, 4))
     monkeypatch.undo()
@@ -759,18 +761,16 @@ def test_a_run_with_another_budget_does_not_mix_in_pieces_of_this_one(trained, s
 @pytest.mark.parametrize("tangent_steps", [0, 3])
 def test_radii_by_another_metric_look_at_every_counterfactual(trained, tmp_path, tangent_steps):
     store = Store(tmp_path, None)
-    landscapes = values.read_landscapes(
-        computing.compute_landscapes(
+    landscapes = computing.read(
+        computing.compute(
             trained.ensemble,
             [2, 0],
-            store=store,
             keep=1,
             tangent_steps=tangent_steps,
-            n_jobs=1,
-            progress=False,
+            here=Here(store, jobs=1, progress=False),
         )
     )
-    options = {"store": store, "n_jobs": 1, "progress": False}
+    options = {"here": Here(store, jobs=1, progress=False)}
     assert np.allclose(
         metric_radii(trained.ensemble, landscapes, get_metric("euclidean"), **options),
         landscapes.radii,

@@ -25,7 +25,7 @@ from abc_lib.images.autoencoders import basic as autoencoders
 from abc_lib.images.autoencoders.basic import train_basic
 from abc_lib.images.autoencoders.network import BasicAutoencoder, LastReLU
 from abc_lib.images.autoencoders.recipes import UNSEEN
-from abc_lib.images.families import idx, paintings
+from abc_lib.images.families import artbench, fashion, mnist
 from abc_lib.images.files import ImageFiles
 from abc_lib.images.latents import Latents, bind, prepare, to_states, training_states
 from abc_lib.images.registry import get_recipe, recipe_names
@@ -38,10 +38,12 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import SCALES, image_shape
 from abc_lib.method.space import state_shape
-from abc_lib.results.comparisons import compare_counterfactuals
-from abc_lib.results.jacobians import get_jacobians
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes, regenerate
-from abc_lib.results.retraining import retraining_landscapes
+from abc_lib.results.comparisons import get as compare_counterfactuals
+from abc_lib.results.jacobians import get as get_jacobians
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
+from abc_lib.results.landscapes import regenerate
+from abc_lib.results.retraining import get as retraining_landscapes
 from abc_lib.results.run import status
 from abc_lib.training.ensembles import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
 from abc_lib.training.retrained import get_retrained, pack_retrained
@@ -326,7 +328,8 @@ def test_weights_that_are_not_whole_are_refused(weights, one_line):
     assert one_line(error) and str(weights) in str(error.value)
 
 
-# --- every recipe ----------------------------------------------------------------------------------
+# --- every recipe
+# ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -353,14 +356,14 @@ SMALL = {"celeba": (17, 6), "metfaces": (6, 4), "artbench": (6, 4), "landscapes"
 def folder(made, weights, monkeypatch):
     """The made data folder as the one there is, with brief autoencoders."""
     monkeypatch.setattr(datasets, "data_roots", lambda: [made.root])
-    for key, value in made.md5.items():
-        monkeypatch.setitem(idx.IDX_MD5, key, value)
+    for (family, part), value in made.md5.items():
+        monkeypatch.setitem({"mnist": mnist, "fashion": fashion}[family].MD5, part, value)
     monkeypatch.setattr(spaces, "basic_recipe", brief)
     monkeypatch.setattr(
-        paintings, "cosines", lambda files: torch.tensor([[0.3, 0.1], [0.1, 0.3]] * 3)
+        artbench, "cosines", lambda files: torch.tensor([[0.3, 0.1], [0.1, 0.3]] * 3)
     )
     monkeypatch.setattr(
-        paintings,
+        artbench,
         "are_landscapes",
         lambda cosines: torch.tensor([True, False, True, False, True, False]),
     )
@@ -457,7 +460,8 @@ def test_a_damaged_cache_of_latents_is_refused(folder, store):
         training_states(recipe, here=Here(store, jobs=1, progress=False))
 
 
-# --- an ensemble in latents ------------------------------------------------------------------------
+# --- an ensemble in latents
+# ------------------------------------------------------------------------
 
 
 def latent_recipe():
@@ -467,7 +471,10 @@ def latent_recipe():
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):
-    """A trained tiny ensemble in latents: ``recipe``, ``store``, ``artefacts``, ``ensemble``. Not to be changed."""
+    """A trained tiny ensemble in latents: ``recipe``, ``store``, ``artefacts``, ``ensemble``.
+
+    Not to be changed.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spaces, "basic_recipe", brief)
         store, recipe = Store(tmp_path_factory.mktemp("latent"), None), latent_recipe()
@@ -545,7 +552,7 @@ def test_pixel_specs_do_not_know_of_autoencoders(tiny):
 def test_a_latent_landscape_is_ablation_by_hand(lived, store):
     ensemble = lived.ensemble
     found = read_landscapes(
-        compute_landscapes(ensemble, [0, 3], store=store, n_jobs=1, progress=False)
+        compute_landscapes(ensemble, [0, 3], here=Here(store, jobs=1, progress=False))
     )
     for row, index in enumerate([0, 3]):
         noise = ensemble.draw_noise(0, [index])
@@ -568,7 +575,7 @@ def test_a_hybrid_landscape_in_latents_comes_close_to_the_exact_one(lived, store
     exact, hybrid = (
         read_landscapes(
             compute_landscapes(
-                lived.ensemble, [0], store=store, n_jobs=1, progress=False, tangent_steps=k
+                lived.ensemble, [0], tangent_steps=k, here=Here(store, jobs=1, progress=False)
             )
         )
         for k in (0, 3)
@@ -621,16 +628,17 @@ def _double(lived):
 
 def test_comparisons_measure_decoded_images(lived, store):
     found = compare_counterfactuals(
-        lived.ensemble, [0], [1, 5], [0, 6], store=store, n_jobs=1, progress=False
+        lived.ensemble, [0], [1, 5], [0, 6], here=Here(store, jobs=1, progress=False)
     )
     assert np.allclose(found.hybrid[0], found.exact, atol=1e-5) and np.allclose(
         found.errors[0], 0, atol=1e-5
     )
-    jacobians = get_jacobians(lived.ensemble, [0], store=store, n_jobs=1, progress=False)
+    jacobians = get_jacobians(lived.ensemble, [0], here=Here(store, jobs=1, progress=False))
     assert np.allclose(
         jacobians.landscape(lived.ensemble.codebook)[:, [1, 5]], found.predicted, atol=1e-4
     )
-    # all steps by tangents: predicted in latents and then decoded, not predicted through the decoder
+    # all steps by tangents: predicted in latents and then decoded, not predicted through the
+    # decoder
     noise, c = lived.ensemble.draw_noise(0, [0]), lived.ensemble.codebook.leave_one_out([1])
     moving = lived.ensemble.tangents(noise, (6,))
     state = moving["state-6"] + torch.einsum(
@@ -642,7 +650,7 @@ def test_comparisons_measure_decoded_images(lived, store):
 
 
 def test_retrained_models_live_in_latents_too(lived, store, tmp_path):
-    options = {"store": store, "device": "cpu", "n_jobs": 1, "progress": False}
+    options = {"here": Here(store, "cpu", jobs=1, progress=False)}
     retrained = get_retrained(lived.recipe, [2, 5], **options)
     assert retrained.shape == (4, 2, 2)
     noise = retrained.draw_noise(0, [0, 1])
@@ -653,7 +661,7 @@ def test_retrained_models_live_in_latents_too(lived, store, tmp_path):
         and 0 <= others.min()
         and others.max() <= 1
     )
-    found = retraining_landscapes(retrained, [0, 1], store=store, n_jobs=1, progress=False)
+    found = retraining_landscapes(retrained, [0, 1], here=Here(store, jobs=1, progress=False))
     assert np.allclose(found.distances, distance(others, factual[:, None]), atol=1e-4)
     # a left-out image is replaced by the latent of a black one
     states = training_states(lived.recipe, here=Here(store, progress=False))
@@ -734,4 +742,4 @@ def test_what_cannot_be_a_latent_recipe_is_refused(lived, store, one_line):
 
 def test_status_of_a_latent_ensemble(store, monkeypatch):
     monkeypatch.setattr(datasets, "data_roots", lambda: [])
-    assert "celeba/" in status("celeba_ba_512", store=store).note
+    assert "celeba/" in status("celeba_ba_512", here=Here(store)).note

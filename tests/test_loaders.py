@@ -10,10 +10,11 @@ import torch.nn as nn
 from PIL import Image
 
 from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, UnknownName
+from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import generator
 from abc_lib.ground.store import Store
 from abc_lib.images import training_set as datasets
-from abc_lib.images.families import paintings as landscapes
+from abc_lib.images.families import artbench as landscapes
 from abc_lib.images.files import ImageFiles
 from abc_lib.images.training_set import available, load_split, owned_subset, training_set
 from abc_lib.method.recipe import SHAPES, Data, image_shape
@@ -110,7 +111,7 @@ def test_celeba_is_cropped_in_the_middle_and_scaled_up_for_stable_diffusion(root
 def test_metfaces_are_scaled_down_and_works_without_a_name_are_one_source(root):
     folder = layouts.metfaces(root)
     images, labels, _ = load_split("metfaces", "all")
-    # "" < "Gilbert Stuart" < "Goya" < "Rembrandt", and a space at the end does not make another artist
+    # "" < "Gilbert Stuart" < "Goya" < "Rembrandt", and a space at the end makes no other artist
     assert images.owners.tolist() == labels.tolist() == [3, 1, 0, 3, 2, 0]
     expected = Image.open(folder / "images" / "100-00.png").resize(
         (256, 256), Image.Resampling.BILINEAR
@@ -323,11 +324,11 @@ def test_a_set_in_files_is_attributed_to_like_one_in_memory(root):
 
 
 def test_status_says_what_to_download(root, tmp_path):
-    found = status("metfaces", store=Store(tmp_path / "cache", None))
+    found = status("metfaces", here=Here(Store(tmp_path / "cache", None)))
     assert "metfaces/" in found.note and "https://" in found.note and "\n" not in found.note
 
 
-# --- landscapes ----------------------------------------------------------------------------------
+# --- landscapes ---
 
 
 def test_landscapes_are_picked_by_both_thresholds():
@@ -356,11 +357,12 @@ def test_cosines_come_from_the_network_once_and_from_the_cache_then(root, tmp_pa
             lambda phrases: torch.tensor([0, 2]) if phrases == list(landscapes.PHRASES) else None,
         )
 
-    found = landscapes.cosines(files, store, "cpu", load)
+    here = Here(store, "cpu", progress=False)
+    found = landscapes.cosines(files, load, here)
     assert found.shape == (6, 2) and (found.abs() <= 1).all() and len(found.unique()) > 6
-    again = landscapes.cosines(files, store, "cpu", load)
+    again = landscapes.cosines(files, load, here)
     assert torch.equal(found, again) and len(loaded) == 1
-    landscapes.cosines(files.select([0, 1]), store, "cpu", load)
+    landscapes.cosines(files.select([0, 1]), load, here)
     assert len(loaded) == 2
 
 

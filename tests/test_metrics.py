@@ -1,4 +1,7 @@
-"""Distances between images: Euclidean against images that were really made large, the others on random or tiny networks."""
+"""Distances between images.
+
+Euclidean against images that were really made large, the others on random or tiny networks.
+"""
 
 import hashlib
 import pickle
@@ -208,7 +211,10 @@ def test_pairwise_makes_no_image_for_every_pair(monkeypatch):
 # --- errors, the same for every metric ---
 
 
-def plain(preprocess=Preprocess(None), distance=l2_distance, **options) -> FeatureMetric:
+AS_THEY_ARE = Preprocess(None)
+
+
+def plain(preprocess=AS_THEY_ARE, distance=l2_distance, **options) -> FeatureMetric:
     """A metric on the pixels themselves."""
     return FeatureMetric("plain", "Plain", torch.nn.Flatten(), preprocess, distance, **options)
 
@@ -477,7 +483,7 @@ def folder(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", PERCEPTUAL)
 def test_without_weights_one_line_says_which_file_goes_where(name, monkeypatch, one_line):
-    monkeypatch.setattr(perceptual, "_package", lambda *_: None)
+    monkeypatch.setattr(perceptual, "import_package", lambda *_: None)
     assert metrics_at_hand() == ["euclidean"]
     with pytest.raises(
         NotAvailable,
@@ -601,7 +607,7 @@ def test_the_hub_is_asked_for_each_name_in_turn(published, tmp_path, monkeypatch
 
 @pytest.fixture(scope="module")
 def random_vgg(tmp_path_factory):
-    """A folder with a random VGG16 as torchvision publishes it, and the package's network with the same weights."""
+    """A folder with a random VGG16 as torchvision publishes it, and the package's network of it."""
     import lpips
 
     torch.manual_seed(0)
@@ -668,7 +674,7 @@ def test_a_file_of_other_weights_is_refused(folder, monkeypatch, one_line):
 
 @pytest.fixture
 def small_dino(monkeypatch):
-    """The architecture with 2 narrow layers in place of 24 wide ones; a function that makes one for another image size."""
+    """The architecture with 2 narrow layers in place of 24 wide ones, for any image size."""
     timm = pytest.importorskip("timm")
     real = timm.create_model
     monkeypatch.setattr(

@@ -1,4 +1,6 @@
-"""Notebooks: pairs in step, no outputs in the sources, executed copies that belong to them, and a real run."""
+"""Notebooks: pairs in step, no outputs in the sources, executed copies that belong to them, and a
+real run.
+"""
 
 import os
 import re
@@ -20,7 +22,9 @@ EXECUTED = sorted((ROOT / "book").glob("*.ipynb"))
 
 
 def source_of(executed: Path) -> Path:
-    """book/03_radius_mnist_1024.ipynb was made from notebooks/03_radius.ipynb: the longest name that fits."""
+    """book/03_radius_mnist_1024.ipynb was made from notebooks/03_radius.ipynb: the longest name
+    that fits.
+    """
     fits = [
         n for n in NOTEBOOKS if executed.stem == n.stem or executed.stem.startswith(n.stem + "_")
     ]
@@ -213,7 +217,9 @@ def test_a_users_slip_is_one_line_in_a_notebook(tmp_path):
 
 
 class Links(HTMLParser):
-    """The addresses that a page links to or shows, the anchors that it has, and its pictures without words."""
+    """The addresses that a page links to or shows, the anchors that it has, and its pictures
+    without words.
+    """
 
     def __init__(self, page):
         super().__init__()
@@ -229,7 +235,9 @@ class Links(HTMLParser):
 
 
 def broken_links(folder):
-    """Links of all pages in a folder to files or anchors that are not there; other sites are not asked."""
+    """Links of all pages in a folder to files or anchors that are not there; other sites are not
+    asked.
+    """
     # the theme leaves templates among its files
     pages = {
         page: Links(page)
@@ -253,7 +261,8 @@ def broken_links(folder):
 
 def test_broken_links_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
-        '<a href="b.html#here"></a> <a href="#top"></a> <a href="https://there.example/x"></a> <img src="c.png">'
+        '<a href="b.html#here"></a> <a href="#top"></a> <a href="https://there.example/x"></a> '
+        '<img src="c.png">'
     )
     (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html"></a>')
     assert sorted(broken_links(tmp_path)) == [

@@ -184,7 +184,7 @@ def test_every_target_is_phony_and_listed_by_help():
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize(
-    "target", ["help", "setup", "radius", "book", "test", "test-slow", "bench", "clean"]
+    "target", ["help", "setup", "radius", "book", "test", "test-slow", "lint", "bench", "clean"]
 )
 def test_make_understands_every_target(target):
     asked = subprocess.run(
@@ -207,9 +207,9 @@ def test_ci_runs_the_readmes_test_command():
     assert "make test " in read("README.md")
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert "make test" in script.read_text().splitlines()
+    assert {"make test", "make test-slow"} <= set(script.read_text().splitlines())
     assert "set -euo pipefail" in script.read_text()
-    assert [s["run"] for s in steps("tests") if "run" in s] == ["make test"]
+    assert [s["run"] for s in steps("tests") if "run" in s][-2:] == ["make test", "make test-slow"]
     assert "pytest" in recipe("test")
 
 
@@ -354,3 +354,21 @@ fi""",
     code, lines, venv = setup()
     assert code == 1 and "could not be installed" in lines[-1]
     assert venv.exists() and not (venv / ".stamp").exists()
+
+
+# --- citation, changelog, hooks ---
+
+
+def test_citation_and_changelog_have_the_projects_version():
+    version = pyproject()["version"]
+    assert str(yaml.safe_load(read("CITATION.cff"))["version"]) == version
+    numbered = re.findall(r"^## \[?(\d+\.\d+\.\d+)", read("CHANGELOG.md"), re.M)
+    assert numbered[0] == version
+
+
+def test_hooks_call_what_the_project_installs():
+    repos = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    assert {hook["language"] for hook in repos[0]["hooks"]} == {"system"}
+    programs = {hook["entry"].split()[0] for hook in repos[0]["hooks"]}
+    assert programs == {"ruff", "mypy", "jupytext"}

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import abc_lib as abc
+from abc_lib.ground.here import Here
 from abc_lib.ground.paths import PUBLISHED
-from abc_lib.ground.store import Store, _open
+from abc_lib.ground.store import Store
+from abc_lib.ground.store import open_artefact as _open
 from abc_lib.images import training_set as datasets
 from abc_lib.images.registry import DIGITS_SIZES
 
@@ -30,10 +32,10 @@ def test_published_radii_are_regenerated_by_the_published_members(
 ):
     # Without any data set at hand: the members and the noise are all that it takes.
     monkeypatch.setattr(datasets, "data_roots", lambda: [tmp_path])
-    result = abc.run(name, store=nothing_computed_here, device="cpu")
+    result = abc.run(name, here=Here(nothing_computed_here, "cpu"))
     assert result.landscapes.published and result.ensemble.artefact.published
     assert result.landscapes.num_sources == abc.get_recipe(name).data.num_sources
-    (check,) = abc.regenerate(result.ensemble, result.landscapes, [1])
+    (check,) = abc.landscapes.regenerate(result.ensemble, result.landscapes, [1])
     # Another processor rounds otherwise; 50 steps let that grow a little.
     assert check.now == pytest.approx(check.stored, rel=1e-2)
 
@@ -48,27 +50,35 @@ def test_published_ensembles_stay_small_and_know_where_they_come_from(name):
 
 def test_mean_log_radius_falls_along_the_digits_family(nothing_computed_here):
     """The page says so; were it not so any more, the page would have to say that."""
-    summaries = abc.summarise_all(abc.family_radii("digits_256", store=nothing_computed_here))
+    summaries = abc.radii.summaries(
+        abc.radii.of_family(abc.get_recipe("digits_256"), here=Here(nothing_computed_here))
+    )
     assert [s.name for s in summaries] == DIGITS
-    law = abc.fit_law(summaries)
+    law = abc.radius.fit_law(summaries)
     assert law.slope < 0 and summaries[-1].mean < summaries[0].mean
 
 
 @pytest.mark.parametrize("name", DIGITS)
 def test_attributed_training_images_are_those_of_the_source(name, nothing_computed_here):
-    landscapes = abc.stored_landscapes(name, store=nothing_computed_here)
+    landscapes = abc.landscapes.stored(abc.get_recipe(name), here=Here(nothing_computed_here))
     images = abc.training_set(abc.get_recipe(name).data)
     assert np.array_equal(
         landscapes.attributed_images, images.images[landscapes.attributed_sources]
     )
 
 
-@pytest.mark.parametrize("name", [*DIGITS, "mnist_1024"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        DIGITS[0],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in [*DIGITS[1:], "mnist_1024"]),
+    ],
+)
 def test_published_jacobians_are_worked_out_again_by_the_published_members(
     name, nothing_computed_here
 ):
-    ensemble = abc.find_ensemble(abc.get_recipe(name), nothing_computed_here)
-    stored = abc.stored_jacobians(name, store=nothing_computed_here)
+    ensemble = abc.find_ensemble(abc.get_recipe(name), here=Here(nothing_computed_here))
+    stored = abc.jacobians.stored(abc.get_recipe(name), here=Here(nothing_computed_here))
     assert len(stored) >= 32 and stored.artefacts[0].published
     factual, jacobians = ensemble.differentiate(
         ensemble.draw_noise(stored.seed, stored.indices[:1])
@@ -81,10 +91,10 @@ def test_published_jacobians_are_worked_out_again_by_the_published_members(
 @pytest.mark.parametrize("name", [*DIGITS, "mnist_1024"])
 def test_published_comparisons_agree_with_published_landscapes(name, nothing_computed_here):
     landscapes, found = (
-        abc.stored_landscapes(name, store=nothing_computed_here),
-        abc.stored_comparisons(name, store=nothing_computed_here),
+        abc.landscapes.stored(abc.get_recipe(name), here=Here(nothing_computed_here)),
+        abc.comparisons.stored(abc.get_recipe(name), here=Here(nothing_computed_here)),
     )
-    jacobians = abc.stored_jacobians(name, store=nothing_computed_here)
+    jacobians = abc.jacobians.stored(abc.get_recipe(name), here=Here(nothing_computed_here))
     codebook = abc.draw_codebook(abc.get_recipe(name))
     assert found
     for each in found:
@@ -99,7 +109,7 @@ def test_the_prediction_ranks_counterfactuals_well_and_screening_finds_the_radiu
     nothing_computed_here,
 ):
     """The page says so; were it not so any more, the page would have to say that."""
-    found = abc.stored_predictions(store=nothing_computed_here)
+    found = abc.at_hand.stored_predictions(here=Here(nothing_computed_here))
     assert list(found) == [
         *DIGITS,
         "mnist_256",
@@ -109,7 +119,7 @@ def test_the_prediction_ranks_counterfactuals_well_and_screening_finds_the_radiu
         "mnist_384",
     ]
     medians = {
-        name: np.median(abc.rank_correlations(each.predicted, each.exact))
+        name: np.median(abc.differential.rank_correlations(each.predicted, each.exact))
         for name, each in found.items()
     }
     assert (
@@ -118,7 +128,7 @@ def test_the_prediction_ranks_counterfactuals_well_and_screening_finds_the_radiu
         and medians["mnist_1024"] > 0.9
     )
     for name in ("digits_1024", "mnist_1024"):
-        bounds = abc.screening_bounds(found[name].predicted, found[name].exact)
+        bounds = abc.differential.screening_bounds(found[name].predicted, found[name].exact)
         assert (bounds[:, 1024 // 20 - 1] >= 0.99 * bounds[:, -1]).all()
 
 
@@ -126,7 +136,9 @@ def test_half_of_the_steps_by_tangents_leave_counterfactuals_where_they_are(noth
     for name in ("digits_64", "digits_256", "digits_1024", "mnist_1024"):
         (hybrid,) = [
             each
-            for each in abc.stored_comparisons(name, store=nothing_computed_here)
+            for each in abc.comparisons.stored(
+                abc.get_recipe(name), here=Here(nothing_computed_here)
+            )
             if len(each.switches)
         ]
         half = hybrid.switches.tolist().index(25)

@@ -1,16 +1,19 @@
 """Counterfactual radius, its summaries, and the paper's law."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from abc_lib.ground import paper
 from abc_lib.ground.errors import BadValue
-from abc_lib.ground.paper import paper_radii
 from abc_lib.ground.paths import PAPER
+from abc_lib.method.landscape import Landscapes
 from abc_lib.method.radius import LogRadius, counterfactual_radius, fit_law, slope_within, summarise
-from abc_lib.results.radii import paper_summaries
+from abc_lib.results.measures.radii import paper_summaries
 
 
 def point(size: int, mean: float) -> LogRadius:
@@ -22,6 +25,35 @@ def test_the_radius_is_the_largest_distance():
     assert counterfactual_radius(distances).tolist() == [5, 0]
     assert counterfactual_radius([3, 1]) == 3
     assert counterfactual_radius(np.ones((2, 3, 4))).shape == (2, 3)
+
+
+def landscapes(distances: np.ndarray) -> Landscapes:
+    S = len(distances)
+    images = torch.rand(S, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    kept = np.argsort(-distances, axis=1)[:, :1]
+    return Landscapes(
+        "x", "laptop", 0, np.arange(S), images, distances, kept, images[:, None], images, kept[:, 0]
+    )
+
+
+def test_landscapes_have_the_radii_of_definition_1():
+    distances = np.array([[1.0, 5.0, 2.0], [0.0, 0.0, 0.0], [2.0, 1.0, 0.5]])
+    found = landscapes(distances)
+    assert found.radii.tolist() == counterfactual_radius(distances).tolist() == [5, 0, 2]
+    distances[1, 1] = np.nan
+    with pytest.raises(BadValue, match="finite and not negative"):
+        _ = found.radii
+
+
+def test_landscapes_of_some_samples_in_an_order_of_their_own():
+    whole = landscapes(np.random.default_rng(0).random((4, 3)))
+    some = whole.select([3, 1])
+    assert len(some) == 2 and some.indices.tolist() == [3, 1]
+    for name in ("factual", "distances", "kept_sources", "kept_images", "attributed_images"):
+        assert np.array_equal(getattr(some, name), getattr(whole, name)[[3, 1]])
+    assert some.attributed_labels.tolist() == whole.attributed_labels[[3, 1]].tolist()
+    bare = dataclasses.replace(whole, attributed_images=None, attributed_labels=None).select([0])
+    assert bare.attributed_images is None and bare.attributed_labels is None
 
 
 @pytest.mark.parametrize("distances", [[], np.zeros((3, 0)), 4.0])
@@ -119,11 +151,38 @@ def test_the_papers_summaries_are_the_23_ensembles_of_table_2():
     with open(PAPER / "ensembles.csv", newline="") as file:
         table = {row["ensemble"]: int(row["training_set_size"]) for row in csv.DictReader(file)}
     assert {s.name: s.size for s in paper_summaries()} == table
-    logs = paper_radii().groupby("ensemble")["log10_radius"]
+    logs = paper.radii().groupby("ensemble")["log10_radius"]
     for summary in paper_summaries():
         assert summary.mean == pytest.approx(logs.get_group(summary.name).mean(), rel=1e-9)
         assert summary.sd == pytest.approx(logs.get_group(summary.name).std(), rel=1e-9)
         assert summary.zeros == 0 and summary.count == len(logs.get_group(summary.name))
+
+
+# --- the other tables of the authors ---
+
+
+def test_false_attribution_is_of_counts_out_of_samples():
+    table = paper.false_attribution()
+    assert list(table) == [
+        "metric",
+        "ensemble",
+        "images",
+        "samples",
+        "unchanged_without_nearest",
+        "unchanged_without_random",
+    ]
+    assert set(table.metric) == {"Euclidean", "OpenCLIP", "LPIPS", "DINOv2"}
+    for column in table.columns[4:]:
+        assert table[column].between(0, table.samples).all()
+    series = table[table.ensemble.str.contains("_TRJ_")]
+    assert (series.samples == 1024).all() and len(series) == 124
+    assert (series.images == series.ensemble.str.split("_").str[2].astype(int)).all()
+
+
+def test_classifiers_are_those_of_b5():
+    table = paper.classifiers().set_index("family")
+    assert table.accuracy.to_dict() == {"mnist": 0.9788, "fashion": 0.6378}
+    assert table.adversarial_accuracy.to_dict() == {"mnist": 0.9370, "fashion": 0.8077}
 
 
 # --- one slope, a level for each kind ---
@@ -167,7 +226,8 @@ def test_a_slope_within_kinds_is_that_of_a_regression_with_indicators(seed):
 
 
 def test_levels_do_not_make_a_slope():
-    # Large sets of a kind with large radii: a line through all rises, though radii fall within each kind.
+    # Large sets of a kind with large radii: a line through all rises, though radii fall within
+    # each kind.
     points = [point(100, 1.0), point(1000, 0.8)] + [
         LogRadius(f"other_{s}", s, 9, 0, m, 0.1) for s, m in ((100_000, 3.0), (1_000_000, 2.8))
     ]

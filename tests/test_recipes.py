@@ -9,6 +9,7 @@ import torch
 
 from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import UnknownName
+from abc_lib.ground.here import Here
 from abc_lib.ground.paths import PAPER
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import DIGITS_SIZES, family_of, get_recipe, recipe_names
@@ -298,7 +299,7 @@ def empty_store(tmp_path):
 
 
 def test_status_of_an_ensemble_whose_images_are_here(empty_store):
-    found = status("digits_64", store=empty_store)
+    found = status("digits_64", here=Here(empty_store))
     assert (found.name, found.scale, found.runs) == ("digits_64", "laptop", True)
     assert found.note == "can be trained here: its images are at hand"
 
@@ -307,7 +308,7 @@ def test_status_of_a_latent_ensemble_without_images_says_what_to_download(
     empty_store, monkeypatch, tmp_path
 ):
     monkeypatch.setattr("abc_lib.images.training_set.data_roots", lambda: [tmp_path / "nothing"])
-    found = status("metfaces", store=empty_store)
+    found = status("metfaces", here=Here(empty_store))
     assert (
         found.runs
         and "metfaces/" in found.note
@@ -318,7 +319,7 @@ def test_status_of_a_latent_ensemble_without_images_says_what_to_download(
 
 def test_status_without_images_names_the_remedies(empty_store, monkeypatch, tmp_path):
     monkeypatch.setattr("abc_lib.images.training_set.data_roots", lambda: [tmp_path / "nothing"])
-    found = status("mnist_256", store=empty_store)
+    found = status("mnist_256", here=Here(empty_store))
     assert (
         "ABC_DATA" in found.note
         and "mnist/" in found.note
@@ -333,16 +334,16 @@ def test_status_of_a_damaged_artefact_is_a_line_not_a_crash(empty_store):
     folder = empty_store.published / "ensemble" / Store.folder_name(recipe.label, recipe.model_spec)
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
-    found = status("digits_64", store=empty_store)
+    found = status("digits_64", here=Here(empty_store))
     assert not found.runs and "is refused" in found.note and "\n" not in found.note
 
 
 def test_status_of_an_unknown_name_is_an_error(empty_store):
     with pytest.raises(UnknownName):
-        status("mnist_1000", store=empty_store)
+        status("mnist_1000", here=Here(empty_store))
 
 
 def test_all_statuses_cover_the_registry_in_order(empty_store):
-    statuses = all_statuses(store=empty_store)
+    statuses = all_statuses(here=Here(empty_store))
     assert [each.name for each in statuses] == recipe_names()
     assert all(each.note and "\n" not in each.note for each in statuses)

@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from stops import counted
 
 from abc_lib.ground.errors import BadValue, NoSurvivors
+from abc_lib.ground.here import Here
 from abc_lib.method.code import Codebook
 from abc_lib.method.distance import distance
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
-from abc_lib.results.removals import (
-    compute_removals,
-    draw_sets,
-    promised_k,
-    stored_removals,
-    survivor_table,
-)
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
+from abc_lib.results.removals import draw_sets, promised_k, survivor_table
+from abc_lib.results.removals import get as compute_removals
+from abc_lib.results.removals import stored as stored_removals
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def test_distances_are_those_of_ablating_by_hand(trained, store):
     ensemble, sets = trained.ensemble, [[3], [0, 7], [5, 2]]
     sets = [each for each in sets if not ensemble.codebook.words[each].any(axis=0).all()]
     assert len(sets) >= 2
-    found = compute_removals(ensemble, [4, 1], sets, 2, store, **QUIET)
+    found = compute_removals(ensemble, [4, 1], sets, 2, here=Here(store, **QUIET))
     for row, index in enumerate([4, 1]):
         noise = ensemble.draw_noise(2, [index])
         factual = ensemble.sample(noise)
@@ -102,9 +100,11 @@ def test_distances_are_those_of_ablating_by_hand(trained, store):
 
 def test_sets_of_one_are_the_landscape(trained, store):
     found = compute_removals(
-        trained.ensemble, [0, 1, 2], [[s] for s in range(12)], 0, store, **QUIET
+        trained.ensemble, [0, 1, 2], [[s] for s in range(12)], 0, here=Here(store, **QUIET)
     )
-    landscapes = read_landscapes(compute_landscapes(trained.ensemble, [0, 1, 2], 0, store, **QUIET))
+    landscapes = read_landscapes(
+        compute_landscapes(trained.ensemble, [0, 1, 2], 0, here=Here(store, **QUIET))
+    )
     np.testing.assert_allclose(found.distances, landscapes.distances, atol=1e-2)
     (row,) = found.by_size().to_dict("records")
     assert (row["k"], row["sets"], row["survivors"]) == (1, 12, 3)
@@ -117,21 +117,23 @@ def test_a_stopped_run_goes_on(trained, store, monkeypatch):
     from abc_lib.results import removals as module
 
     real = module.distance
-    monkeypatch.setattr(module, "block_size", lambda *_: 4)
+    monkeypatch.setattr(module, "trajectories_side_by_side", lambda *_: 4)
     monkeypatch.setattr(module, "distance", counted(real, stop_at=2))
     sets = [[s] for s in range(6)]
     with pytest.raises(KeyboardInterrupt):
-        compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET)
-    assert stored_removals(trained.recipe, store=store) is None
+        compute_removals(trained.ensemble, [0, 1], sets, here=Here(store, **QUIET))
+    assert stored_removals(trained.recipe, here=Here(store)) is None
     monkeypatch.setattr(module, "distance", again := counted(real))
-    found = compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET)
+    found = compute_removals(trained.ensemble, [0, 1], sets, here=Here(store, **QUIET))
     assert len(again.calls) == 2  # one of three blocks was there
-    stored = stored_removals(trained.recipe, store=store)
+    stored = stored_removals(trained.recipe, here=Here(store))
     np.testing.assert_array_equal(stored.distances, found.distances)
-    assert stored.sets == sets and stored_removals(trained.recipe, seed=9, store=store) is None
+    assert stored.sets == sets and stored_removals(trained.recipe, 9, here=Here(store)) is None
     again.calls.clear()
     assert (
-        compute_removals(trained.ensemble, [0, 1], sets, store=store, **QUIET).survivors.tolist()
+        compute_removals(
+            trained.ensemble, [0, 1], sets, here=Here(store, **QUIET)
+        ).survivors.tolist()
         == [3] * 6
         and not again.calls
     )
@@ -143,24 +145,28 @@ def test_slips_take_one_line(trained, store, one_line):
         (
             NoSurvivors,
             "no member survives",
-            lambda: compute_removals(ensemble, [0], [list(range(12))], store=store),
+            lambda: compute_removals(ensemble, [0], [list(range(12))], here=Here(store)),
         ),
         (
             BadValue,
             "no sources were named",
-            lambda: compute_removals(ensemble, [0], [[1], []], store=store),
+            lambda: compute_removals(ensemble, [0], [[1], []], here=Here(store)),
         ),
         (
             BadValue,
             "no sources were named",
-            lambda: compute_removals(ensemble, [0], [], store=store),
+            lambda: compute_removals(ensemble, [0], [], here=Here(store)),
         ),
         (
             BadValue,
             "different whole numbers",
-            lambda: compute_removals(ensemble, [0, 0], [[1]], store=store),
+            lambda: compute_removals(ensemble, [0, 0], [[1]], here=Here(store)),
         ),
-        (BadValue, "outside 0..11", lambda: compute_removals(ensemble, [0], [[12]], store=store)),
+        (
+            BadValue,
+            "outside 0..11",
+            lambda: compute_removals(ensemble, [0], [[12]], here=Here(store)),
+        ),
         (BadValue, "choose 1 to 12", lambda: draw_sets(ensemble.codebook, 13, 1)),
         (BadValue, "choose 1 to 12", lambda: survivor_table(ensemble.codebook, [0])),
         (NoSurvivors, "promises sets of 1", lambda: draw_sets(ensemble.codebook, 11, 1)),

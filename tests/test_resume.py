@@ -18,7 +18,8 @@ STEPS, SAMPLES, BLOCK = 20, 3, 2
 
 
 def kill_until_done(zygote, kills, seed, start, finished, partial):
-    """Starts a worker, kills it at a random moment after its work can be seen, again and again; then lets one finish.
+    """Starts a worker, kills it at a random moment after its work can be seen, again and again;
+    then lets one finish.
 
     ``start(cache number)`` starts it, ``finished(cache number)`` checks a finished
     cache, ``partial(cache number)`` is the folder of its unfinished work. When a worker
@@ -111,10 +112,12 @@ def memory(trained):
     return budget(trained.ensemble, BLOCK)
 
 
+@pytest.mark.slow
 def test_training_killed_twice_ends_with_the_same_bytes(zygote, tmp_path):
     kill_training(zygote, 2, tmp_path)
 
 
+@pytest.mark.slow
 def test_landscapes_killed_twice_end_with_the_same_bytes(zygote, tmp_path, trained, memory):
     kill_landscapes(zygote, 2, tmp_path, trained, memory)
 

@@ -1,4 +1,6 @@
-"""Retraining: together is what one after another is, and a left-out source has no way into its model."""
+"""Retraining: together is what one after another is, and a left-out source has no way into its
+model.
+"""
 
 import dataclasses
 
@@ -19,7 +21,7 @@ from abc_lib.method.network import activation_bytes, build_network
 from abc_lib.method.recipe import Network
 from abc_lib.method.space import to_images
 from abc_lib.results import retraining as landscape_room
-from abc_lib.results.retraining import retraining_landscapes
+from abc_lib.results.retraining import get as retraining_landscapes
 from abc_lib.training import together as train
 from abc_lib.training.batches import Batches as _Batches
 from abc_lib.training.batches import learning_rate
@@ -56,7 +58,7 @@ def retrained(tiny, shared):
 
 @pytest.fixture
 def stop_at(monkeypatch):
-    return steps_that_stop(monkeypatch, train)
+    return steps_that_stop(monkeypatch)
 
 
 def group(recipe, models, images, store, removed="black", seconds=1000.0):
@@ -341,7 +343,7 @@ def test_a_stopped_run_of_several_groups_goes_on(
     tiny, images, store, stop_at, retrained, monkeypatch
 ):
     monkeypatch.setattr(train, "TOGETHER", {"cpu": 3})
-    options = {"store": store, "device": "cpu", "n_jobs": 1, "progress": False, "images": images}
+    options = {"here": Here(store, "cpu", jobs=1, progress=False), "images": images}
     stop_at(None)
     real, count = Workspace.note, iter(range(100))
 
@@ -381,13 +383,13 @@ def test_memory_changes_groups_and_not_results(tiny, images, retrained, store):
 
 
 def test_only_missing_models_are_trained(tiny, images, store, monkeypatch):
-    options = {"store": store, "device": "cpu", "n_jobs": 1, "progress": False}
+    options = {"here": Here(store, "cpu", jobs=1, progress=False)}
     train_retrained(tiny, [3, 5], **options)
-    trained, real = [], train._train
+    trained, real = [], train.train_group
     monkeypatch.setattr(
         train,
-        "_train",
-        lambda r, models, *rest: (trained.extend(models), real(r, models, *rest))[1],
+        "train_group",
+        lambda r, models, *a, **k: (trained.extend(models), real(r, models, *a, **k))[1],
     )
     retrained = get_retrained(tiny, [5, 2, 3], **options)
     assert trained == [2] and retrained.sources.tolist() == [5, 2, 3] and len(retrained) == 4
@@ -512,7 +514,7 @@ def test_samples_are_those_of_each_model_by_itself(tiny, retrained, sampler):
 
 def test_landscapes_are_those_of_each_model_by_itself(tiny, retrained, images, store):
     landscapes = retraining_landscapes(
-        retrained, [2, 0, 5], 7, store, keep=3, n_jobs=1, progress=False
+        retrained, [2, 0, 5], 7, 3, here=Here(store, jobs=1, progress=False)
     )
     noise = retrained.draw_noise(7, [2, 0, 5])
     factual = by_itself(tiny, retrained.full, noise)
@@ -546,7 +548,7 @@ def test_landscapes_are_those_of_each_model_by_itself(tiny, retrained, images, s
 
 
 def test_landscapes_are_stored_and_computed_in_blocks_the_same(retrained, store, monkeypatch):
-    options = {"n_jobs": 1, "progress": False, "store": store}
+    options = {"here": Here(store, jobs=1, progress=False)}
     whole = retraining_landscapes(retrained, range(4), **options)
     with monkeypatch.context() as patch:
         patch.setattr(landscape_room, "_landscape_task", lambda *_: pytest.fail("computed again"))
@@ -567,7 +569,6 @@ def test_landscapes_are_stored_and_computed_in_blocks_the_same(retrained, store,
     )
     with monkeypatch.context() as patch:
         patch.setattr(landscape_room, "job_count", lambda *_: 2)
-        patch.setattr(landscape_room, "read_retraining_landscapes", lambda _: None)
         patch.setattr(Store, "write", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             retraining_landscapes(retrained, range(4, 8), **options)
@@ -580,8 +581,8 @@ def test_landscapes_are_stored_and_computed_in_blocks_the_same(retrained, store,
 
 def test_landscapes_of_some_sources_name_them(retrained, tiny, shared, store):
     some = find_retrained(tiny, [9, 4], here=Here(shared))
-    landscapes = retraining_landscapes(some, [0, 1], 0, store, n_jobs=1, progress=False)
-    every = retraining_landscapes(retrained, [0, 1], 0, store, n_jobs=1, progress=False)
+    landscapes = retraining_landscapes(some, [0, 1], 0, here=Here(store, jobs=1, progress=False))
+    every = retraining_landscapes(retrained, [0, 1], 0, here=Here(store, jobs=1, progress=False))
     np.testing.assert_allclose(
         landscapes.distances, every.distances[:, [9, 4]], rtol=1e-3, atol=0.02
     )
@@ -611,7 +612,7 @@ def test_sources_that_are_not_there_give_one_line(tiny, store, sources, message,
 
 
 def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
-    options = {"store": store, "device": "cpu", "progress": False}
+    options = {"here": Here(store, "cpu", progress=False)}
     some = Retrained(
         tiny,
         retrained.sources[:2],
@@ -626,17 +627,13 @@ def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
             lambda: train_retrained(tiny, removed="blac", **options),
         ),
         (BadValue, "seed is 0.5", lambda: train_retrained(tiny, seed=0.5, **options)),
-        (
-            BadValue,
-            "not understood",
-            lambda: train_retrained(tiny, here=Here(memory="much"), **options),
-        ),
+        (BadValue, "not understood", lambda: train_retrained(tiny, here=Here(memory="much"))),
         (
             BadValue,
             "does not hold one model",
-            lambda: train_retrained(tiny, here=Here(memory=1000), **options),
+            lambda: train_retrained(tiny, here=Here(store, memory=1000)),
         ),
-        (BadValue, "n_jobs", lambda: train_retrained(tiny, here=Here(jobs=0), **options)),
+        (BadValue, "jobs is 0", lambda: train_retrained(tiny, here=Here(store, jobs=0))),
         (
             BadValue,
             "no image is left",
@@ -655,10 +652,10 @@ def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
         (
             BadValue,
             "different whole numbers",
-            lambda: retraining_landscapes(some, [1, 1], store=store),
+            lambda: retraining_landscapes(some, [1, 1], here=Here(store)),
         ),
-        (BadValue, "no samples", lambda: retraining_landscapes(some, [], store=store)),
-        (BadValue, "keep is 0", lambda: retraining_landscapes(some, [1], store=store, keep=0)),
+        (BadValue, "no samples", lambda: retraining_landscapes(some, [], here=Here(store))),
+        (BadValue, "keep is 0", lambda: retraining_landscapes(some, [1], keep=0, here=Here(store))),
         (
             BadValue,
             "no counterfactual",
@@ -670,7 +667,7 @@ def test_mistakes_give_one_line(tiny, images, retrained, store, one_line):
                     {k: v[:1] for k, v in retrained.parameters.items()},
                 ),
                 [1],
-                store=store,
+                here=Here(store),
             ),
         ),
     ):

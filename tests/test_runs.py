@@ -9,35 +9,43 @@ from small import own_store, tiny_classes, tiny_recipe
 
 from abc_lib.ground import paths
 from abc_lib.ground.errors import AbcError, BadValue, DataMissing, UnknownName
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.method.ensemble import Ensemble
+from abc_lib.results import retraining as retraining_room
 from abc_lib.results import run as runs
-from abc_lib.results.comparisons import compare_counterfactuals
-from abc_lib.results.jacobians import compute_jacobians, get_jacobians
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
-from abc_lib.results.radii import family_radii, summarise_all
+from abc_lib.results.class_counts import get as class_run
+from abc_lib.results.class_counts import origin as classes_origin
+from abc_lib.results.comparisons import get as compare_counterfactuals
+from abc_lib.results.comparisons import origin as comparisons_origin
+from abc_lib.results.comparisons import stored as stored_comparisons
+from abc_lib.results.jacobians import compute as compute_jacobians
+from abc_lib.results.jacobians import get as get_jacobians
+from abc_lib.results.jacobians import origin as jacobians_origin
+from abc_lib.results.jacobians import stored as stored_jacobians
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import origin as landscapes_origin
+from abc_lib.results.landscapes import read as read_landscapes
+from abc_lib.results.landscapes import stored as stored_landscapes
+from abc_lib.results.measures import radii as radii_room
+from abc_lib.results.measures.radii import of_family as family_radii
+from abc_lib.results.measures.radii import summaries as summarise_all
+from abc_lib.results.retraining import origin as retraining_origin
+from abc_lib.results.retraining import run as retraining_run
 from abc_lib.results.run import (
     all_statuses,
-    class_run,
-    classes_origin,
-    comparisons_origin,
-    jacobians_origin,
-    landscapes_origin,
     predictions,
     published_origin,
-    retraining_origin,
-    retraining_run,
     run,
     status,
-    stored_comparisons,
-    stored_jacobians,
-    stored_landscapes,
     stored_predictions,
 )
-from abc_lib.training.members import _Batches, get_ensemble, pack_ensemble
+from abc_lib.training.batches import Batches as _Batches
+from abc_lib.training.ensembles import get_ensemble, pack_ensemble
 
-QUIET = {"n_jobs": 1, "progress": False, "device": "cpu"}
+TINY = tiny_recipe()
+QUIET = {"jobs": 1, "progress": False, "device": "cpu"}
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +61,8 @@ def tiny_registry(monkeypatch):
         )
 
     monkeypatch.setattr(runs, "get_recipe", get)
+    monkeypatch.setattr(radii_room, "get_recipe", get)
+    return get
 
 
 @pytest.fixture
@@ -71,11 +81,13 @@ def no_training(monkeypatch):
 
 
 def landscapes_of(ensemble, indices, store, **options):
-    return compute_landscapes(ensemble, indices, store=store, n_jobs=1, progress=False, **options)
+    return compute_landscapes(
+        ensemble, indices, here=Here(store, jobs=1, progress=False), **options
+    )
 
 
 def test_a_run_with_nothing_there_trains_and_computes(store, trained):
-    made = run("digits_64", 2, store=store, **QUIET)
+    made = run("digits_64", 2, here=Here(store, **QUIET))
     assert made.recipe == trained.recipe and made.ensemble.identity == trained.ensemble.identity
     assert made.landscapes.indices.tolist() == [0, 1] and made.landscapes.distances.shape == (2, 12)
     assert not store.published.exists()
@@ -94,7 +106,7 @@ def test_a_run_with_nothing_there_trains_and_computes(store, trained):
 
 
 def test_without_a_number_a_run_computes_twelve_samples(with_members, no_training):
-    assert run("digits_64", store=with_members, **QUIET).landscapes.indices.tolist() == list(
+    assert run("digits_64", here=Here(with_members, **QUIET)).landscapes.indices.tolist() == list(
         range(12)
     )
 
@@ -104,17 +116,24 @@ def test_without_a_number_a_run_takes_what_is_there(
 ):
     landscapes_of(trained.ensemble, [0, 1, 4], with_members)
     monkeypatch.setattr(Ensemble, "sample", None)
-    assert run("digits_64", store=with_members, **QUIET).landscapes.indices.tolist() == [0, 1, 4]
-    assert run("digits_64", 2, store=with_members, **QUIET).landscapes.indices.tolist() == [0, 1]
+    assert run("digits_64", here=Here(with_members, **QUIET)).landscapes.indices.tolist() == [
+        0,
+        1,
+        4,
+    ]
+    assert run("digits_64", 2, here=Here(with_members, **QUIET)).landscapes.indices.tolist() == [
+        0,
+        1,
+    ]
 
 
 def test_published_results_are_enough(store, trained, no_training, monkeypatch):
-    pack_ensemble(trained.recipe, trained.artefacts, store)
+    pack_ensemble(trained.recipe, trained.artefacts, here=Here(store))
     made = landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "elsewhere", None))
     store.copy(made, "landscape")
     shutil.rmtree(store.cache)
     monkeypatch.setattr(Ensemble, "sample", None)
-    found = run("digits_64", store=store, **QUIET)
+    found = run("digits_64", here=Here(store, **QUIET))
     assert (
         found.landscapes.indices.tolist() == [0, 1]
         and found.ensemble.identity == trained.ensemble.identity
@@ -124,9 +143,9 @@ def test_published_results_are_enough(store, trained, no_training, monkeypatch):
 
 def test_what_a_store_published_counts_as_published(store, trained):
     # Also where it publishes to another folder than the repository's.
-    packed = pack_ensemble(trained.recipe, trained.artefacts, store)
+    packed = pack_ensemble(trained.recipe, trained.artefacts, here=Here(store))
     store.copy(landscapes_of(trained.ensemble, [0], store), "landscape")
-    found = run("digits_64", store=store, **QUIET)
+    found = run("digits_64", here=Here(store, **QUIET))
     assert (
         packed.published
         and found.landscapes.published
@@ -135,11 +154,11 @@ def test_what_a_store_published_counts_as_published(store, trained):
 
 
 def test_recompute_passes_over_what_is_published(store, trained):
-    pack_ensemble(trained.recipe, trained.artefacts, store)
+    pack_ensemble(trained.recipe, trained.artefacts, here=Here(store))
     store.copy(
         landscapes_of(trained.ensemble, [0, 1], Store(store.cache / "elsewhere", None)), "landscape"
     )
-    made = run("digits_64", 1, store=store, recompute=True, **QUIET)
+    made = run("digits_64", 1, here=Here(store, **QUIET).anew())
     assert (
         store.cache in made.ensemble.artefact.path.parents
         and made.ensemble.identity == trained.ensemble.identity
@@ -162,13 +181,13 @@ def test_a_slip_gives_one_line_before_anything_is_trained(
     store, no_training, arguments, kind, one_line
 ):
     with pytest.raises(kind) as error:
-        run(*arguments, store=store, **QUIET)
+        run(here=Here(store, **QUIET), *arguments)
     assert one_line(error) and not store.cache.exists()
 
 
 def test_a_wrong_device_gives_one_line_before_anything_is_trained(store, no_training, one_line):
     with pytest.raises(AbcError, match="abacus") as error:
-        run("digits_64", 1, store=store, device="abacus", n_jobs=1, progress=False)
+        run("digits_64", 1, here=Here(store, "abacus", jobs=1, progress=False))
     assert one_line(error)
 
 
@@ -176,27 +195,27 @@ def test_a_wrong_device_gives_one_line_before_anything_is_trained(store, no_trai
 
 
 def test_stored_landscapes_need_no_members(store, trained):
-    assert stored_landscapes("digits_64", store=store) is None
+    assert stored_landscapes(TINY, here=Here(store)) is None
     landscapes_of(trained.ensemble, [0, 2], store)
     landscapes_of(trained.ensemble, [2, 1], store)
-    found = stored_landscapes("digits_64", store=store)
+    found = stored_landscapes(TINY, here=Here(store))
     assert found.indices.tolist() == [0, 1, 2] and len(found.artefacts) == 2
     assert landscapes_origin(found).count("2 samples with 12 counterfactuals each") == 2
 
 
 def test_stored_landscapes_are_those_of_the_published_ensemble(store, trained):
-    pack_ensemble(trained.recipe, trained.artefacts, store)
+    pack_ensemble(trained.recipe, trained.artefacts, here=Here(store))
     landscapes_of(dataclasses.replace(trained.ensemble, identity="another"), [0, 1, 2], store)
-    assert stored_landscapes("digits_64", store=store) is None
+    assert stored_landscapes(TINY, here=Here(store)) is None
     landscapes_of(trained.ensemble, [5], store)
-    assert stored_landscapes("digits_64", store=store).indices.tolist() == [5]
+    assert stored_landscapes(TINY, here=Here(store)).indices.tolist() == [5]
 
 
 def test_of_several_ensembles_or_seeds_that_with_most_samples_is_taken(store, trained):
     landscapes_of(dataclasses.replace(trained.ensemble, identity="another"), [0], store)
     landscapes_of(trained.ensemble, [0, 1], store, seed=4)
     landscapes_of(trained.ensemble, [3], store, seed=5)
-    found = stored_landscapes("digits_64", store=store)
+    found = stored_landscapes(TINY, here=Here(store))
     assert found.indices.tolist() == [0, 1] and found.seed == 4
 
 
@@ -209,7 +228,7 @@ def test_stored_landscapes_of_two_samplers_are_not_mixed(store, trained):
         [1, 2, 3],
         store,
     )
-    assert stored_landscapes("digits_64", store=store).indices.tolist() in ([0, 1], [1, 2, 3])
+    assert stored_landscapes(TINY, here=Here(store)).indices.tolist() in ([0, 1], [1, 2, 3])
 
 
 def test_stored_landscapes_of_another_recipe_under_the_same_name_do_not_count(store, trained):
@@ -219,17 +238,17 @@ def test_stored_landscapes_of_another_recipe_under_the_same_name_do_not_count(st
         dataclasses.replace(trained.ensemble, recipe=variant, identity="variant"), [0, 1, 2], store
     )
     landscapes_of(trained.ensemble, [7], store)
-    assert stored_landscapes("digits_64", store=store).indices.tolist() == [7]
+    assert stored_landscapes(TINY, here=Here(store)).indices.tolist() == [7]
 
 
 def test_radii_of_a_family_by_size(store, trained):
-    assert family_radii("digits_256", store=store) == {}
+    assert family_radii(get_recipe("digits_256"), here=Here(store)) == {}
     for name in ("digits_1024", "digits_64"):
         ensemble = dataclasses.replace(
             trained.ensemble, recipe=dataclasses.replace(trained.recipe, name=name)
         )
         landscapes_of(ensemble, [0, 1], store)
-    radii = family_radii("digits_256", store=store)
+    radii = family_radii(get_recipe("digits_256"), here=Here(store))
     assert list(radii) == ["digits_64", "digits_1024"]
     for values in radii.values():
         expected = read_landscapes(
@@ -246,24 +265,26 @@ def test_radii_of_a_family_by_size(store, trained):
 
 def test_every_name_has_a_status_of_one_line(store, one_line):
     for scale in ("laptop", "paper"):
-        found = all_statuses(scale, store)
+        found = all_statuses(scale, here=Here(store))
         assert [s.name for s in found] == recipe_names()
         assert all(one_line(s.note) and s.scale == scale for s in found)
     assert not store.cache.exists()
 
 
 def test_a_status_tells_what_is_there(with_members, trained, store):
-    assert status("digits_128", store=store).note == "can be trained here: its images are at hand"
-    assert status("digits_64", store=store) == runs.Status(
+    assert (
+        status("digits_128", here=Here(store)).note == "can be trained here: its images are at hand"
+    )
+    assert status("digits_64", here=Here(store)) == runs.Status(
         "digits_64", "laptop", True, "trained on this machine"
     )
     landscapes_of(trained.ensemble, [0, 3], store)
     assert (
-        status("digits_64", store=store).note
+        status("digits_64", here=Here(store)).note
         == "trained on this machine, 2 samples with landscapes"
     )
-    pack_ensemble(trained.recipe, trained.artefacts, store)
-    assert status("digits_64", store=store).note == "published, 2 samples with landscapes"
+    pack_ensemble(trained.recipe, trained.artefacts, here=Here(store))
+    assert status("digits_64", here=Here(store)).note == "published, 2 samples with landscapes"
 
 
 def test_a_status_tells_what_is_missing(store, monkeypatch, tmp_path):
@@ -271,26 +292,26 @@ def test_a_status_tells_what_is_missing(store, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "RAW", tmp_path / "raw")
     for name, folder in (("mnist_1024", "mnist/"), ("cifar10_1024", "cifar10")):
         if name in recipe_names():
-            found = status(name, store=store)
+            found = status(name, here=Here(store))
             assert found.runs and "not at hand" in found.note and folder in found.note
-    latent = status("celeba_sd_512", store=store)
+    latent = status("celeba_sd_512", here=Here(store))
     assert "not at hand" in latent.note and "celeba/" in latent.note
 
 
 def test_a_damaged_artefact_shows_in_the_status(with_members, one_line):
     path = next(with_members.cache.glob("member/*-m02-*/manifest.json"))
     path.write_bytes(path.read_bytes()[:-2])
-    found = status("digits_64", store=with_members)
+    found = status("digits_64", here=Here(with_members))
     assert not found.runs and "refused" in found.note and one_line(found.note)
-    assert status("digits_128", store=with_members).runs
+    assert status("digits_128", here=Here(with_members)).runs
 
 
 def test_stored_jacobians_are_those_of_the_ensemble_with_most_samples(store, trained):
-    assert stored_jacobians("digits_64", store=store) is None
-    options = {"store": store, "n_jobs": 1, "progress": False}
+    assert stored_jacobians(TINY, here=Here(store)) is None
+    options = {"here": Here(store, jobs=1, progress=False)}
     compute_jacobians(trained.ensemble, [0], seed=1, **options)
     compute_jacobians(trained.ensemble, [3, 1], **options)
-    found = stored_jacobians("digits_64", store=store)
+    found = stored_jacobians(TINY, here=Here(store))
     assert (found.seed, found.indices.tolist()) == (0, [1, 3])
     text = jacobians_origin(found)
     assert text.startswith(
@@ -300,13 +321,13 @@ def test_stored_jacobians_are_those_of_the_ensemble_with_most_samples(store, tra
 
 def test_predictions_match_samples_by_number(store, trained):
     landscapes = read_landscapes(landscapes_of(trained.ensemble, [5, 0, 2], store))
-    jacobians = get_jacobians(trained.ensemble, [2, 4, 5], store=store, n_jobs=1, progress=False)
+    jacobians = get_jacobians(trained.ensemble, [2, 4, 5], here=Here(store, jobs=1, progress=False))
     found = predictions(landscapes, jacobians, trained.ensemble.codebook)
     assert found.indices.tolist() == [5, 2]
     assert np.array_equal(found.exact, landscapes.distances[[0, 2]])
     assert np.allclose(found.predicted, jacobians.landscape(trained.ensemble.codebook)[[2, 0]])
-    assert list(stored_predictions(store=store)) == ["digits_64"]
-    again = stored_predictions(store=store)["digits_64"]
+    assert list(stored_predictions(here=Here(store))) == ["digits_64"]
+    again = stored_predictions(here=Here(store))["digits_64"]
     assert again.indices.tolist() == [2, 5] and np.allclose(again.predicted, found.predicted[::-1])
 
 
@@ -314,7 +335,7 @@ def test_predictions_of_other_samples_or_another_seed_are_an_error(store, traine
     landscapes = read_landscapes(landscapes_of(trained.ensemble, [0], store))
     for indices, seed in (([1], 0), ([0], 7)):
         jacobians = get_jacobians(
-            trained.ensemble, indices, seed, store=store, n_jobs=1, progress=False
+            trained.ensemble, indices, seed, here=Here(store, jobs=1, progress=False)
         )
         with pytest.raises(BadValue, match="both") as error:
             predictions(landscapes, jacobians, trained.ensemble.codebook)
@@ -322,11 +343,11 @@ def test_predictions_of_other_samples_or_another_seed_are_an_error(store, traine
 
 
 def test_stored_comparisons_have_each_sample_once_and_all_sources(store, trained):
-    options = {"store": store, "n_jobs": 1, "progress": False}
+    options = {"here": Here(store, jobs=1, progress=False)}
     compare_counterfactuals(trained.ensemble, [0, 1], **options)
     compare_counterfactuals(trained.ensemble, [1], switches=[3], **options)
     compare_counterfactuals(trained.ensemble, [2], sources=[0, 4], **options)
-    found = stored_comparisons("digits_64", store=store)
+    found = stored_comparisons(TINY, here=Here(store))
     assert [(each.indices.tolist(), each.switches.tolist()) for each in found] == [
         ([1], [3]),
         ([0], []),
@@ -341,7 +362,7 @@ def test_stored_comparisons_have_each_sample_once_and_all_sources(store, trained
 
 def test_hybrid_landscapes_are_not_taken_for_stored_ones(store, trained):
     landscapes_of(trained.ensemble, [0, 1], store, tangent_steps=3)
-    assert stored_landscapes("digits_64", store=store) is None
+    assert stored_landscapes(TINY, here=Here(store)) is None
 
 
 # --- retraining and classes ---
@@ -350,12 +371,12 @@ def test_hybrid_landscapes_are_not_taken_for_stored_ones(store, trained):
 def test_landscapes_by_retraining_are_computed_once_and_then_found(
     with_members, no_training_after, capsys
 ):
-    found = retraining_run("digits_64", range(3), sources=[4, 1], store=with_members, **QUIET)
+    found = retraining_run(TINY, range(3), sources=[4, 1], here=Here(with_members, **QUIET))
     assert found.indices.tolist() == [0, 1, 2] and found.sources.tolist() == [4, 1]
     no_training_after()
-    again = retraining_run("digits_64", [2, 0], sources=[1], store=with_members, **QUIET)
+    again = retraining_run(TINY, [2, 0], sources=[1], here=Here(with_members, **QUIET))
     np.testing.assert_array_equal(again.distances, found.distances[[2, 0]][:, [1]])
-    assert retraining_run("digits_64", store=with_members, **QUIET).sources.tolist() == [4, 1]
+    assert retraining_run(TINY, here=Here(with_members, **QUIET)).sources.tolist() == [4, 1]
     text = retraining_origin(found)
     assert (
         "3 models with the training seed 0" in text
@@ -367,34 +388,35 @@ def test_landscapes_by_retraining_are_computed_once_and_then_found(
 @pytest.fixture
 def no_training_after(monkeypatch):
     def arrange():
-        monkeypatch.setattr(runs, "get_retrained", lambda *_, **__: pytest.fail("trained again"))
+        monkeypatch.setattr(
+            retraining_room, "get_retrained", lambda *_, **__: pytest.fail("trained again")
+        )
 
     return arrange
 
 
 def test_variants_of_an_ensemble_are_found_by_their_recipe(with_members):
     other = tiny_recipe().replace(training={"seed": 1})
-    assert stored_landscapes(other, store=with_members) is None
-    ensemble = get_ensemble(other, with_members, "cpu", n_jobs=1, progress=False)
+    assert stored_landscapes(other, here=Here(with_members)) is None
+    ensemble = get_ensemble(other, here=Here(with_members, "cpu", jobs=1, progress=False))
     made = read_landscapes(
-        compute_landscapes(ensemble, [0, 1], store=with_members, n_jobs=1, progress=False)
+        compute_landscapes(ensemble, [0, 1], here=Here(with_members, jobs=1, progress=False))
     )
     np.testing.assert_array_equal(
-        stored_landscapes(other, store=with_members).distances, made.distances
+        stored_landscapes(other, here=Here(with_members)).distances, made.distances
     )
-    base = stored_landscapes("digits_64", store=with_members)
+    base = stored_landscapes(TINY, here=Here(with_members))
     assert base is None or not np.array_equal(base.distances[:2], made.distances)
 
 
 def test_classes_that_were_never_counted_are_computed_only_if_asked(store, monkeypatch):
-    monkeypatch.setattr(runs, "get_recipe", lambda name, scale="laptop": tiny_classes(4))
-    assert class_run("digits_classes", store=store, compute=False, **QUIET) is None
+    assert class_run(tiny_classes(4), compute_missing=False, here=Here(store, **QUIET)) is None
     shutil.copytree(paths.PUBLISHED / "classifier", store.published / "classifier")
-    counts = class_run("digits_classes", 4, store=store, **QUIET)
+    counts = class_run(tiny_classes(4), 4, here=Here(store, **QUIET))
     assert [each.method for each in counts] == ["ablation", "retraining"] and all(
         each.samples == 4 for each in counts
     )
-    found = class_run("digits_classes", store=store, compute=False, **QUIET)
+    found = class_run(tiny_classes(4), compute_missing=False, here=Here(store, **QUIET))
     assert [each.counts.tolist() for each in found] == [each.counts.tolist() for each in counts]
     assert "4 samples for each of 11 weightings of the ensemble" in classes_origin(
         counts
@@ -403,9 +425,9 @@ def test_classes_that_were_never_counted_are_computed_only_if_asked(store, monke
 
 def test_what_is_published_says_where_and_when(trained, tmp_path):
     store = own_store(trained, tmp_path)
-    assert published_origin(store) == "Nothing is published here."
+    assert published_origin(here=Here(store)) == "Nothing is published here."
     store.copy(trained.artefacts[0], "member")
-    text = published_origin(store)
+    text = published_origin(here=Here(store))
     assert (
         text.startswith("1 published result, computed on ")
         and trained.artefacts[0].provenance["time"][:10] in text

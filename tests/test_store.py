@@ -336,11 +336,18 @@ def test_a_writer_stopped_between_steps_leaves_nothing(store, monkeypatch, when)
 
 def test_a_killed_writer_leaves_a_whole_artefact_or_none(zygote, tmp_path):
     rng, store, size, outcomes = random.Random(2), Store(tmp_path, None), 2_000_000, []
+
+    def seen():
+        try:
+            return len(list(tmp_path.glob("thing/.tmp-*/*")))
+        except FileNotFoundError:  # renamed while it was looked through
+            return 0
+
     for k in range(8):
         pid = zygote.start("write", tmp_path, f"thing{k}", size)
         # Once a file of the artefact can be seen, at a moment on the way to the last one.
         wanted = rng.randrange(1, 6)
-        while zygote.poll(pid) is None and len(list(tmp_path.glob("thing/.tmp-*/*"))) < wanted:
+        while zygote.poll(pid) is None and seen() < wanted:
             time.sleep(0.0005)
         time.sleep(rng.uniform(0, 0.002))
         zygote.kill(pid)
@@ -585,5 +592,5 @@ def test_recomputing_passes_over_what_is_published_and_not_over_what_is_in_the_c
 
     assert store.once("thing", "label", spec, make).read("x") == b"old" and not published
     for _ in range(2):
-        assert store.once("thing", "label", spec, make, recompute=True).read("x") == b"new"
+        assert store.anew().once("thing", "label", spec, make).read("x") == b"new"
     assert len(published) == 1

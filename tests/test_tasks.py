@@ -14,21 +14,16 @@ from abc_lib.ground.errors import AbcError, DataMissing
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.ground.tasks import run_tasks
-from abc_lib.results.landscapes import compute_landscapes
+from abc_lib.results.landscapes import compute as compute_landscapes
 from abc_lib.training.ensembles import train_ensemble
 
 CPU = torch.device("cpu")
 
 
 def tasks(function, arguments, **options):
-    options = {
-        "device": CPU,
-        "total": len(arguments),
-        "description": "tasks",
-        "unit": "task",
-        "progress": False,
-    } | options
-    return run_tasks(function, arguments, len(arguments), **options)
+    here = Here(jobs=options.pop("jobs", None), progress=options.pop("progress", False))
+    options = {"total": len(arguments), "description": "tasks", "unit": "task"} | options
+    return run_tasks(function, arguments, len(arguments), CPU, here, **options)
 
 
 def square(x):
@@ -49,7 +44,7 @@ def die(x):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_result_arrives_from_tasks_on_one_thread(jobs):
-    results = list(tasks(square, [(x,) for x in range(7)], n_jobs=jobs))
+    results = list(tasks(square, [(x,) for x in range(7)], jobs=jobs))
     assert sorted(r[0] for r in results) == [x * x for x in range(7)]
     assert {r[1] for r in results} == {1}
     assert (os.getpid() in {r[2] for r in results}) == (jobs == 1)
@@ -60,7 +55,7 @@ def test_no_tasks_have_no_results():
 
 
 def test_another_backend_can_be_chosen():
-    with joblib.parallel_config("threading", n_jobs=2):
+    with joblib.parallel_config("threading", jobs=2):
         results = list(tasks(square, [(x,) for x in range(7)]))
     assert sorted(r[0] for r in results) == [x * x for x in range(7)] and {
         r[2] for r in results
@@ -83,7 +78,7 @@ def test_the_number_of_threads_is_put_back():
 @pytest.mark.parametrize("poll", [None, lambda: (4, "loss 0.5")])
 def test_progress_counts_tasks_or_what_poll_says(capfd, poll):
     threads = threading.active_count()
-    list(tasks(square, [(1,), (2,)], n_jobs=1, progress=True, poll=poll, total=5))
+    list(tasks(square, [(1,), (2,)], jobs=1, progress=True, poll=poll, total=5))
     shown = capfd.readouterr().err
     assert ("4/5" in shown and "loss 0.5" in shown) if poll else "2/5" in shown
     # The watcher has ended too (tqdm may have started a monitor of its own).
@@ -93,7 +88,7 @@ def test_progress_counts_tasks_or_what_poll_says(capfd, poll):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_clear_error_in_a_worker_reaches_the_caller_as_itself(jobs, one_line):
     with pytest.raises(DataMissing, match="^number 2 is not at hand; fetch it$") as error:
-        list(tasks(fail, [(x,) for x in range(5)], n_jobs=jobs))
+        list(tasks(fail, [(x,) for x in range(5)], jobs=jobs))
     assert one_line(error) and error.value._render_traceback_() == [
         "DataMissing: number 2 is not at hand; fetch it"
     ]
@@ -109,11 +104,13 @@ def test_two_jobs_train_and_sample_the_same_bits_as_one(trained, store):
         compute_landscapes(
             trained.ensemble,
             [0, 1, 2],
-            store=Store(store.cache / str(jobs), None),
-            n_jobs=jobs,
-            memory=jobs * budget(trained.ensemble, 10),
             all_images=True,
-            progress=False,
+            jobs=jobs,
+            here=Here(
+                Store(store.cache / str(jobs), None),
+                memory=jobs * budget(trained.ensemble, 10),
+                progress=False,
+            ),
         )
         for jobs in (1, 2)
     )
@@ -123,13 +120,13 @@ def test_two_jobs_train_and_sample_the_same_bits_as_one(trained, store):
 
 
 def test_a_killed_worker_gives_one_line(one_line):
-    with pytest.raises(AbcError, match="worker process was killed.*n_jobs=1") as error:
-        list(tasks(die, [(x,) for x in range(5)], n_jobs=2))
+    with pytest.raises(AbcError, match="worker process was killed.*jobs=1") as error:
+        list(tasks(die, [(x,) for x in range(5)], jobs=2))
     assert one_line(error)
 
 
 @pytest.mark.slow
 def test_after_a_killed_worker_there_are_new_ones():
     with pytest.raises(AbcError, match="killed"):
-        list(tasks(die, [(x,) for x in range(5)], n_jobs=2))
-    assert sorted(tasks(fail, [(0,), (1,)], n_jobs=2)) == [0, 1]
+        list(tasks(die, [(x,) for x in range(5)], jobs=2))
+    assert sorted(tasks(fail, [(0,), (1,)], jobs=2)) == [0, 1]

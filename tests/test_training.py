@@ -1,4 +1,4 @@
-"""Training: the same bits however often it was stopped, and nothing but a member's own split in it."""
+"""Training: the same bits however often it was stopped, and only a member's own split in it."""
 
 import dataclasses
 import errno
@@ -11,6 +11,7 @@ import torch
 from diffusers import DDPMScheduler
 from stops import steps_that_stop
 
+from abc_lib.ground.digests import identity_of
 from abc_lib.ground.errors import AbcError, ArtefactError, BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
@@ -53,7 +54,7 @@ def altered(images, change):
 
 @pytest.fixture
 def stop_at(monkeypatch):
-    return steps_that_stop(monkeypatch, training)
+    return steps_that_stop(monkeypatch)
 
 
 # --- the same bits ---
@@ -276,7 +277,9 @@ def test_a_member_without_images_gives_one_line(trained, store, one_line):
 
 
 def test_training_is_what_the_paper_says_written_out(trained):
-    """Ho et al.: predict the noise; here with the recipe's weighting and cosine schedule, and plain Adam."""
+    """Ho et al.: predict the noise; here with the recipe's weighting and cosine schedule, and plain
+    Adam.
+    """
     recipe, member = trained.recipe, 4
     images = split_of(recipe, member).images
     net = training.build_network(
@@ -328,7 +331,8 @@ def test_flips_are_seen_only_where_the_recipe_says(trained, store):
 
     plain, flipped = both("digits", split_of(trained.recipe, 0))
     assert plain != flipped
-    # Of images that are their own mirror images a flip changes nothing, so the rest of training is the same.
+    # Of images that are their own mirror images a flip changes nothing, so the rest of training is
+    # the same.
     plain, flipped = both(
         "symmetric",
         altered(split_of(trained.recipe, 0), lambda x: x.add_(x.clone().flip(-1)).div_(2)),
@@ -385,7 +389,8 @@ def test_learning_rates(tiny):
 
 @pytest.mark.parametrize("rate", [1e4, 1e6, 1e12, float("inf")])
 def test_training_that_diverges_gives_one_line(tiny, store, rate, one_line):
-    # Whether the loss overflows or only the parameters do, in the type they are stored in: no such member is kept.
+    # Whether the loss overflows or only the parameters do, in the type they are stored in: no such
+    # member is kept.
     recipe = tiny.replace(training={"learning_rate": rate, "schedule": "constant"})
     with pytest.raises(AbcError, match="diverged.*lower the learning rate") as error:
         train(recipe, 0, store)
@@ -441,7 +446,7 @@ def test_a_packed_ensemble_is_its_members(trained, tmp_path):
 
 def test_the_identity_depends_on_every_member_and_their_order(trained):
     parameters = [a.tensors("member.safetensors") for a in trained.artefacts]
-    identity = training.identity_of
+    identity = identity_of
     assert identity(parameters) == trained.ensemble.identity
     assert identity(parameters[::-1]) != identity(parameters)
     name = max(parameters[5], key=lambda n: parameters[5][n].numel())

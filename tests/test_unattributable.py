@@ -12,43 +12,46 @@ from small import tiny_recipe
 from stops import counted
 
 from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
+from abc_lib.images.registry import get_recipe
 from abc_lib.method.recipe import Code
-from abc_lib.results.jacobians import compute_jacobians, read_jacobians
-from abc_lib.results.landscapes import compute_landscapes, read_landscapes
-from abc_lib.results.unattributable import (
-    FINE_MARGIN,
-    MARGIN,
-    _double,
-    _levels,
-    _rounds,
-    find_unattributable,
-    read_unattributable,
-    stored_unattributable,
-    verdicts,
-)
-from abc_lib.training.members import find_ensemble, train_ensemble
+from abc_lib.results.jacobians import compute as compute_jacobians
+from abc_lib.results.jacobians import read as read_jacobians
+from abc_lib.results.landscapes import compute as compute_landscapes
+from abc_lib.results.landscapes import read as read_landscapes
+from abc_lib.results.unattributable import FINE_MARGIN, MARGIN, _double, _levels, _rounds, verdicts
+from abc_lib.results.unattributable import get as find_unattributable
+from abc_lib.results.unattributable import read as read_unattributable
+from abc_lib.results.unattributable import stored as stored_unattributable
+from abc_lib.training.ensembles import find_ensemble, train_ensemble
 
-QUIET = {"n_jobs": 1, "progress": False}
+QUIET = {"jobs": 1, "progress": False}
 S = 24
 
 
 @pytest.fixture(scope="module")
 def binary(tmp_path_factory):
-    """8 members, of which each source takes one: 12 binarised digits in 8 groups. Some samples equal all counterfactuals, some do not."""
+    """8 members, of which each source takes one: 12 binarised digits in 8 groups.
+
+    Some samples equal all counterfactuals, some do not.
+    """
     recipe = tiny_recipe(120).replace(
         data={"size": 16, "num_sources": 8, "sources": "group", "binarise": True}, code=Code(8, 1)
     )
     store = Store(tmp_path_factory.mktemp("binary"), None)
-    train_ensemble(recipe, store, "cpu", progress=False, n_jobs=1)
-    return find_ensemble(recipe, store)
+    train_ensemble(recipe, here=Here(store, "cpu", jobs=1, progress=False))
+    return find_ensemble(recipe, here=Here(store))
 
 
 @pytest.fixture(scope="module")
 def landscapes(binary, tmp_path_factory):
     return read_landscapes(
         compute_landscapes(
-            binary, range(S), 0, Store(tmp_path_factory.mktemp("landscapes"), None), **QUIET
+            binary,
+            range(S),
+            0,
+            here=Here(Store(tmp_path_factory.mktemp("landscapes"), None), **QUIET),
         )
     )
 
@@ -56,7 +59,7 @@ def landscapes(binary, tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(binary, tmp_path_factory):
     return find_unattributable(
-        binary, S, store=Store(tmp_path_factory.mktemp("found"), None), **QUIET
+        binary, S, here=Here(Store(tmp_path_factory.mktemp("found"), None), **QUIET)
     )
 
 
@@ -96,16 +99,19 @@ def test_work_is_saved_on_samples_that_differ_early(found):
 )
 def test_equality_does_not_hang_on_blocks_or_kernels(binary, found, change, store, monkeypatch):
     if change.startswith("blocks"):
-        monkeypatch.setattr("abc_lib.unattributable.block_size", lambda *_: int(change.split()[-1]))
+        monkeypatch.setattr(
+            "abc_lib.results.unattributable.trajectories_side_by_side",
+            lambda *_: int(change.split()[-1]),
+        )
     with torch.backends.mkldnn.flags(enabled=change != "no oneDNN"):
-        other = find_unattributable(binary, 8, store=store, **QUIET)
+        other = find_unattributable(binary, 8, here=Here(store, **QUIET))
     assert torch.equal(other.factual, found.factual[:8])
     assert (other.witness == found.witness[:8]).all() and (other.tested == found.tested[:8]).all()
 
 
 def test_float64_decides_as_float32_does_where_that_can_tell(binary, found, store):
     # so wide a margin that every pixel is near
-    other = find_unattributable(binary, 8, store=store, margin=0.6, **QUIET)
+    other = find_unattributable(binary, 8, margin=0.6, here=Here(store, **QUIET))
     assert other.artefact.info["in_float64"] == other.artefact.info["counterfactuals"] > 0
     assert (
         (other.witness == found.witness[:8]).all()
@@ -126,8 +132,8 @@ def test_float32_is_as_near_to_float64_as_the_margin_takes_for_granted(binary):
 def test_what_not_even_float64_can_tell_is_not_called_unattributable(
     binary, landscapes, store, monkeypatch
 ):
-    monkeypatch.setattr("abc_lib.unattributable.FINE_MARGIN", 0.6)
-    other = find_unattributable(binary, 6, store=store, margin=0.6, **QUIET)
+    monkeypatch.setattr("abc_lib.results.unattributable.FINE_MARGIN", 0.6)
+    other = find_unattributable(binary, 6, margin=0.6, here=Here(store, **QUIET))
     assert other.undecided.all() and len(other.indices) == 0 and (other.witness == -1).all()
 
 
@@ -139,7 +145,8 @@ def test_what_not_even_float64_can_tell_is_not_called_unattributable(
 def test_a_verdict_is_right_for_everything_within_its_margin(pixels, margin):
     a, b = (torch.tensor(each, dtype=torch.float64)[None] for each in zip(*pixels))
     verdict = int(verdicts(a, b, margin))
-    colours = lambda x: {bool(each > 0.5) for each in (x - 0.999 * margin, x + 0.999 * margin)}  # noqa: E731
+    bounds = (-0.999, 0.999)
+    colours = lambda x: {bool(x + b * margin > 0.5) for b in bounds}  # noqa: E731
     possible = [(colours(x), colours(y)) for x, y in pixels]
     if verdict == 0:
         assert all(x == y and len(x) == 1 for x, y in possible)
@@ -157,28 +164,30 @@ def test_a_stopped_search_goes_on_and_a_finished_one_is_read(binary, found, stor
     from abc_lib.results import unattributable as module
 
     real = module.verdicts
-    monkeypatch.setattr(module, "block_size", lambda *_: 16)
+    monkeypatch.setattr(module, "trajectories_side_by_side", lambda *_: 16)
     monkeypatch.setattr(module, "verdicts", counted(real, stop_at=3))
     with pytest.raises(KeyboardInterrupt):
-        find_unattributable(binary, S, store=store, **QUIET)
-    assert stored_unattributable(binary.recipe, store=store) is None
+        find_unattributable(binary, S, here=Here(store, **QUIET))
+    assert stored_unattributable(binary.recipe, here=Here(store)) is None
     monkeypatch.setattr(module, "verdicts", tried := counted(real))
-    again = find_unattributable(binary, S, store=store, **QUIET)
+    again = find_unattributable(binary, S, here=Here(store, **QUIET))
     needed = len(tried.calls)
     assert (again.witness == found.witness).all()
     tried.calls.clear()
-    fresh = find_unattributable(binary, S, store=Store(store.cache / "fresh", None), **QUIET)
+    fresh = find_unattributable(binary, S, here=Here(Store(store.cache / "fresh", None), **QUIET))
     assert len(tried.calls) == needed + 2 and (fresh.witness == again.witness).all()
     tried.calls.clear()
     assert (
-        find_unattributable(binary, S, store=store, **QUIET).tested == found.tested
+        find_unattributable(binary, S, here=Here(store, **QUIET)).tested == found.tested
     ).all() and not tried.calls
-    stored = stored_unattributable(binary.recipe, store=store)
+    stored = stored_unattributable(binary.recipe, here=Here(store))
     assert stored.indices.tolist() == found.indices.tolist() and torch.equal(
         stored.factual, found.factual
     )
-    assert stored_unattributable(binary.recipe, seed=1, store=store) is None
-    assert stored_unattributable(binary.recipe.replace(training={"seed": 3}), store=store) is None
+    assert stored_unattributable(binary.recipe, 1, here=Here(store)) is None
+    assert (
+        stored_unattributable(binary.recipe.replace(training={"seed": 3}), here=Here(store)) is None
+    )
 
 
 def test_the_interval_is_clopper_and_pearsons(found):
@@ -193,7 +202,7 @@ def test_the_interval_is_clopper_and_pearsons(found):
 
 
 def test_the_published_samples_of_the_digits_are_read():
-    found = stored_unattributable("digits_binary_190")
+    found = stored_unattributable(get_recipe("digits_binary_190"))
     assert found is not None and found.num_sources == 190 and len(found) >= 100
     found.artefact.verify()
     assert read_unattributable(found.artefact).indices.tolist() == found.indices.tolist()
@@ -203,13 +212,13 @@ def test_slips_take_one_line(trained, binary, store, one_line):
     for message, slip in (
         (
             "samples of digits_64 are not discrete",
-            lambda: find_unattributable(trained.ensemble, 4, store=store),
+            lambda: find_unattributable(trained.ensemble, 4, here=Here(store)),
         ),
         (
             "samples of digits_64 are not discrete",
-            lambda: stored_unattributable("digits_64", store=store),
+            lambda: stored_unattributable(get_recipe("digits_64"), here=Here(store)),
         ),
-        ("samples is 0", lambda: find_unattributable(binary, 0, store=store)),
+        ("samples is 0", lambda: find_unattributable(binary, 0, here=Here(store))),
     ):
         with pytest.raises(BadValue, match=message) as error:
             slip()
@@ -217,6 +226,6 @@ def test_slips_take_one_line(trained, binary, store, one_line):
 
 
 def test_jacobians_of_a_binarised_ensemble_are_those_before_the_threshold(binary, store):
-    jacobians = read_jacobians(compute_jacobians(binary, [0], store=store, **QUIET))
+    jacobians = read_jacobians(compute_jacobians(binary, [0], here=Here(store, **QUIET)))
     assert float(jacobians.jacobians.abs().max()) > 0
     assert FINE_MARGIN < MARGIN
