@@ -33,7 +33,7 @@ links: .venv/.stamp  ## ask every site that the book links to whether the page i
 	$(RUN) jupyter-book build book/ --builder linkcheck
 
 # A process a core, each on one thread; what a test computes stays in that process.
-PYTEST := $(RUN) OMP_NUM_THREADS=1 ABC_JOBS=1 python -m pytest -n auto --dist worksteal --durations 20
+PYTEST := $(RUN) OMP_NUM_THREADS=1 ABC_JOBS=1 python -m pytest -n auto --dist loadfile --durations 20
 
 test: .venv/.stamp  ## run the tests, without the slow ones
 	$(PYTEST)

@@ -33,7 +33,7 @@ def test_ipython_asks_for_that_line(capsys):
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()
-    shell.run_cell("from abc_lib.errors import BadValue\nraise BadValue('weight is 0')")
+    shell.run_cell("from abc_lib.ground.errors import BadValue\nraise BadValue('weight is 0')")
     shown = capsys.readouterr()
     text = (shown.out + shown.err).strip()
     assert text == "BadValue: weight is 0"

@@ -210,7 +210,7 @@ def test_ci_runs_the_readmes_test_command():
     assert {"make test", "make test-slow"} <= set(script.read_text().splitlines())
     assert "set -euo pipefail" in script.read_text()
     assert [s["run"] for s in steps("tests") if "run" in s][-2:] == ["make test", "make test-slow"]
-    assert "pytest" in recipe("test")
+    assert "$(PYTEST)" in recipe("test") and "python -m pytest" in read("Makefile")
 
 
 def test_the_published_book_is_built_by_the_same_command():

@@ -334,6 +334,7 @@ def test_a_writer_stopped_between_steps_leaves_nothing(store, monkeypatch, when)
     put(store).verify()
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_whole_artefact_or_none(zygote, tmp_path):
     rng, store, size, outcomes = random.Random(2), Store(tmp_path, None), 2_000_000, []
 

@@ -105,9 +105,9 @@ def test_two_jobs_train_and_sample_the_same_bits_as_one(trained, store):
             trained.ensemble,
             [0, 1, 2],
             all_images=True,
-            jobs=jobs,
             here=Here(
                 Store(store.cache / str(jobs), None),
+                jobs=jobs,
                 memory=jobs * budget(trained.ensemble, 10),
                 progress=False,
             ),
