@@ -124,15 +124,14 @@ def train(cache, steps):
     from abc_lib.ground.store import Store
     from abc_lib.images.training_set import training_set
     from abc_lib.method.code import draw_codebook
-    from abc_lib.training.members import train_member
+    from abc_lib.training.members import train_members
 
     recipe, store = tiny_recipe(int(steps)), Store(Path(cache), None)
     images, code = training_set(recipe.data), draw_codebook(recipe)
     with one_thread():
         for member in range(code.n):
-            train_member(
-                recipe, member, images.of_sources(code.split(member)), 0, here=Here(store, "cpu")
-            )
+            mine = images.of_sources(code.split(member))
+            train_members(recipe, [member], [mine], 0, here=Here(store, "cpu"))
 
 
 def landscapes(members, cache, samples, memory):

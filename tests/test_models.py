@@ -103,6 +103,17 @@ def test_a_velocity_network_answers_with_the_noise_that_its_velocity_means():
     assert torch.allclose(a.sqrt() * eps - (1 - a).sqrt() * x0, v, atol=1e-5)
 
 
+def test_an_image_network_answers_with_the_noise_that_its_image_means():
+    network = Network((8, 16), 1, groups=4, predicts="image")
+    image = build_network(network, (1, 8, 8), 0).eval()
+    raw = build_network(PLAIN, (1, 8, 8), 0).eval()  # the same parameters, output as it is
+    x, t = images(3, 1, 8, 8), torch.tensor([0, 400, 999])
+    with torch.no_grad():
+        eps, x0 = image(x, t), raw(x, t)
+    a = alpha(t)
+    assert torch.allclose(a.sqrt() * x0 + (1 - a).sqrt() * eps, x, atol=1e-5)
+
+
 def test_the_noise_schedule_is_not_among_the_stored_parameters():
     net = build_network(PLAIN, (1, 8, 8), 0, Diffusion())
     assert all(name.startswith("unet.") for name in net.state_dict())
@@ -128,8 +139,8 @@ def test_images_that_cannot_be_halved_often_enough_are_refused(network, shape):
 
 
 def test_an_unknown_target_is_refused():
-    with pytest.raises(BadValue, match="cannot predict 'image'; choose noise or velocity"):
-        build_network(Network((8, 16), groups=4, predicts="image"), (1, 8, 8), 0)
+    with pytest.raises(BadValue, match="cannot predict 'score'; choose noise, velocity or image"):
+        build_network(Network((8, 16), groups=4, predicts="score"), (1, 8, 8), 0)
 
 
 def test_activation_bytes_bound_the_memory_and_grow_with_the_image():

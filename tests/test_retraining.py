@@ -25,7 +25,7 @@ from abc_lib.results.retraining import get as retraining_landscapes
 from abc_lib.training import together as train
 from abc_lib.training.batches import Batches as _Batches
 from abc_lib.training.batches import learning_rate
-from abc_lib.training.members import train_member
+from abc_lib.training.members import train_members
 from abc_lib.training.retrained import Retrained, find_retrained, get_retrained, pack_retrained
 from abc_lib.training.stacked import StackedNetwork
 from abc_lib.training.together import (
@@ -127,6 +127,7 @@ NETWORKS = {
         Network((16, 16), layers_per_block=1, groups=8, patch=4, predicts="velocity"),
         (1, 32, 32),
     ),
+    "images": (Network((16,), 1, groups=8, patch=8, predicts="image"), (1, 32, 32)),
     "deep": (Network((8, 8, 16), layers_per_block=2, groups=4), (3, 8, 8)),
     "attention": (
         Network((8, 16), (2), down_attention=(0, 1), up_attention=(0,), groups=4),
@@ -156,6 +157,10 @@ def test_a_stacked_network_is_its_networks(name):
     torch.testing.assert_close(
         stack(x.flatten(1, 2), torch.tensor(7)), stack(x.flatten(1, 2), torch.full((5,), 7))
     )
+    times = torch.randint(1000, (5, 3))
+    apart = torch.stack([net(x[:, k], times[:, k]) for k, net in enumerate(nets)], dim=1)
+    found = stack(x.flatten(1, 2), times).unflatten(1, (3, -1))
+    torch.testing.assert_close(found, apart, rtol=1e-9, atol=1e-10)
 
 
 # --- together is one after another ---
@@ -214,8 +219,8 @@ def test_a_model_is_the_single_member_trained_on_blackened_images(tiny, images, 
         losses |= dict(zip(artefact.spec["models"], rows))
     for model in (FULL, 5):
         theirs = images if model == FULL else repainted(images, model, 0.0)
-        member = train_member(
-            tiny, "control", theirs, here=Here(Store(store.cache / str(model), None))
+        (member,) = train_members(
+            tiny, ["control"], [theirs], here=Here(Store(store.cache / str(model), None))
         )
         assert losses[model].tolist() == pytest.approx(
             member.tensors("losses.safetensors")["losses"].tolist(), rel=1e-4

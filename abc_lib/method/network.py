@@ -17,6 +17,17 @@ def _blocks(kind: str, levels: int, attention: tuple[int, ...]) -> tuple[str, ..
     return tuple(f"Attn{kind}" if k in attention else kind for k in range(levels))
 
 
+def noise_shares(predicts: str, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How the noise in x follows from x and what a network says of it: eps = k x + l out.
+
+    ``a`` is alpha-bar at the time of x = sqrt(a) x0 + sqrt(1 - a) eps; ``predicts`` is
+    ``velocity`` or ``image``.
+    """
+    if predicts == "velocity":
+        return (1 - a).sqrt(), a.sqrt()
+    return (1 - a).rsqrt(), -(a / (1 - a)).sqrt()
+
+
 class NoisePredictor(nn.Module):
     """A diffusers ``UNet2DModel``, on p x p patches when p > 1.
 
@@ -26,8 +37,8 @@ class NoisePredictor(nn.Module):
     times cheaper for a U-Net of the same width.
 
     A network that predicts the velocity v = sqrt(a) eps - sqrt(1 - a) x0 (Salimans and
-    Ho, 2022) still answers with noise here, eps = sqrt(1 - a) x + sqrt(a) v: a narrow
-    network then need not carry its own input through to its output.
+    Ho, 2022), or the image x0 itself, still answers with noise here: a narrow network then
+    need not carry its own input through to its output.
     """
 
     alphas: torch.Tensor
@@ -46,12 +57,12 @@ class NoisePredictor(nn.Module):
                 f"images of {height}x{width} cannot go through {levels} levels on patches of "
                 f"{network.patch}: their sides must be multiples of {smallest}"
             )
-        if network.predicts not in ("noise", "velocity"):
+        if network.predicts not in ("noise", "velocity", "image"):
             raise BadValue(
-                f"a network cannot predict '{network.predicts}'; choose noise or velocity"
+                f"a network cannot predict '{network.predicts}'; choose noise, velocity or image"
             )
         self.patch = network.patch
-        self.velocity = network.predicts == "velocity"
+        self.predicts = network.predicts
         # Part of the recipe, not of what is learned, so not of the stored parameters.
         self.register_buffer("alphas", alphas_cumprod(diffusion), persistent=False)
         self.unet = UNet2DModel(
@@ -72,10 +83,10 @@ class NoisePredictor(nn.Module):
             out = self.unet(x, t).sample
         else:
             out = F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, self.patch), t).sample, self.patch)
-        if not self.velocity:
+        if self.predicts == "noise":
             return out
-        a = self.alphas[t].reshape(-1, 1, 1, 1)
-        return (1 - a).sqrt() * x + a.sqrt() * out
+        of_x, of_out = noise_shares(self.predicts, self.alphas[t].reshape(-1, 1, 1, 1))
+        return of_x * x + of_out * out
 
 
 def build_network(

@@ -73,7 +73,8 @@ class Network:
     """channels of an attention head"""
     dropout: float = 0.0
     predicts: str = "noise"
-    """what the U-Net's output stands for: ``noise``, or ``velocity`` that is turned into noise"""
+    """what the U-Net's output stands for: ``noise``, or ``velocity`` or ``image``, which are
+    turned into noise"""
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,12 @@ class Training:
     """the type a finished member is rounded to: what is stored is the member, not an
     approximation of it"""
     weighting: str = "noise"
-    """the squared error counts as it is on the ``noise``, or divided by alpha as on the
-    ``velocity``"""
+    """what the squared error is one of: the ``noise``, the ``velocity`` or the ``image``"""
+    times: str = "uniform"
+    """the time steps that minibatches are noised to: ``uniform``, or ``middle``, where four in
+    five are of [100, 750)"""
+    block: int = 1
+    """how many members are trained as one stacked network; it changes results by rounding"""
     compile: bool = False
     """``torch.compile`` the network on a GPU"""
 
@@ -145,6 +150,12 @@ class Recipe:
     def codeless_spec(self) -> dict[str, Any]:
         """:attr:`model_spec` without the code: what determines models that are no members."""
         return {key: value for key, value in self.model_spec.items() if key != "code"}
+
+    @property
+    def exposure(self) -> float:
+        """How often a member sees each of its images in training, on average."""
+        own = self.data.size * self.code.weight / self.code.n
+        return self.training.steps * self.training.batch_size / own
 
     @property
     def label(self) -> str:

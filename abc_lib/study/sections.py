@@ -444,12 +444,6 @@ def law_lines(ours: Sequence[LogRadius], theirs: Sequence[LogRadius]) -> list[st
     return lines
 
 
-def times_seen(recipe: Recipe) -> float:
-    """How often a member sees each of its images in training."""
-    share = recipe.code.weight / recipe.code.n
-    return recipe.training.steps * recipe.training.batch_size / (recipe.data.size * share)
-
-
 def setting_table(
     names: Iterable[str], ours: Sequence[LogRadius], theirs: Sequence[LogRadius], scale: str
 ) -> pd.DataFrame:
@@ -464,7 +458,7 @@ def setting_table(
             row["million parameters"] = f"{cost_of(recipe).parameters / 1e6:.2f}"
             row |= {"members": recipe.code.n, "training steps": f"{recipe.training.steps:,}"}
             row["batch"] = recipe.training.batch_size
-            row["times an image is seen"] = f"{times_seen(recipe):,.0f}"
+            row["times an image is seen"] = f"{recipe.exposure:,.0f}"
             rows.append(row | {"samples": samples[where].get(name, 0) or "none"})
     return pd.DataFrame(rows)
 
@@ -520,7 +514,7 @@ def change_table(found: dict[tuple[str, str], Change]) -> pd.DataFrame:
             "ensemble": each.name,
             "change": each.change,
             "thousand parameters": f"{cost_of(each.recipe).parameters / 1e3:,.0f}",
-            "times an image is seen": f"{times_seen(each.recipe):,.0f}",
+            "times an image is seen": f"{each.recipe.exposure:,.0f}",
             "samples": len(each.log),
             "mean log10 radius": f"{each.log.mean():.3f}",
             "standard error": f"{each.error:.3f}",
@@ -543,7 +537,7 @@ def slope_lines(found: dict[tuple[str, str], Change]) -> list[str]:
     for one, other in pairs:
         if one in found and other in found:
             moved, error = (x / np.log10(4) for x in found[other].moved(found[one]))
-            often, as_often = (times_seen(found[which].recipe) for which in (one, other))
+            often, as_often = (found[which].recipe.exposure for which in (one, other))
             how = f"an image is seen {often:,.0f} times in "
             if abs(often - as_often) < 1:
                 how += "both"

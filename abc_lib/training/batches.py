@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from abc_lib.ground.errors import BadValue
+from abc_lib.ground.errors import BadValue, unknown
 from abc_lib.ground.seeds import derive, generator
 from abc_lib.method.recipe import Recipe
 
@@ -24,10 +24,16 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return training.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / training.steps))
 
 
+MIDDLE = (100, 750)
+"""the times that ``Training.times = "middle"`` prefers, of a thousand"""
+
+
 class Batches:
     """Minibatches as a function of the step: shuffled epochs, end to end."""
 
     def __init__(self, recipe: Recipe, member: int | str, size: int):
+        if recipe.training.times not in ("uniform", "middle"):
+            raise unknown("distribution of times", recipe.training.times, ("uniform", "middle"))
         self.recipe, self.member, self.size = recipe, member, size
         self.orders: dict[int, torch.Tensor] = {}
 
@@ -57,7 +63,21 @@ class Batches:
         times = torch.randint(0, self.recipe.diffusion.train_steps, shape[:1], generator=rng)
         noise = torch.randn(shape, generator=rng)
         flips = torch.rand(shape[0], generator=rng) < 0.5
+        if self.recipe.training.times == "middle":
+            # Where noisy images no longer tell which they were made from, and not yet nothing.
+            middle = torch.randint(*MIDDLE, shape[:1], generator=rng)
+            times = torch.where(torch.rand(shape[0], generator=rng) < 0.8, middle, times)
         return times, noise, flips, derive("dropout", self.recipe.training.seed, self.member, step)
+
+
+def mirrored(recipe: Recipe, x: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
+    """Images x (B, C, H, W) with those flipped that chance has picked, where the recipe says so.
+
+    Mirrored images have latents of their own, which are in the set already.
+    """
+    if not recipe.data.flips or recipe.data.space != "pixel":
+        return x
+    return torch.where(flips.to(x.device)[:, None, None, None], x.flip(-1), x)
 
 
 @contextlib.contextmanager

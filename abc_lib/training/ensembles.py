@@ -7,7 +7,7 @@ import torch
 from abc_lib.ground.digests import identity_of
 from abc_lib.ground.errors import ArtefactError, NotAvailable
 from abc_lib.ground.here import Here
-from abc_lib.ground.store import Artefact, Store
+from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.ground.tasks import run_tasks
 from abc_lib.images.latents import FILE, bind, get_autoencoder, prepare, read_space, training_states
 from abc_lib.images.training_set import TrainingSet
@@ -15,25 +15,30 @@ from abc_lib.method.code import Codebook, draw_codebook
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.training.members import (
+    BLOCK,
     CONTROL,
-    KIND,
-    member_label,
-    member_spec,
+    block_label,
+    block_spec,
+    find_member,
+    member_folder,
     network_of,
     require_same_images,
-    train_member,
+    train_members,
 )
 
 
-def _find_member(recipe: Recipe, member: int | str, store: Store) -> Artefact | None:
-    return store.find(KIND, member_label(recipe, member), member_spec(recipe, member))
-
-
 def _train_task(
-    recipe: Recipe, member: int | str, images: TrainingSet, cache: Path, device: str
+    recipe: Recipe, block: list[int | str], splits: list[TrainingSet], cache: Path, device: str
 ) -> None:
     # Only the cache: whoever trains has already looked at what is published.
-    train_member(recipe, member, images, here=Here(Store(cache, None), device))
+    train_members(recipe, block, splits, here=Here(Store(cache, None), device))
+
+
+def _blocks(recipe: Recipe, members: list[int | str]) -> list[list[int | str]]:
+    """The blocks in which these members are trained: all are cut from the whole ensemble."""
+    n, size = recipe.code.n, recipe.training.block
+    whole = [list(range(k, min(k + size, n))) for k in range(0, n, size)]
+    return [block for block in (*whole, [CONTROL]) if set(block) & set(members)]
 
 
 def train_ensemble(
@@ -53,7 +58,7 @@ def train_ensemble(
     codebook = draw_codebook(recipe)
     members = list(range(codebook.n)) if members is None else members
     cached = here.store.cached()
-    found = {m: _find_member(recipe, m, cached) for m in members}
+    found = {m: find_member(recipe, m, cached) for m in members}
     if images is not None or None in found.values():
         images = training_states(recipe, images, here)
 
@@ -61,48 +66,55 @@ def train_ensemble(
         # One at a time: half of a large set for each member would not fit into memory.
         return images if m == CONTROL else images.of_sources(codebook.split(m))
 
-    todo = list(members) if images is not None else []
-    for m in todo:
-        if found[m] is not None:
-            mine = split(m)
-            require_same_images(found[m], mine, mine.checksum)
-    if any(found[m] is None for m in todo):
+    if images is not None:
+        for m in members:
+            if found[m] is not None:
+                mine = split(m)
+                require_same_images(found[m], mine, mine.checksum)
+    blocks = _blocks(recipe, [m for m in members if found[m] is None])
+    if blocks:
         cache, device = here.store.cache, str(here.device)
-        tasks = ((recipe, m, split(m), cache, device) for m in todo)
-        specs = [(KIND, member_label(recipe, m), member_spec(recipe, m)) for m in members]
-        steps = recipe.training.steps
+        tasks = ((recipe, block, [split(m) for m in block], cache, device) for block in blocks)
+        steps, sizes = recipe.training.steps, [len(block) for block in blocks]
+        there = len(members) - sum(m in block for m in members for block in blocks)
+        works = [
+            (
+                here.store.workspace(BLOCK, block_label(recipe, block), block_spec(recipe, block)),
+                member_folder(recipe, block[-1], cached),
+            )
+            for block in blocks
+        ]
         for _ in run_tasks(
             _train_task,
             tasks,
-            len(todo),
+            len(blocks),
             here.device,
             here,
-            total=steps * len(members),
+            total=steps * (there + sum(sizes)),
             description=f"training {recipe.label}",
             unit="step",
-            poll=TrainingPoll(here.store, specs, [steps] * len(members)),
+            poll=TrainingPoll(works, [steps * size for size in sizes], sizes, steps * there),
         ):
             pass
-    return _require_one_origin(recipe, [_find_member(recipe, m, cached) for m in members])
+    return _require_one_origin(recipe, [find_member(recipe, m, cached) for m in members])
 
 
 class TrainingPoll:
     """How far work in workspaces has come, from the notes that it leaves: a ``poll`` for tasks.
 
-    ``specs`` are (kind, label, spec) of what is being made, ``wholes`` what each counts when it
-    is done; a note's first number counts ``times`` that.
+    ``works`` are the workspaces and the folders of what is being made, ``wholes`` what each
+    counts when it is done; a note's first number counts ``times`` that, and ``before`` what was
+    done already.
     """
 
-    def __init__(self, store: Store, specs: list[tuple], wholes: list[int], times=None, before=0):
-        self.spaces = [store.workspace(*spec) for spec in specs]
-        self.folders = [store.cache / kind / store.folder_name(*rest) for kind, *rest in specs]
-        self.wholes, self.times, self.before = wholes, times or [1] * len(specs), before
+    def __init__(
+        self, works: list[tuple[Workspace, Path]], wholes: list[int], times: list[int], before: int
+    ):
+        self.parts, self.before = list(zip(works, wholes, times, strict=True)), before
 
     def __call__(self) -> tuple[int, str]:
         done, losses = self.before, []
-        for space, folder, whole, times in zip(
-            self.spaces, self.folders, self.wholes, self.times, strict=True
-        ):
+        for (space, folder), whole, times in self.parts:
             note = space.read_note().split()
             if note:
                 done += int(note[0]) * times
@@ -184,7 +196,7 @@ def publish_ensemble(recipe: Recipe, here: Here | None = None) -> list[Artefact]
 def cached_members(recipe: Recipe, here: Here | None = None) -> list[Artefact] | None:
     """The artefacts of all members, in order, if every one of them is in the cache."""
     cached = (here or Here()).store.cached()
-    found = [_find_member(recipe, m, cached) for m in range(recipe.code.n)]
+    found = [find_member(recipe, m, cached) for m in range(recipe.code.n)]
     return None if None in found else _require_one_origin(recipe, found)
 
 
@@ -250,7 +262,7 @@ def single_model(recipe: Recipe, here: Here | None = None) -> Ensemble:
     """
     here = here or Here()
     recipe = bind(recipe, here.store)
-    artefact = _find_member(recipe, CONTROL, here.store)
+    artefact = find_member(recipe, CONTROL, here.store)
     if artefact is None:
         (artefact,) = train_ensemble(recipe, members=[CONTROL], here=here)
     parameters = artefact.tensors("member.safetensors")

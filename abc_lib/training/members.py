@@ -1,29 +1,27 @@
-"""Training one member: resumable, reproducible (2.3, B.2)."""
+"""Training members, in blocks: resumable, reproducible (2.3, B.2)."""
+
+from pathlib import Path
 
 import torch
 
+from abc_lib.ground.digests import digest
 from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.here import Here
-from abc_lib.ground.loop import (
-    CHECKPOINT_SECONDS,
-    STORED,
-    last_loss,
-    loss_note,
-    network_state,
-    resume_network,
-    train,
-)
+from abc_lib.ground.loop import CHECKPOINT_SECONDS, last_loss, train
 from abc_lib.ground.seeds import derive
-from abc_lib.ground.store import Artefact, Store, Workspace
+from abc_lib.ground.store import Artefact, Store
 from abc_lib.images.latents import space_files, to_states
 from abc_lib.images.training_set import TrainingSet
-from abc_lib.method.diffusion import add_noise, alphas_cumprod
+from abc_lib.method.diffusion import add_noise
 from abc_lib.method.network import NoisePredictor, build_network
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
-from abc_lib.training.batches import Batches, learning_rate, seeded_dropout
+from abc_lib.training.batches import Batches, mirrored
+from abc_lib.training.lockstep import Lockstep, Minibatch
 
 KIND = "member"
+BLOCK = "block"
+"""the lock and the workspace of members that are trained together"""
 CONTROL = "control"
 """the name of the single model that is trained on everything (3.1)"""
 
@@ -38,32 +36,55 @@ def member_label(recipe: Recipe, member: int | str) -> str:
     return f"{recipe.label}-{member if isinstance(member, str) else f'm{member:02d}'}"
 
 
-def train_member(
+def find_member(recipe: Recipe, member: int | str, store: Store) -> Artefact | None:
+    """A trained member, if it is at hand."""
+    return store.find(KIND, member_label(recipe, member), member_spec(recipe, member))
+
+
+def member_folder(recipe: Recipe, member: int | str, store: Store) -> Path:
+    """Where in the cache a finished member lies."""
+    name = store.folder_name(member_label(recipe, member), member_spec(recipe, member))
+    return store.cache / KIND / name
+
+
+def block_spec(recipe: Recipe, members: list[int | str]) -> dict:
+    """What determines how far the training of a block has come."""
+    return recipe.model_spec | {"members": members}
+
+
+def block_label(recipe: Recipe, members: list[int | str]) -> str:
+    """What it is called: by its first member."""
+    return member_label(recipe, members[0])
+
+
+def train_members(
     recipe: Recipe,
-    member: int | str,
-    images: TrainingSet,
+    members: list[int | str],
+    splits: list[TrainingSet],
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     here: Here | None = None,
-) -> Artefact:
-    """Trains one member on ``images``, or finds it trained, or goes on where it was stopped.
+) -> list[Artefact]:
+    """Trains a block of members side by side, or finds them, or goes on where it was stopped.
 
-    ``images`` is the member's own split: nothing else of the training set reaches it.
-    The artefact holds ``member.safetensors`` (parameters, in the recipe's stored type)
-    and ``losses.safetensors`` (the loss of every step). On one CPU the same recipe
-    gives the same bits, however often the work was interrupted.
+    ``splits`` are the members' own images: nothing else of the training set reaches them.
+    An artefact a member holds ``member.safetensors`` (parameters, in the recipe's stored type)
+    and ``losses.safetensors`` (the loss of every step). On one CPU the same block gives the same
+    bits, however often the work was interrupted; other blocks differ by rounding.
     """
-    here = here or Here()
-    checksum = images.checksum
-
-    def make(workspace: Workspace) -> Artefact:
-        training = MemberTraining(recipe, member, images, here.device)
-        # A checkpoint holds for these images only: of a changed data set it starts anew.
-        took = train(training, workspace, f"checkpoint-{checksum[:12]}", checkpoint_seconds)
-        return _write(training, checksum, here.store, took)
-
-    spec, label = member_spec(recipe, member), member_label(recipe, member)
-    done = here.store.once(KIND, label, spec, make)
-    return require_same_images(done, images, checksum)
+    here, store = here or Here(), (here or Here()).store
+    checksums = [images.checksum for images in splits]
+    spec, label = block_spec(recipe, members), block_label(recipe, members)
+    with store.lock(BLOCK, label, spec):
+        done = [find_member(recipe, m, store) for m in members]
+        workspace = store.workspace(BLOCK, label, spec)
+        if None in done:
+            work = Block(recipe, members, splits, here.device)
+            # A checkpoint holds for these images only: of a changed data set it starts anew.
+            name = f"checkpoint-{digest(checksums)[:12]}"
+            took = train(work, workspace, name, checkpoint_seconds)
+            done = _write(work, members, splits, checksums, store, took)
+        workspace.clear()
+    return [require_same_images(*each) for each in zip(done, splits, checksums, strict=True)]
 
 
 def require_same_images(done: Artefact, images: TrainingSet, checksum: str) -> Artefact:
@@ -77,101 +98,75 @@ def require_same_images(done: Artefact, images: TrainingSet, checksum: str) -> A
     return done
 
 
-class MemberTraining:
-    """The training of one member, from any step on (see :mod:`abc_lib.ground.loop`)."""
+class Block(Lockstep):
+    """The training of some members side by side, each on images, times and noise of its own."""
 
     def __init__(
-        self, recipe: Recipe, member: int | str, images: TrainingSet, device: torch.device
+        self,
+        recipe: Recipe,
+        members: list[int | str],
+        splits: list[TrainingSet],
+        device: torch.device | str,
     ):
-        training = recipe.training
-        if len(images) == 0:
-            raise BadValue(
-                f"member {member} of {recipe.name} has no images to train on; use more sources or "
-                "a larger weight"
-            )
-        self.recipe, self.member, self.images, self.device = recipe, member, images, device
-        self.steps, self.losses = training.steps, torch.zeros(training.steps)
-        self.shape = tuple(images.images.shape[1:])
-        seed = derive("initial", training.seed, member)
-        net = build_network(recipe.network, self.shape, seed, recipe.diffusion)
-        self.net = net.to(device).train()
-        self.optimiser = torch.optim.Adam(
-            self.net.parameters(), lr=training.learning_rate, fused=device.type != "mps"
+        for member, images in zip(members, splits, strict=True):
+            if len(images) == 0:
+                raise BadValue(
+                    f"member {member} of {recipe.name} has no images to train on; use more "
+                    "sources or a larger weight"
+                )
+        seeds = [derive("initial", recipe.training.seed, member) for member in members]
+        super().__init__(recipe, tuple(splits[0].images.shape[1:]), seeds, device)
+        self.images = [to_states(images, recipe.data).to(self.device) for images in splits]
+        self.batches = [Batches(recipe, m, len(x)) for m, x in zip(members, self.images)]
+
+    def minibatch(self, k: int) -> Minibatch:
+        """As many images of each member."""
+        states, all_times, all_noise, seeds = [], [], [], []
+        for batches, images in zip(self.batches, self.images):
+            which = batches.indices(k)
+            times, noise, flips, seed = batches.chance(k, (len(which), *self.shape))
+            times, noise = times.to(self.device), noise.to(self.device)
+            x = mirrored(self.recipe, images[which.to(self.device)], flips)
+            states.append(add_noise(x, noise, times, self.alphas))
+            all_times.append(times)
+            all_noise.append(noise)
+            seeds.append(seed)
+        # A stack has one mask of dropout for all: that of its first member.
+        return Minibatch(
+            torch.stack(states, 1), torch.stack(all_times, 1), torch.stack(all_noise, 1), seeds[0]
         )
-        on_gpu = device.type == "cuda"
-        self.run = torch.compile(self.net) if training.compile and on_gpu else self.net
-        self.autocast = torch.autocast(
-            device.type, torch.bfloat16, enabled=on_gpu and training.precision == "bfloat16"
-        )
-        self.alphas = alphas_cumprod(recipe.diffusion).to(device)
-        self.states = to_states(images, recipe.data).to(device)
-        self.batches = Batches(recipe, member, len(images))
-
-    def step(self, k: int) -> None:
-        """One step of Adam on one minibatch."""
-        recipe, device = self.recipe, self.device
-        which = self.batches.indices(k)
-        times, noise, flips, seed = self.batches.chance(k, (len(which), *self.shape))
-        x, times, noise = self.states[which.to(device)], times.to(device), noise.to(device)
-        # Mirrored images have latents of their own, which are in the set already.
-        if recipe.data.flips and recipe.data.space == "pixel":
-            x = torch.where(flips.to(device)[:, None, None, None], x.flip(-1), x)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, k)
-        with seeded_dropout(recipe, device, seed), self.autocast:
-            predicted = self.run(add_noise(x, noise, times, self.alphas), times).float()
-            error = (predicted - noise).square().mean(dim=(1, 2, 3))
-        velocity = recipe.training.weighting == "velocity"
-        loss = (error / self.alphas[times] if velocity else error).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        self.losses[k] = loss.detach()
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """The network, its Adam, and the losses so far."""
-        return network_state(self.net, self.optimiser) | {"losses": self.losses}
-
-    def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
-        """Goes back to a state of before step ``k``."""
-        self.losses = state["losses"]
-        resume_network(self.net, self.optimiser, state)
-
-    def note(self, k: int) -> str:
-        """The mean loss of late."""
-        return loss_note(self.losses, k)
 
 
-def _write(training: MemberTraining, checksum: str, store: Store, took: dict) -> Artefact:
-    recipe, member, images = training.recipe, training.member, training.images
-    if not torch.isfinite(training.losses).all():
-        raise BadValue(
-            f"training of {recipe.label} member {member} diverged (the loss is not finite); lower "
-            "the learning rate"
-        )
-    stored = STORED[recipe.training.stored]
-    state = training.net.state_dict().items()
-    parameters = {name: value.detach().to("cpu", stored).contiguous() for name, value in state}
-    if not all(torch.isfinite(value).all() for value in parameters.values()):
-        raise BadValue(
-            f"{recipe.label} member {member} has parameters too large for "
-            f"{recipe.training.stored}; lower the learning rate"
-        )
-    info = {
-        "member": member,
-        "images": len(images),
-        "split_checksum": checksum,
-        "origin": images.origin,
-        "loss": last_loss(training.losses),
-        **took,
-    }
-    files = {
-        "member.safetensors": parameters,
-        "losses.safetensors": {"losses": training.losses},
-        **space_files(images),
-    }
-    label, spec = member_label(recipe, member), member_spec(recipe, member)
-    return store.write(KIND, label, spec, files, info, training.device)
+def _write(
+    work: Block,
+    members: list[int | str],
+    splits: list[TrainingSet],
+    checksums: list[str],
+    store: Store,
+    took: dict,
+) -> list[Artefact]:
+    recipe, written = work.recipe, []
+    parameters = work.finished([f"{recipe.label} member {m}" for m in members])
+    # Shares of a block's time add up to it.
+    seconds = round(took["seconds"] / len(members), 1)
+    for row, (member, images) in enumerate(zip(members, splits, strict=True)):
+        info = {
+            "member": member,
+            "images": len(images),
+            "split_checksum": checksums[row],
+            "origin": images.origin,
+            "loss": last_loss(work.losses[row]),
+            **took,
+            "seconds": seconds,
+        }
+        files = {
+            "member.safetensors": {k: value[row].contiguous() for k, value in parameters.items()},
+            "losses.safetensors": {"losses": work.losses[row].contiguous()},
+            **space_files(images),
+        }
+        label, spec = member_label(recipe, member), member_spec(recipe, member)
+        written.append(store.write(KIND, label, spec, files, info, work.device))
+    return written
 
 
 def network_of(recipe: Recipe, parameters: dict[str, torch.Tensor]) -> NoisePredictor:

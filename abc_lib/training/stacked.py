@@ -4,17 +4,17 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from abc_lib.method.network import NoisePredictor
+from abc_lib.method.network import NoisePredictor, noise_shares
 
 
 class StackedNetwork(nn.Module):
     """``n`` networks of one recipe as one: every parameter has a leading axis (n, ...).
 
     ``forward(x, t)`` takes states (B, n * C, H, W), the models' channels one after
-    another, and time steps (B,) or a scalar that all models share; it returns the noise
-    that each model predicts in its own channels, (B, n * C, H, W). It computes what ``n``
-    :class:`NoisePredictor` compute one by one, up to rounding. Dropout, where a recipe has
-    it, drops the same units in all models.
+    another, and time steps (B,) or a scalar that all models share, or (B, n), one a model; it
+    returns the noise that each predicts in its own channels, (B, n * C, H, W). It computes what
+    ``n`` :class:`NoisePredictor` compute one by one, up to rounding. Dropout, where a recipe
+    has it, drops the same units in all models.
     """
 
     def __init__(self, net: NoisePredictor, n: int):
@@ -134,8 +134,9 @@ class StackedNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         unet, patch, states = self.net.unet, self.net.patch, x
-        t = t.reshape(-1).expand(len(x))
-        time = unet.time_proj(t).to(x.dtype).expand(self.n, -1, -1)
+        t = t.reshape(len(x) if t.ndim else 1, -1).expand(len(x), -1)  # (B, 1) or (B, n)
+        time = unet.time_proj(t.T.flatten()).to(x.dtype).unflatten(0, (-1, len(x)))
+        time = time.expand(self.n, -1, -1)
         time = self._linear(
             unet.time_embedding.linear_2, F.silu(self._linear(unet.time_embedding.linear_1, time))
         )
@@ -158,7 +159,9 @@ class StackedNetwork(nn.Module):
                 x = self._conv(sampler.conv, F.interpolate(x, scale_factor=2.0, mode="nearest"))
         x = self._conv(unet.conv_out, F.silu(self._norm(unet.conv_norm_out, x)))
         x = x if patch == 1 else F.pixel_shuffle(x, patch)
-        if not self.net.velocity:
+        if self.net.predicts == "noise":
             return x
-        a = self.net.alphas[t][:, None, None, None]
-        return (1 - a).sqrt() * states + a.sqrt() * x
+        # (B, n, 1, 1, 1), or (B, 1, 1, 1, 1) where the models share their times
+        a = self.net.alphas[t][:, :, None, None, None]
+        of_states, of_out = noise_shares(self.net.predicts, a)
+        return (of_states * self._split(states) + of_out * self._split(x)).flatten(1, 2)

@@ -1,10 +1,8 @@
 """Training the model on everything and those that leave a source out, in lockstep (2.2, 3.2, C.3).
 
 The models of a recipe start from the same parameters and see the same minibatches, time
-steps and noise; nothing but the left-out source's images tells them apart. So a group of
-them is trained as one network that carries a model axis: convolutions are grouped, linear
-maps are batched products, one Adam over stacked tensors is exactly many Adams, and the
-order, the noise and the time embedding are worked out once.
+steps and noise; nothing but the left-out source's images tells them apart. So the order, the
+noise and the time embedding are worked out once for a whole group.
 
 Streams of random numbers are those of the single model that :func:`train_ensemble` calls
 ``control``: the model on everything is that one, up to rounding (and dropout's masks, where a
@@ -21,28 +19,20 @@ from abc_lib.ground.devices import parse_bytes
 from abc_lib.ground.digests import digest
 from abc_lib.ground.errors import ArtefactError, BadValue, unknown
 from abc_lib.ground.here import Here
-from abc_lib.ground.loop import (
-    CHECKPOINT_SECONDS,
-    STORED,
-    last_loss,
-    loss_note,
-    network_state,
-    resume_network,
-    train,
-)
+from abc_lib.ground.loop import CHECKPOINT_SECONDS, last_loss, train
 from abc_lib.ground.seeds import derive
 from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.ground.tasks import job_count, run_tasks
 from abc_lib.images.latents import black_state, prepare, space_files, to_states, training_states
 from abc_lib.images.training_set import TrainingSet
-from abc_lib.method.diffusion import add_noise, alphas_cumprod
+from abc_lib.method.diffusion import add_noise
 from abc_lib.method.network import activation_bytes, build_network
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
-from abc_lib.training.batches import Batches, learning_rate, seeded_dropout
+from abc_lib.training.batches import Batches, mirrored
 from abc_lib.training.ensembles import TrainingPoll
+from abc_lib.training.lockstep import Lockstep, Minibatch
 from abc_lib.training.members import CONTROL, require_same_images
-from abc_lib.training.stacked import StackedNetwork
 
 FULL = "full"
 """the name of the model that is trained on everything"""
@@ -54,13 +44,8 @@ KIND = "retrained"
 TOGETHER = {"cpu": 8, "cuda": 64}
 
 
-class TrainingTogether:
-    """The training of some models of a recipe in lockstep: ``step(k)`` takes them all through step
-    k.
-
-    ``network`` is the :class:`StackedNetwork`, ``optimiser`` its one Adam. There is no
-    gradient clipping to do a model at a time, as members have none either.
-    """
+class TrainingTogether(Lockstep):
+    """The training of some models of a recipe that share parameters at first, and minibatches."""
 
     def __init__(
         self,
@@ -71,19 +56,11 @@ class TrainingTogether:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
-        training, data = recipe.training, recipe.data
-        self.recipe, self.removed, self.device, self.dtype = (
-            recipe,
-            removed,
-            torch.device(device),
-            dtype,
-        )
         if len(images) == 0:
             raise BadValue(
                 f"the retrained models of {recipe.name} have no images to train on; use a larger "
                 "training set"
             )
-        self.left_out = torch.tensor([-1 if m == FULL else m for m in models], device=self.device)
         if removed == "removed":
             for source in models:
                 if source != FULL and bool((images.sources == source).all()):
@@ -91,96 +68,37 @@ class TrainingTogether:
                         f"without source {source} of {recipe.name} no image is left to train on; "
                         "use removed='black'"
                     )
-        self.shape = tuple(images.images.shape[1:])
-        net = build_network(
-            recipe.network, self.shape, derive("initial", training.seed, CONTROL), recipe.diffusion
+        seed = derive("initial", recipe.training.seed, CONTROL)
+        super().__init__(
+            recipe, tuple(images.images.shape[1:]), [seed] * len(models), device, dtype
         )
-        self.network = StackedNetwork(net, len(models)).to(self.device, dtype).train()
-        self.run = (
-            torch.compile(self.network)
-            if training.compile and self.device.type == "cuda"
-            else self.network
-        )
-        self.optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=training.learning_rate, fused=self.device.type != "mps"
-        )
-        self.alphas = alphas_cumprod(recipe.diffusion).to(self.device, dtype)
-        self.images = to_states(images, data).to(self.device, dtype)
-        self.black = black_state(images, data).to(self.device, dtype)
+        self.removed = removed
+        self.left_out = torch.tensor([-1 if m == FULL else m for m in models], device=self.device)
+        self.images = to_states(images, recipe.data).to(self.device, dtype)
+        self.black = black_state(images, recipe.data).to(self.device, dtype)
         self.sources = images.sources.to(self.device)
         self.batches = Batches(recipe, CONTROL, len(images))
-        self.autocast = torch.autocast(
-            self.device.type,
-            torch.bfloat16,
-            enabled=self.device.type == "cuda" and training.precision == "bfloat16",
-        )
 
-    def step(self, k: int) -> torch.Tensor:
-        """One step of every model; returns their losses (n,) before it."""
-        recipe, n = self.recipe, self.network.n
+    def minibatch(self, k: int) -> Minibatch:
+        """The same images, times and noise for all, but for the left-out ones."""
         which = self.batches.indices(k)
         times, noise, flips, dropout_seed = self.batches.chance(k, (len(which), *self.shape))
-        times, noise, which = (
-            times.to(self.device),
-            noise.to(self.device, self.dtype),
-            which.to(self.device),
-        )
-        x = self.images[which]
-        if recipe.data.flips and recipe.data.space == "pixel":
-            x = torch.where(flips.to(self.device)[:, None, None, None], x.flip(-1), x)
+        times, which = times.to(self.device), which.to(self.device)
+        noise = noise.to(self.device, self.dtype)
+        x = mirrored(self.recipe, self.images[which], flips)
         gone = self.sources[which][:, None] == self.left_out  # (B, n)
         # Chosen, not multiplied by zero: whatever is in a left-out image, it has no way into its
         # model.
         seen = add_noise(x, noise, times, self.alphas)[:, None]
         blank = add_noise(self.black.expand_as(x), noise, times, self.alphas)[:, None]
-        states = torch.where(gone[:, :, None, None, None], blank, seen).flatten(1, 2)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, k)
-        with seeded_dropout(recipe, self.device, dropout_seed), self.autocast:
-            predicted = self.run(states, times).to(self.dtype).unflatten(1, (n, -1))
-        error = (predicted - noise[:, None]).square().mean(dim=(2, 3, 4))
-        if recipe.training.weighting == "velocity":
-            error = error / self.alphas[times][:, None]
-        if self.removed == "black":
-            losses = error.mean(dim=0)
-        else:
-            losses = torch.where(gone, 0, error).sum(dim=0) / (~gone).sum(dim=0).clamp(min=1)
-        self.optimiser.zero_grad(set_to_none=True)
-        # No model's loss depends on another's parameters, so the sum's gradient holds each model's
-        # own.
-        losses.sum().backward()
-        self.optimiser.step()
-        return losses.detach()
-
-    def parameters(self) -> dict[str, torch.Tensor]:
-        """Parameters by the names that an ordinary network gives them, (n, ...)."""
-        return {name: value.detach() for name, value in self.network.net.named_parameters()}
-
-
-class _Lockstep:
-    """:class:`TrainingTogether` with its losses (n, steps), for :mod:`abc_lib.ground.loop`."""
-
-    def __init__(self, together: TrainingTogether):
-        self.together, self.steps = together, together.recipe.training.steps
-        self.losses = torch.zeros(together.network.n, self.steps)
-
-    def step(self, k: int) -> None:
-        """Takes every model through step ``k``."""
-        self.losses[:, k] = self.together.step(k).cpu()
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """The stacked network, its Adam, and the losses so far."""
-        together = self.together
-        return network_state(together.network.net, together.optimiser) | {"losses": self.losses}
-
-    def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
-        """Goes back to a state of before step ``k``."""
-        self.losses = state["losses"]
-        resume_network(self.together.network.net, self.together.optimiser, state)
-
-    def note(self, k: int) -> str:
-        """The mean loss of late, over all models."""
-        return loss_note(self.losses, k)
+        states = torch.where(gone[:, :, None, None, None], blank, seen)
+        return Minibatch(
+            states,
+            times[:, None],
+            noise[:, None],
+            dropout_seed,
+            gone if self.removed == "removed" else None,
+        )
 
 
 def with_seed(recipe: Recipe, seed: int | None) -> Recipe:
@@ -299,11 +217,15 @@ def train_group(
     checksum = images.checksum
 
     def make(workspace: Workspace) -> Artefact:
-        together = TrainingTogether(recipe, models, images, removed, here.device)
-        work = _Lockstep(together)
+        work = TrainingTogether(recipe, models, images, removed, here.device)
         # A checkpoint holds for these images only.
         took = train(work, workspace, f"checkpoint-{checksum[:12]}", checkpoint_seconds)
-        files = _files(recipe, models, together, work.losses) | space_files(images)
+        what = ("on everything" if m == FULL else f"without source {m}" for m in models)
+        files = {
+            "models.safetensors": work.finished([f"{recipe.label}, the model {w}," for w in what]),
+            "losses.safetensors": {"losses": work.losses},
+            **space_files(images),
+        }
         info = {
             "images": len(images),
             "split_checksum": checksum,
@@ -316,28 +238,6 @@ def train_group(
     spec = retrained_spec(recipe, models, removed)
     done = here.store.once(KIND, recipe.label, spec, make)
     return require_same_images(done, images, checksum)
-
-
-def _files(
-    recipe: Recipe, models: list[int | str], together: TrainingTogether, losses: torch.Tensor
-) -> dict[str, dict[str, torch.Tensor]]:
-    stored = STORED[recipe.training.stored]
-    parameters = {
-        key: value.to("cpu", stored).contiguous() for key, value in together.parameters().items()
-    }
-    for row, model in enumerate(models):
-        which = "on everything" if model == FULL else f"without source {model}"
-        title = f"{recipe.label}, the model {which},"
-        if not torch.isfinite(losses[row]).all():
-            raise BadValue(
-                f"training of {title} diverged (the loss is not finite); lower the learning rate"
-            )
-        if not all(torch.isfinite(value[row]).all() for value in parameters.values()):
-            raise BadValue(
-                f"{title} diverged: it has parameters too large for {recipe.training.stored}; "
-                "lower the learning rate"
-            )
-    return {"models.safetensors": parameters, "losses.safetensors": {"losses": losses}}
 
 
 def _group_task(
@@ -410,11 +310,17 @@ def train_retrained(
 
 def _train_groups(recipe, todo, images, removed, count: int, here: Here) -> None:
     steps, sizes = recipe.training.steps, [len(group) for group in todo]
-    specs = [(KIND, recipe.label, retrained_spec(recipe, group, removed)) for group in todo]
-    poll = TrainingPoll(
-        here.store, specs, [steps * size for size in sizes], sizes, steps * (count - sum(sizes))
-    )
+    specs = [retrained_spec(recipe, group, removed) for group in todo]
     cache, device = here.store.cache, str(here.device)
+    works = [
+        (
+            here.store.workspace(KIND, recipe.label, spec),
+            cache / KIND / here.store.folder_name(recipe.label, spec),
+        )
+        for spec in specs
+    ]
+    before = steps * (count - sum(sizes))
+    poll = TrainingPoll(works, [steps * size for size in sizes], sizes, before)
     for _ in run_tasks(
         _group_task,
         [(recipe, group, images, removed, cache, device) for group in todo],

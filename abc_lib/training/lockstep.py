@@ -1,0 +1,143 @@
+"""Models of one recipe trained side by side, as one network with a model axis (2.2, 2.3, 3.2).
+
+Convolutions are grouped, linear maps are batched products, one Adam over stacked tensors is
+exactly many Adams. Members of an ensemble and models that leave a source out are trained so; each
+says what its minibatch is.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from abc_lib.ground.errors import BadValue, unknown
+from abc_lib.ground.loop import STORED, loss_note, network_state, resume_network
+from abc_lib.method.diffusion import alphas_cumprod
+from abc_lib.method.network import build_network
+from abc_lib.method.recipe import Recipe, Shape
+from abc_lib.training.batches import learning_rate, seeded_dropout
+from abc_lib.training.stacked import StackedNetwork
+
+WEIGHTINGS = ("noise", "velocity", "image")
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """What n models see in one step; an axis of length 1 in the models' place is shared."""
+
+    states: torch.Tensor
+    """noisy images (B, n, C, H, W)"""
+    times: torch.Tensor
+    """their times (B, n) or (B, 1)"""
+    noise: torch.Tensor
+    """what is in them, (B, n, C, H, W) or (B, 1, C, H, W)"""
+    dropout_seed: int
+    left_out: torch.Tensor | None = None
+    """(B, n): what does not count in a model's loss; None if everything does"""
+
+
+class Lockstep:
+    """The training of n models from any step on (see :mod:`abc_lib.ground.loop`).
+
+    ``seeds`` are those of the models' initial parameters. There is no gradient clipping to do a
+    model at a time. Whoever inherits gives the :class:`Minibatch` of a step.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        shape: Shape,
+        seeds: list[int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        training = recipe.training
+        if training.weighting not in WEIGHTINGS:
+            raise unknown("weighting of the loss", training.weighting, WEIGHTINGS)
+        self.recipe, self.shape = recipe, shape
+        self.device, self.dtype = torch.device(device), dtype
+        nets = {s: build_network(recipe.network, shape, s, recipe.diffusion) for s in set(seeds)}
+        initial = [dict(nets[s].named_parameters()) for s in seeds]
+        stacked = StackedNetwork(nets[seeds[0]], len(seeds))
+        stacked.load({k: torch.stack([one[k].detach() for one in initial]) for k in initial[0]})
+        self.network = stacked.to(self.device, dtype).train()
+        on_gpu = self.device.type == "cuda"
+        self.run = torch.compile(self.network) if training.compile and on_gpu else self.network
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=training.learning_rate, fused=self.device.type != "mps"
+        )
+        self.autocast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=on_gpu and training.precision == "bfloat16"
+        )
+        self.alphas = alphas_cumprod(recipe.diffusion).to(self.device, dtype)
+        self.steps = training.steps
+        self.losses = torch.zeros(len(seeds), self.steps)
+
+    def minibatch(self, k: int) -> Minibatch:
+        """What the models see in step ``k``."""
+        raise NotImplementedError
+
+    def step(self, k: int) -> torch.Tensor:
+        """One step of every model; returns their losses (n,) before it."""
+        batch, n = self.minibatch(k), self.network.n
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, k)
+        with seeded_dropout(self.recipe, self.device, batch.dropout_seed), self.autocast:
+            predicted = self.run(batch.states.flatten(1, 2), batch.times).to(self.dtype)
+        error = (predicted.unflatten(1, (n, -1)) - batch.noise).square().mean(dim=(2, 3, 4))
+        a = self.alphas[batch.times]
+        if self.recipe.training.weighting == "velocity":
+            error = error / a
+        elif self.recipe.training.weighting == "image":
+            error = error * (1 - a) / a
+        if batch.left_out is None:
+            losses = error.mean(dim=0)
+        else:
+            counts = (~batch.left_out).sum(dim=0).clamp(min=1)
+            losses = torch.where(batch.left_out, 0, error).sum(dim=0) / counts
+        self.optimiser.zero_grad(set_to_none=True)
+        # No model's loss depends on another's parameters, so the sum's gradient holds each
+        # model's own.
+        losses.sum().backward()
+        self.optimiser.step()
+        self.losses[:, k] = losses.detach().cpu()
+        return losses.detach()
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Parameters by the names that an ordinary network gives them, (n, ...)."""
+        return {name: value.detach() for name, value in self.network.net.named_parameters()}
+
+    def finished(self, titles: list[str]) -> dict[str, torch.Tensor]:
+        """:meth:`parameters` on the CPU in the recipe's stored type.
+
+        Raises :class:`BadValue` for the first model, by its title, whose training diverged.
+        """
+        stored = self.recipe.training.stored
+        parameters = {
+            key: value.to("cpu", STORED[stored]).contiguous()
+            for key, value in self.parameters().items()
+        }
+        for row, title in enumerate(titles):
+            if not torch.isfinite(self.losses[row]).all():
+                raise BadValue(
+                    f"training of {title} diverged (the loss is not finite); lower the learning "
+                    "rate"
+                )
+            if not all(torch.isfinite(value[row]).all() for value in parameters.values()):
+                raise BadValue(
+                    f"{title} has parameters too large for {stored}; lower the learning rate"
+                )
+        return parameters
+
+    def state(self) -> dict[str, Any]:
+        """The stacked network, its Adam, and the losses so far."""
+        return network_state(self.network.net, self.optimiser) | {"losses": self.losses}
+
+    def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
+        """Goes back to a state of before step ``k``."""
+        self.losses = state["losses"]
+        resume_network(self.network.net, self.optimiser, state)
+
+    def note(self, k: int) -> str:
+        """The mean loss of late, over all models."""
+        return loss_note(self.losses, k)
