@@ -181,6 +181,21 @@ class Codebook:
         alive = self.survivors(sources)
         return alive * (self.n / alive.sum())
 
+    def unowned(self, count: int, seed: int = 0) -> np.ndarray:
+        """Codewords that no source owns, (count, n) uint8, uniformly drawn and all different.
+
+        Ablating along one removes w of the n members and no source: a placebo. Fewer come back
+        where the code has not so many left.
+        """
+        total = comb(self.n, self.weight)
+        count = min(positive_int("count", count), total - self.num_sources)
+        rng = random.Random(derive("placebo", self.n, self.weight, self.num_sources, seed))
+        owned = {word.tobytes() for word in self.words}
+        ranks = _distinct_ranks(total, count + self.num_sources, rng)
+        words = (codeword_at(rank, self.n, self.weight) for rank in ranks)
+        free = [word for word in words if word.tobytes() not in owned][:count]
+        return np.array(free, dtype=np.uint8).reshape(-1, self.n)
+
     def leave_one_out(self, sources: Sources | None = None) -> np.ndarray:
         """Row k removes ``sources[k]`` alone (default: every source). Shape (N, n), float64."""
         words = self.words if sources is None else self.words[self.checked(sources)]

@@ -152,10 +152,19 @@ class Recipe:
         return {key: value for key, value in self.model_spec.items() if key != "code"}
 
     @property
+    def images_a_member(self) -> float:
+        """How many images a member trains on, on average."""
+        return self.data.size * self.code.weight / self.code.n
+
+    @property
     def exposure(self) -> float:
         """How often a member sees each of its images in training, on average."""
-        own = self.data.size * self.code.weight / self.code.n
-        return self.training.steps * self.training.batch_size / own
+        return self.training.steps * self.training.batch_size / self.images_a_member
+
+    def exposed(self, times: float) -> "Recipe":
+        """The recipe whose members see each of their images so often; the steps follow."""
+        steps = round(times * self.images_a_member / self.training.batch_size)
+        return self.replace(training={"steps": max(1, steps)})
 
     @property
     def label(self) -> str:

@@ -1,0 +1,273 @@
+"""What members remember, and how far ablation moves their ensemble beside a placebo.
+
+Three questions about one ensemble, so that ensembles that were trained longer or otherwise can
+be put side by side. How much better does a member know its own images than the others? How far
+does a sample move when a source is removed (definition 1), and how far when as many members go
+along a codeword that no source owns? Is a sample still attributed to the image it lies nearest
+to when that very image is taken away?
+
+Distances are the authors': scaled to the nearest pixel (see :mod:`abc_lib.method.distance`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from abc_lib.ground.digests import digest, spec_of
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.ground.seeds import generator
+from abc_lib.ground.store import Artefact, Workspace
+from abc_lib.ground.tasks import run_blocks
+from abc_lib.images.latents import to_states
+from abc_lib.images.training_set import TrainingSet, training_set
+from abc_lib.method.attribution import FalseAttribution
+from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod
+from abc_lib.method.distance import distance
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.recipe import Recipe
+from abc_lib.results.budget import trajectories_side_by_side
+from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
+from abc_lib.results.measures.attributions import false_attribution_rate
+
+__all__ = ["KIND", "METRIC", "Memory", "get", "origin", "publish", "read", "stored"]
+
+METRIC = "euclidean-256-nearest"
+PLACEBOS = 1024
+"""at most so many codewords that no source owns"""
+SAMPLES, ATTRIBUTED, ALONE = 20, 100, 16
+"""samples with landscapes, samples for the false attribution rate, samples of a member alone"""
+BANDS = ((0, 200), (200, 400), (400, 600), (600, 1000))
+"""times over which losses are averaged"""
+_LOOKED_AT = 512
+_DRAWS = 2048
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an ensemble of N data points remembers.
+
+    ``distances`` (S, N) and ``placebos`` (S, P) are how far samples move when a source is
+    removed, and along codewords that no source owns, Euclidean in 3x256x256. ``away`` (S, N) is
+    how much farther from its source's images the counterfactual lies than the sample, and
+    ``p_values`` (S, N) the share of placebo codewords that carry the sample at least as far
+    away from them (the codeword itself counted in): uniform if sources make no difference.
+    ``nearest`` (S,) is the source of the training image that a sample lies nearest to.
+    ``own_loss`` and ``other_loss`` (n, 4) are members' squared errors, as velocities, on images
+    that they saw and on those that they did not, in :data:`BANDS` of times. ``ratios`` (n, K)
+    compare, for samples of a member alone, the distance to the nearest image that it saw with
+    that to the nearest of the others.
+    """
+
+    name: str
+    scale: str
+    exposure: float
+    distances: np.ndarray
+    placebos: np.ndarray
+    away: np.ndarray
+    p_values: np.ndarray
+    nearest: np.ndarray
+    own_loss: np.ndarray
+    other_loss: np.ndarray
+    ratios: np.ndarray
+    attribution: FalseAttribution
+    artefact: Artefact
+
+    @property
+    def radii(self) -> np.ndarray:
+        """Counterfactual radii (S,)."""
+        return self.distances.max(axis=1)
+
+    @property
+    def placebo_radii(self) -> np.ndarray:
+        """What definition 1 gives for the first N placebo codewords, (S,)."""
+        return self.placebos[:, : self.distances.shape[1]].max(axis=1)
+
+
+def _task(
+    ensemble: Ensemble, noise: ExogenousNoise, images: TrainingSet, placebos: int, size: int,
+    workspace: Workspace, name: str,
+) -> int:  # fmt: skip
+    """All counterfactuals and all placebos of one sample."""
+    book = ensemble.codebook
+    words = np.concatenate([book.words, book.unowned(placebos)])
+    c = (1 - words) * (book.n / (book.n - book.weight))
+    factual, gallery = ensemble.sample(noise), images.images.flatten(1).double()
+    moved, to_images = [], []
+    for start in range(0, len(c), size):
+        part = c[start : start + size]
+        there = ensemble.sample(noise, part, torch.zeros(len(part), dtype=torch.int64))
+        moved.append(distance(there, factual, scaling="nearest"))
+        to_images.append(_to_sources(there, gallery, images.sources))
+    before = _to_sources(factual, gallery, images.sources)
+    away = torch.cat(to_images) - before
+    N = book.num_sources
+    own, others = away[:N].diagonal(), away[N:]
+    piece = {
+        "distances": torch.cat(moved)[:N].float(),
+        "placebos": torch.cat(moved)[N:].float(),
+        "away": own.float(),
+        "p_values": ((others >= own).sum(0) + 1).float() / (len(others) + 1),
+        "nearest": before[0].argmin(),
+    }
+    workspace.save(name, {key: value.contiguous() for key, value in piece.items()})
+    return len(c)
+
+
+def _to_sources(
+    samples: torch.Tensor, gallery: torch.Tensor, sources: torch.Tensor
+) -> torch.Tensor:
+    """Native distances (B, N) from samples to the nearest image of each source, float64."""
+    apart = torch.cdist(samples.flatten(1).double(), gallery)
+    nearest = apart.new_full((len(samples), int(sources.max()) + 1), torch.inf)
+    return nearest.scatter_reduce_(1, sources.expand(len(samples), -1), apart, "amin")
+
+
+@torch.inference_mode()
+def _losses(ensemble: Ensemble, images: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """Members' squared errors as velocities on their own images and on others, (n, 4) each."""
+    recipe = ensemble.recipe
+    rng = generator("losses", 0)
+    chosen = torch.randperm(len(images), generator=rng)[:_LOOKED_AT]
+    draws = -(-_DRAWS // len(chosen))
+    x = to_states(images, recipe.data)[chosen].repeat(draws, 1, 1, 1)
+    owners = images.sources[chosen].repeat(draws)
+    # Times spread evenly, so that every band has as many of every member's images.
+    times = (torch.arange(len(x)) * 389) % recipe.diffusion.train_steps
+    noise = torch.randn(x.shape, generator=rng)
+    alphas = alphas_cumprod(recipe.diffusion)
+    noisy, a = add_noise(x, noise, times, alphas), alphas[times]
+    own, other = [], []
+    for i, member in enumerate(ensemble.members):
+        parts = zip(noisy.split(128), times.split(128))
+        said = torch.cat([member(z.to(ensemble.device), t.to(ensemble.device)) for z, t in parts])
+        error = (said.cpu() - noise).square().mean(dim=(1, 2, 3)) / a
+        seen = torch.from_numpy(ensemble.codebook.words[:, i].astype(bool))[owners]
+        within = [(times >= low) & (times < high) for low, high in BANDS]
+        own.append(torch.stack([error[seen & band].mean() for band in within]))
+        other.append(torch.stack([error[~seen & band].mean() for band in within]))
+    return torch.stack(own), torch.stack(other)
+
+
+def _ratios(ensemble: Ensemble, images: TrainingSet) -> torch.Tensor:
+    """Of samples of each member alone: nearest image that it saw over nearest other, (n, K)."""
+    noise = ensemble.draw_noise(1, range(ALONE))
+    ratios = []
+    for i in range(ensemble.n):
+        alone = np.zeros(ensemble.n)
+        alone[i] = ensemble.n
+        samples = ensemble.sample(noise, alone).flatten(1)
+        apart = torch.cdist(samples, images.images.flatten(1))
+        seen = torch.from_numpy(ensemble.codebook.words[:, i].astype(bool))[images.sources]
+        ratios.append(apart[:, seen].amin(1) / apart[:, ~seen].amin(1))
+    return torch.stack(ratios)
+
+
+class _Memory(Kind[Memory]):
+    folder, title = "memory", "Memory"
+
+    def build(self, model, spec, workspace, here, images=None):
+        """Every sample with all its counterfactuals and placebos is a piece of work."""
+        recipe = model.recipe
+        if recipe.data.space != "pixel":
+            raise BadValue(
+                f"{recipe.label} lives in latents; what it remembers is measured in pixels only"
+            )
+        images = training_set(recipe.data) if images is None else images
+        size = trajectories_side_by_side(model, here)
+        noise = model.draw_noise(spec["seed"], spec["indices"])
+        pieces = run_blocks(
+            _task,
+            {
+                f"sample-{size}-{index:06d}": (model, noise[[row]], images, spec["placebos"], size)
+                for row, index in enumerate(spec["indices"])
+            },
+            workspace,
+            model.device,
+            here,
+            f"counterfactuals and placebos of {recipe.label}",
+            unit="sample",
+        )
+        rate = false_attribution_rate(model, range(ATTRIBUTED), images, seed=2, here=here)
+        own, other = _losses(model, images)
+        tensors = {key: torch.stack([piece[key] for piece in pieces]) for key in pieces[0]}
+        tensors |= {"own_loss": own, "other_loss": other, "ratios": _ratios(model, images)}
+        info = {
+            "model": digest(recipe.model_spec),
+            "exposure": recipe.exposure,
+            "num_sources": model.codebook.num_sources,
+            "parameters": sum(p.numel() for p in model.members[0].parameters()),
+            "false_attribution": vars(rate) | {},
+        }
+        return {"memory.safetensors": tensors}, info
+
+    def read(self, artefact: Artefact) -> Memory:
+        """An artefact's value, with every byte checked."""
+        tensors = artefact.tensors("memory.safetensors")
+        arrays = {key: value.double().numpy() for key, value in tensors.items()}
+        arrays["nearest"] = tensors["nearest"].numpy()
+        rate = FalseAttribution(**artefact.info["false_attribution"])
+        exposure = artefact.info["exposure"]
+        return Memory(
+            *name_and_scale(artefact), exposure, **arrays, attribution=rate, artefact=artefact
+        )
+
+    def words(self, artefact: Artefact) -> str:
+        """Samples, and at which exposure."""
+        exposure = artefact.info["exposure"]
+        return f"{self.size(artefact)} samples of members that saw each image {exposure:,.0f} times"
+
+
+KIND = _Memory()
+
+
+def _spec(ensemble: Ensemble, samples: int, seed: int) -> dict:
+    N = ensemble.codebook.num_sources
+    return {
+        "recipe": ensemble.recipe.label,
+        "ensemble": ensemble.identity,
+        "sampling": spec_of(ensemble.recipe.sampling),
+        "seed": seed,
+        "indices": sample_numbers(range(samples)),
+        "metric": METRIC,
+        "placebos": len(ensemble.codebook.unowned(min(N, PLACEBOS))),
+    }
+
+
+def get(
+    ensemble: Ensemble,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    images: TrainingSet | None = None,
+    here: Here | None = None,
+) -> Memory:
+    """What an ensemble remembers: at hand, or computed now; a stopped run goes on where it was.
+
+    ``images`` is its training set, by default the recipe's. Raises :class:`BadValue` for an
+    ensemble in latents.
+    """
+    return KIND.get(ensemble, _spec(ensemble, samples, seed), here or Here(), images=images)
+
+
+def stored(recipe: Recipe, here: Here | None = None) -> Memory | None:
+    """What is at hand of a recipe, without its members; or None."""
+    return KIND.stored(recipe, here or Here())
+
+
+def read(artefact: Artefact) -> Memory:
+    """An artefact's value, with every byte checked."""
+    return KIND.read(artefact)
+
+
+def publish(
+    ensemble: Ensemble, samples: int = SAMPLES, seed: int = 0, here: Here | None = None
+) -> list[Artefact]:
+    """Publishes what an ensemble remembers; its members stay where they are."""
+    here = here or Here()
+    return KIND.publish([get(ensemble, samples, seed, here=here).artefact], here)
+
+
+def origin(memory: Memory) -> str:
+    """Where the numbers come from, in a sentence."""
+    return KIND.origin([memory.artefact])

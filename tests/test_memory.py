@@ -1,0 +1,182 @@
+"""What members remember: distances beside placebos, against ablating by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.ground.store import Store
+from abc_lib.images.training_set import training_set
+from abc_lib.method.code import Codebook
+from abc_lib.method.distance import distance
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.network import build_network
+from abc_lib.results import memory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer():
+    """Fewer samples where not their number is the point."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(memory, "ATTRIBUTED", 4)
+        patched.setattr(memory, "ALONE", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def measured(trained, tmp_path_factory):
+    """What the tiny ensemble remembers, of three samples."""
+    here = Here(Store(tmp_path_factory.mktemp("memory"), None), "cpu", jobs=1, progress=False)
+    return memory.get(trained.ensemble, 3, here=here), here
+
+
+# --- codewords that no source owns ---
+
+
+@pytest.mark.parametrize("n, weight, sources", [(6, 3, 12), (8, 4, 30), (8, 2, 28), (10, 5, 64)])
+def test_placebo_codewords_are_the_others(n, weight, sources):
+    book = Codebook.draw(n, weight, sources, 3)
+    free = book.unowned(10_000)
+    owned = {tuple(word) for word in book.words}
+    drawn = [tuple(word) for word in free]
+    assert len(set(drawn)) == len(drawn) and not owned & set(drawn)
+    # with the owned ones they are the whole code, or as many as were asked for
+    total = len(owned) + len(drawn)
+    assert total == len(set(map(tuple, Codebook.draw(n, weight, total, 0).words)))
+    assert free.shape == (total - sources, n) and (free.sum(1) == weight).all()
+    assert np.array_equal(book.unowned(5), book.unowned(5))
+    if len(free) > 5:
+        assert len(book.unowned(5)) == 5
+        assert not np.array_equal(book.unowned(5, 0), book.unowned(5, 1))
+
+
+def test_every_free_codeword_is_as_likely():
+    book = Codebook.draw(6, 3, 12, 0)
+    drawn = [tuple(book.unowned(1, seed)[0]) for seed in range(1600)]
+    counts = [drawn.count(word) for word in set(drawn)]
+    # 8 of 20 codewords are free; each is drawn 200 times, give or take four deviations
+    assert len(counts) == 8 and all(abs(c - 200) < 4 * (200 * 7 / 8) ** 0.5 for c in counts)
+
+
+# --- the numbers, by hand ---
+
+
+def test_distances_and_p_values_are_those_of_ablating_by_hand(trained, measured):
+    value, ensemble = measured[0], trained.ensemble
+    images, book = training_set(trained.recipe.data), ensemble.codebook
+    factual = ensemble.sample(ensemble.draw_noise(0, [2]))
+    gallery = images.images.flatten(1)
+
+    def without(word):
+        c = torch.tensor([0.0 if bit else 2.0 for bit in word])
+        there = ensemble.sample(ensemble.draw_noise(0, [2]), c)
+        apart = torch.linalg.vector_norm(gallery - there.flatten(1), dim=1)
+        # Pixels 32 times as wide and high, in three equal channels.
+        moved = 32 * 3**0.5 * torch.linalg.vector_norm(there - factual)
+        return float(moved), (apart - before).numpy()
+
+    before = torch.linalg.vector_norm(gallery - factual.flatten(1), dim=1)
+    own = [without(word) for word in book.words]
+    others = [without(word) for word in book.unowned(12)]
+    assert value.distances[2] == pytest.approx([moved for moved, _ in own], rel=1e-3)
+    assert value.placebos[2] == pytest.approx([moved for moved, _ in others], rel=1e-3)
+    away = np.array([own[j][1][j] for j in range(12)])
+    assert value.away[2] == pytest.approx(away, abs=1e-4)
+    beaten = np.array([[moved[j] >= away[j] for _, moved in others] for j in range(12)])
+    assert value.p_values[2] == pytest.approx((beaten.sum(1) + 1) / 9, abs=1e-6)
+    assert value.nearest[2] == int(before.argmin())
+    assert value.radii[2] == value.distances[2].max()
+    assert value.placebo_radii[2] == value.placebos[2].max()
+
+
+def test_losses_tell_apart_what_a_member_saw(trained, measured):
+    value = measured[0]
+    assert value.own_loss.shape == value.other_loss.shape == (6, 4)
+    assert np.isfinite(value.own_loss).all() and (value.own_loss > 0).all()
+    # An untrained network knows none of them; one that answers with the very noise has no loss.
+    nets = [build_network(trained.recipe.network, (1, 8, 8), k).eval() for k in range(6)]
+    blind = Ensemble(trained.recipe, trained.ensemble.codebook, nets)
+    own, other = memory._losses(blind, training_set(trained.recipe.data))
+    assert torch.allclose(own, other, rtol=0.3)
+
+
+def test_a_member_that_repeats_its_image_has_a_ratio_of_nothing(trained, monkeypatch):
+    images, ensemble = training_set(trained.recipe.data), trained.ensemble
+    seen = [int(ensemble.codebook.split(i)[0]) for i in range(6)]
+
+    def sample(self, noise, c):
+        return images.images[[seen[int(np.flatnonzero(c)[0])]] * len(noise)]
+
+    monkeypatch.setattr(Ensemble, "sample", sample)
+    assert (memory._ratios(ensemble, images) == 0).all()
+
+
+def test_p_values_of_a_source_blind_ensemble_are_uniform(trained, tmp_path):
+    """Members that differ, but not by what they saw: no source makes a difference."""
+    recipe = trained.recipe.replace(data={"size": 12}, sampling={"steps": 3})
+    ps = []
+    for seed in range(6):
+        nets = [build_network(recipe.network, (1, 8, 8), 100 * seed + k) for k in range(6)]
+        book = Codebook.draw(6, 3, 12, seed)
+        blind = Ensemble(recipe, book, nets, identity=f"blind {seed}")
+        here = Here(Store(tmp_path, None), "cpu", jobs=1, progress=False)
+        ps.append(memory.get(blind, 4, seed, here=here).p_values.mean(axis=0))
+    # Means over samples share codewords; codes are independent of each other.
+    means = np.array(ps).mean(axis=1)
+    assert abs(means.mean() - 5 / 9) < 4 * max(means.std(ddof=1), 0.05) / 6**0.5
+
+
+# --- the life of a result ---
+
+
+def test_what_was_measured_is_found_again_without_members(trained, measured):
+    value, here = measured
+    again = memory.stored(trained.recipe, here)
+    assert np.array_equal(again.distances, value.distances)
+    assert again.exposure == pytest.approx(trained.recipe.exposure) == 16
+    assert memory.stored(trained.recipe.exposed(32), here) is None
+    assert "saw each image 16 times" in memory.origin(value)
+
+
+def test_a_stopped_measurement_goes_on(trained, measured, tmp_path, monkeypatch):
+    store = Store(tmp_path, None)
+    here, real, calls = Here(store, "cpu", jobs=1, progress=False), memory._task, []
+
+    def task(*arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "_task", task)
+        with pytest.raises(KeyboardInterrupt):
+            memory.get(trained.ensemble, 3, here=here)
+    done = []
+    monkeypatch.setattr(memory, "_task", lambda *a: (done.append(a), real(*a))[1])
+    assert np.array_equal(memory.get(trained.ensemble, 3, here=here).p_values, measured[0].p_values)
+    assert len(done) == 1
+
+
+def test_latents_are_refused(trained):
+    recipe = trained.recipe.replace(data={"space": "basic"})
+    parts = trained.ensemble.codebook, trained.ensemble.members
+    latent = Ensemble(recipe, *parts, space=trained.ensemble.space)
+    with pytest.raises(BadValue, match="in pixels only"):
+        memory.KIND.build(latent, {}, None, Here())
+
+
+# --- the authors' distance ---
+
+
+def test_the_distance_is_the_authors():
+    """Sample 0 of their MNIST_256: 9.99981 at 32 x 32 in their demo, 138.578 in their table."""
+    a = torch.zeros(1, 32, 32)
+    b = torch.full((1, 32, 32), 9.99981 / 32)
+    assert float(distance(a, b, scaling="nearest")) == pytest.approx(138.578, rel=2e-4)
+    grown = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8), size=256, mode="nearest")
+    small = grown[:, :, ::32, ::32]
+    assert float(distance(small, small * 0, scaling="nearest")) == pytest.approx(
+        float(torch.linalg.vector_norm(grown.double())), rel=1e-9
+    )
