@@ -34,7 +34,7 @@ from measuring import (
 
 import abc_lib as abc
 from abc_lib.ground.tasks import job_count, run_tasks
-from abc_lib.results.budget import block_size
+from abc_lib.training.budget import block_size
 
 MEMORY = 2 * 2**30
 ENSEMBLES = ("digits_1024", "mnist_1024")

@@ -17,7 +17,7 @@ from measuring import Options, clock, main, say, threads_set
 
 import abc_lib as abc
 from abc_lib.method.recipe import Network
-from abc_lib.results.budget import block_size
+from abc_lib.training.budget import block_size
 
 NETWORK = Network((16, 16), layers_per_block=1, groups=8)
 FACTORS = ("N", "n", "pixels")

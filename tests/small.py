@@ -10,7 +10,7 @@ from abc_lib.method.code import Codebook
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Code
-from abc_lib.results.budget import block_size
+from abc_lib.training.budget import block_size
 
 
 def tiny_recipe(steps=12):

@@ -31,12 +31,12 @@ from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.space import to_images
 from abc_lib.results import jacobians as differential
-from abc_lib.results.budget import samples_at_once
 from abc_lib.results.jacobians import compute as compute_jacobians
 from abc_lib.results.jacobians import find as find_jacobians
 from abc_lib.results.jacobians import get as get_jacobians
 from abc_lib.results.jacobians import read as read_jacobians
 from abc_lib.results.jacobians import screened_radius
+from abc_lib.training.budget import samples_at_once
 from abc_lib.training.ensembles import find_ensemble
 
 QUIET = {"jobs": 1, "progress": False}

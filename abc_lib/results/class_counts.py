@@ -14,8 +14,8 @@ from abc_lib.ground.tasks import job_count, run_blocks
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
-from abc_lib.results.budget import block_size
 from abc_lib.results.kind import Kind, computed, name_and_scale
+from abc_lib.training.budget import block_size
 from abc_lib.training.classifier.train import get_classifier
 from abc_lib.training.classifier.values import Classifier
 from abc_lib.training.ensembles import get_ensemble

@@ -34,8 +34,8 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC, Landscapes, counterfactuals, join
 from abc_lib.method.recipe import Recipe
 from abc_lib.metrics.base import Metric
-from abc_lib.results.budget import samples_side_by_side, trajectories_side_by_side
 from abc_lib.results.kind import BySample, fresh_rows, name_and_scale, sample_numbers
+from abc_lib.training.budget import samples_side_by_side, trajectories_side_by_side
 
 __all__ = [
     "KEEP",

@@ -27,9 +27,9 @@ from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
-from abc_lib.results.budget import trajectories_side_by_side
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
 from abc_lib.results.measures.attributions import false_attribution_rate
+from abc_lib.training.budget import trajectories_side_by_side
 
 __all__ = ["KIND", "METRIC", "Memory", "get", "origin", "publish", "read", "stored"]
 

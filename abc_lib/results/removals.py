@@ -26,8 +26,8 @@ from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC
 from abc_lib.method.recipe import Recipe
-from abc_lib.results.budget import trajectories_side_by_side
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
+from abc_lib.training.budget import trajectories_side_by_side
 
 if TYPE_CHECKING:
     import pandas as pd

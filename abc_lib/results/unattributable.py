@@ -29,8 +29,8 @@ from abc_lib.ground.tasks import run_blocks
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import THRESHOLD
-from abc_lib.results.budget import trajectories_side_by_side
 from abc_lib.results.kind import Kind, name_and_scale
+from abc_lib.training.budget import trajectories_side_by_side
 
 __all__ = [
     "KIND",

@@ -20,7 +20,7 @@ from abc_lib.ground.tasks import job_count, run_tasks
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.results.budget import block_size
+from abc_lib.training.budget import block_size
 from abc_lib.training.ensembles import find_ensemble
 
 TOLERANCE = 0.01

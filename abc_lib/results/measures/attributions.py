@@ -31,8 +31,8 @@ from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.metrics.base import Metric
 from abc_lib.metrics.visual import visual_distances
-from abc_lib.results.budget import trajectories_side_by_side
 from abc_lib.results.kind import sample_numbers
+from abc_lib.training.budget import trajectories_side_by_side
 
 __all__ = [
     "FalseAttribution",
