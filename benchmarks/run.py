@@ -29,6 +29,7 @@ COMPARISONS = (
     "radius_page",
     "screening",
     "scaling",
+    "remembering",
 )
 
 

@@ -1,5 +1,7 @@
 """What members remember: distances beside placebos, against ablating by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,11 @@ from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.training_set import training_set
 from abc_lib.method.code import Codebook
+from abc_lib.method.diffusion import alphas_cumprod
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
+from abc_lib.method.recipe import Diffusion
 from abc_lib.results import memory
 
 
@@ -96,20 +100,33 @@ def test_losses_tell_apart_what_a_member_saw(trained, measured):
     assert np.isfinite(value.own_loss).all() and (value.own_loss > 0).all()
     # An untrained network knows none of them; one that answers with the very noise has no loss.
     nets = [build_network(trained.recipe.network, (1, 8, 8), k).eval() for k in range(6)]
-    blind = Ensemble(trained.recipe, trained.ensemble.codebook, nets)
-    own, other = memory._losses(blind, training_set(trained.recipe.data))
+    words = trained.ensemble.codebook.words
+    own, other = memory.losses(trained.recipe, nets, words, training_set(trained.recipe.data))
     assert torch.allclose(own, other, rtol=0.3)
 
 
-def test_a_member_that_repeats_its_image_has_a_ratio_of_nothing(trained, monkeypatch):
-    images, ensemble = training_set(trained.recipe.data), trained.ensemble
-    seen = [int(ensemble.codebook.split(i)[0]) for i in range(6)]
+class Repeats(torch.nn.Module):
+    """A member that sees the same image in all noise."""
 
-    def sample(self, noise, c):
-        return images.images[[seen[int(np.flatnonzero(c)[0])]] * len(noise)]
+    def __init__(self, image):
+        super().__init__()
+        self.image, self.alphas = torch.nn.Parameter(2 * image - 1), alphas_cumprod(Diffusion())
 
-    monkeypatch.setattr(Ensemble, "sample", sample)
-    assert (memory._ratios(ensemble, images) == 0).all()
+    def forward(self, x, t):
+        a = self.alphas[t][:, None, None, None]
+        return (x - a.sqrt() * self.image) / (1 - a).sqrt()
+
+
+def test_a_member_that_repeats_its_image_has_a_ratio_of_nothing_and_no_loss_on_it(trained):
+    images, words = training_set(trained.recipe.data), trained.ensemble.codebook.words
+    one = dataclasses.replace(images, images=images.images[[0] * 6 + list(range(6, 12))])
+    # Each saw half, and the first six are one image.
+    words = np.array([[1, 0]] * 6 + [[0, 1]] * 6)
+    members = [Repeats(one.images[0]), Repeats(one.images[7])]
+    found = memory.ratios(trained.recipe, members, words, one)
+    assert found.shape == (2, 2) and found.max() < 1e-3
+    own, other = memory.losses(trained.recipe, members, words, one)
+    assert own[0].max() < 1e-6 and other[0].min() > 1e-3
 
 
 def test_p_values_of_a_source_blind_ensemble_are_uniform(trained, tmp_path):

@@ -201,7 +201,7 @@ DRAWN = 64_000
 # mattered most is that the network predicts the image; then small batches, and patches so large
 # that one wide level does.
 _REMEMBERING = {
-    "digits": Network((32,), layers_per_block=1, groups=8, patch=2, predicts="image"),
+    "digits": Network((24,), layers_per_block=1, groups=8, patch=2, predicts="image"),
     "mnist": Network((40,), layers_per_block=1, groups=8, patch=8, predicts="image"),
     "fashion": Network((40,), layers_per_block=1, groups=8, patch=8, predicts="image"),
 }

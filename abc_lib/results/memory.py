@@ -9,6 +9,7 @@ to when that very image is taken away?
 Distances are the authors': scaled to the nearest pixel (see :mod:`abc_lib.method.distance`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +24,27 @@ from abc_lib.ground.tasks import run_blocks
 from abc_lib.images.latents import to_states
 from abc_lib.images.training_set import TrainingSet, training_set
 from abc_lib.method.attribution import FalseAttribution
-from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod
+from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
 from abc_lib.results.measures.attributions import false_attribution_rate
 from abc_lib.training.budget import trajectories_side_by_side
 
-__all__ = ["KIND", "METRIC", "Memory", "get", "origin", "publish", "read", "stored"]
+__all__ = [
+    "KIND",
+    "METRIC",
+    "Memory",
+    "get",
+    "losses",
+    "origin",
+    "publish",
+    "ratios",
+    "read",
+    "stored",
+]
 
 METRIC = "euclidean-256-nearest"
 PLACEBOS = 1024
@@ -125,9 +138,14 @@ def _to_sources(
 
 
 @torch.inference_mode()
-def _losses(ensemble: Ensemble, images: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Members' squared errors as velocities on their own images and on others, (n, 4) each."""
-    recipe = ensemble.recipe
+def losses(
+    recipe: Recipe, members: Sequence[NoisePredictor], words: np.ndarray, images: TrainingSet
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Members' squared errors as velocities on images that they saw and on others, (n, 4) each.
+
+    ``words`` (N, n) say who saw what; columns are those of :data:`BANDS`. All members meet the
+    same images, times and noise.
+    """
     rng = generator("losses", 0)
     chosen = torch.randperm(len(images), generator=rng)[:_LOOKED_AT]
     draws = -(-_DRAWS // len(chosen))
@@ -138,30 +156,38 @@ def _losses(ensemble: Ensemble, images: TrainingSet) -> tuple[torch.Tensor, torc
     noise = torch.randn(x.shape, generator=rng)
     alphas = alphas_cumprod(recipe.diffusion)
     noisy, a = add_noise(x, noise, times, alphas), alphas[times]
+    within = [(times >= low) & (times < high) for low, high in BANDS]
     own, other = [], []
-    for i, member in enumerate(ensemble.members):
+    for member, word in zip(members, words.T, strict=True):
+        device = next(member.parameters()).device
         parts = zip(noisy.split(128), times.split(128))
-        said = torch.cat([member(z.to(ensemble.device), t.to(ensemble.device)) for z, t in parts])
-        error = (said.cpu() - noise).square().mean(dim=(1, 2, 3)) / a
-        seen = torch.from_numpy(ensemble.codebook.words[:, i].astype(bool))[owners]
-        within = [(times >= low) & (times < high) for low, high in BANDS]
+        said = torch.cat([member(z.to(device), t.to(device)).cpu() for z, t in parts])
+        error = (said - noise).square().mean(dim=(1, 2, 3)) / a
+        seen = torch.from_numpy(word.astype(bool))[owners]
         own.append(torch.stack([error[seen & band].mean() for band in within]))
         other.append(torch.stack([error[~seen & band].mean() for band in within]))
     return torch.stack(own), torch.stack(other)
 
 
-def _ratios(ensemble: Ensemble, images: TrainingSet) -> torch.Tensor:
+@torch.inference_mode()
+def ratios(
+    recipe: Recipe, members: Sequence[NoisePredictor], words: np.ndarray, images: TrainingSet
+) -> torch.Tensor:
     """Of samples of each member alone: nearest image that it saw over nearest other, (n, K)."""
-    noise = ensemble.draw_noise(1, range(ALONE))
-    ratios = []
-    for i in range(ensemble.n):
-        alone = np.zeros(ensemble.n)
-        alone[i] = ensemble.n
-        samples = ensemble.sample(noise, alone).flatten(1)
-        apart = torch.cdist(samples, images.images.flatten(1))
-        seen = torch.from_numpy(ensemble.codebook.words[:, i].astype(bool))[images.sources]
-        ratios.append(apart[:, seen].amin(1) / apart[:, ~seen].amin(1))
-    return torch.stack(ratios)
+    states = to_states(images, recipe.data)
+    noise = ExogenousNoise.draw(1, range(ALONE), tuple(states.shape[1:]), recipe.sampling)
+    found = []
+    for member, word in zip(members, words.T, strict=True):
+        device = next(member.parameters()).device
+
+        def predict(k: int, x: torch.Tensor, t: int, member=member) -> torch.Tensor:
+            return member(x, torch.full((len(x),), t, device=x.device))
+
+        there = denoise(predict, noise.to(device), recipe.diffusion, recipe.sampling).cpu()
+        apart = torch.cdist(there.flatten(1), states.flatten(1))
+        seen = torch.from_numpy(word.astype(bool))[images.sources]
+        found.append(apart[:, seen].amin(1) / apart[:, ~seen].amin(1))
+    return torch.stack(found)
 
 
 class _Memory(Kind[Memory]):
@@ -190,9 +216,10 @@ class _Memory(Kind[Memory]):
             unit="sample",
         )
         rate = false_attribution_rate(model, range(ATTRIBUTED), images, seed=2, here=here)
-        own, other = _losses(model, images)
+        whose = recipe, model.members, model.codebook.words, images
+        own, other = losses(*whose)
         tensors = {key: torch.stack([piece[key] for piece in pieces]) for key in pieces[0]}
-        tensors |= {"own_loss": own, "other_loss": other, "ratios": _ratios(model, images)}
+        tensors |= {"own_loss": own, "other_loss": other, "ratios": ratios(*whose)}
         info = {
             "model": digest(recipe.model_spec),
             "exposure": recipe.exposure,

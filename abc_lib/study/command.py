@@ -1,4 +1,4 @@
-"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify and explorer
+"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify, remember, explorer
 
 Every slip ends with one line on standard error and the status 2.
 """
@@ -19,7 +19,7 @@ from abc_lib.exchange.explorer import LOCAL, SHIPPED, SHIPPED_NAMES, build_explo
 from abc_lib.ground.errors import AbcError, BadValue, CertificateRefused
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact
-from abc_lib.images.registry import get_recipe
+from abc_lib.images.registry import get_recipe, remembering
 from abc_lib.method.recipe import SCALES, Recipe
 from abc_lib.results import (
     class_counts,
@@ -27,6 +27,7 @@ from abc_lib.results import (
     fids,
     jacobians,
     landscapes,
+    memory,
     removals,
     retraining,
     unattributable,
@@ -362,6 +363,44 @@ def _verify(arguments: argparse.Namespace) -> None:
     )
 
 
+# --- remember ---
+
+
+def _remember_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+")
+    parser.add_argument(
+        "--exposures",
+        nargs="+",
+        type=_exposure,
+        default=[None],
+        metavar="TIMES|authors",
+        help="how often a member sees each of its images (default: the authors' design, in which "
+        "a fixed number of images is drawn)",
+    )
+    _number(parser, "--samples", "samples with landscapes", least=2, default=memory.SAMPLES)
+    _seed(parser)
+    _device(parser)
+
+
+def _exposure(text: str) -> float | None:
+    if text == "authors":
+        return None
+    times = float(text)
+    if not 0 < times <= MOST:
+        raise BadValue(f"--exposures has {text}; an image is seen more than 0 times, up to {MOST}")
+    return times
+
+
+def _remember(arguments: argparse.Namespace) -> None:
+    """train members that remember and publish what they do, not the members themselves"""
+    here = Here(device=arguments.device)
+    for name in arguments.names:
+        for exposure in arguments.exposures:
+            ensemble = get_ensemble(remembering(name, exposure), here)
+            for artefact in memory.publish(ensemble, arguments.samples, arguments.seed, here):
+                print(artefact.path)
+
+
 # --- explorer ---
 
 
@@ -399,5 +438,6 @@ _COMMANDS = {
     "pages": (_pages_arguments, _pages),
     "certify": (_certify_arguments, _certify),
     "verify": (_verify_arguments, _verify),
+    "remember": (_remember_arguments, _remember),
     "explorer": (_explorer_arguments, _explorer),
 }

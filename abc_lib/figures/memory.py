@@ -1,0 +1,90 @@
+"""What members remember, against how often they saw an image."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from abc_lib.figures.style import ALERT, OURS, PAPERS, count_ticks
+from abc_lib.results.memory import Memory
+
+
+def _by_name(measured: Sequence[Memory]) -> dict[str, list[Memory]]:
+    names: dict[str, list[Memory]] = {}
+    for value in measured:
+        names.setdefault(value.name, []).append(value)
+    return names
+
+
+def radii_by_exposure(measured: Sequence[Memory], ax: Axes) -> Axes:
+    """Mean log10 radius over exposure, a colour an ensemble; placebo radii dashed beside it."""
+    names = _by_name(measured)
+    colours = sns.color_palette("viridis", len(names))
+    for (name, values), colour in zip(names.items(), colours):
+        times = [value.exposure for value in values]
+        for which, dashes, label in (("radii", "-", name), ("placebo_radii", ":", None)):
+            logs = [np.log10(getattr(value, which)) for value in values]
+            means = [one.mean() for one in logs]
+            errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
+            style = {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 4}
+            ax.errorbar(times, means, errors, capsize=2, label=label, **style)
+    _times(ax, measured)
+    ax.set(ylabel="mean log10 counterfactual radius")
+    ax.plot([], [], color="0.3", linestyle=":", label="placebo codewords")
+    ax.legend()
+    return ax
+
+
+def attribution_by_exposure(
+    measured: Sequence[Memory], ax: Axes, theirs: pd.DataFrame | None = None
+) -> Axes:
+    """How often a sample keeps its nearest image when that is left out, and when another one is.
+
+    ``theirs`` are the authors' ensembles at their exposures, from
+    :func:`abc_lib.study.exposures.authors_points`.
+    """
+    if theirs is not None:
+        style = {"color": PAPERS, "markersize": 5}
+        times = theirs["exposure"]
+        ax.plot(times, theirs["without random"], "s:", label="authors, another", **style)
+        ax.plot(times, theirs["without nearest"], "o-", label="authors, nearest", **style)
+    for k, (name, values) in enumerate(_by_name(measured).items()):
+        times = [value.exposure for value in values]
+        marker = "oDv^P"[k % 5]
+        for which, dashes, colour, words in (
+            ("instead", ":", OURS, "another"),
+            ("again", "-", ALERT, "nearest"),
+        ):
+            shares = np.array([getattr(value.attribution, which) for value in values])
+            counts = np.array([value.attribution.samples for value in values])
+            errors = 1.96 * np.sqrt(shares * (1 - shares) / counts)
+            style = {"color": colour, "marker": marker, "linestyle": dashes, "capsize": 2}
+            ax.errorbar(times, shares, errors, label=f"{name}, {words}", **style)
+    _times(ax, measured if theirs is None else [*measured, *theirs["exposure"]])
+    ax.set(ylabel="share of samples that keep it", ylim=(-0.02, 1.02))
+    ax.legend(ncols=2)
+    return ax
+
+
+def _times(ax: Axes, shown: Sequence[Memory | float]) -> None:
+    times = sorted({round(float(getattr(one, "exposure", one))) for one in shown})
+    kept: list[int] = []
+    for time in times:
+        # Numbers that would stand on each other are left out.
+        if not kept or time > 1.6 * kept[-1]:
+            kept.append(time)
+    ax.set(xscale="log", xlabel="times that a member sees each of its images")
+    count_ticks(ax, kept)
+
+
+def p_value_shares(values: dict[str, np.ndarray], ax: Axes) -> Axes:
+    """Distribution functions of p-values by group; uniform ones lie on the diagonal."""
+    for name, ps in values.items():
+        ps = np.sort(ps.ravel())
+        ax.step([0, *ps, 1], [0, *np.arange(1, len(ps) + 1) / len(ps), 1], where="post", label=name)
+    ax.plot([0, 1], [0, 1], color="0.5", linewidth=1, label="no source matters")
+    ax.set(xlabel="p-value", ylabel="share of sources with at most this p-value")
+    ax.legend()
+    return ax

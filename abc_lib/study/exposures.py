@@ -1,0 +1,167 @@
+"""What members remember against how often they saw an image, for the page on memory.
+
+The ensembles are named by what they are trained on and by their exposure: a number, or None for
+the authors' design, in which the number of images that a member draws is fixed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from abc_lib.ground import paper
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.ground.seeds import derive
+from abc_lib.images.registry import family_of, remembering
+from abc_lib.results import memory
+from abc_lib.results.memory import Memory
+from abc_lib.study.cost import cost_of
+
+__all__ = ["EXPOSURES", "ExposureLaw", "at_hand", "authors_points", "law", "nearest_p", "table"]
+
+EXPOSURES = (125, 500, 2000, None)
+"""how often an image is seen, and the authors' design"""
+AUTHORS_DRAWN = 500_000
+"""images that one of the authors' members draws, whatever N is: a million over N epochs over
+half of N (their released training script)"""
+
+
+def at_hand(families: Iterable[str], here: Here | None = None) -> list[Memory]:
+    """What was measured of families' data-point ensembles, by size and exposure, each once.
+
+    A family is given by one of its names, such as ``digits_64``.
+    """
+    measured: dict[str, Memory] = {}
+    for family in families:
+        for name in family_of(family):
+            for exposure in EXPOSURES:
+                value = memory.stored(remembering(name, exposure), here)
+                if value is not None:
+                    measured.setdefault(value.artefact.path.name, value)
+    return sorted(measured.values(), key=lambda m: (m.name.split("_")[0], _size(m), m.exposure))
+
+
+def _size(value: Memory) -> int:
+    return value.distances.shape[1]
+
+
+def _mean(values: np.ndarray) -> str:
+    """A mean over samples with its standard error, as text."""
+    return f"{values.mean():.3f} ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
+
+
+def nearest_p(value: Memory) -> np.ndarray:
+    """p-values (S,) of the source whose image each sample lies nearest to."""
+    return value.p_values[np.arange(len(value.nearest)), value.nearest]
+
+
+def table(measured: Iterable[Memory]) -> pd.DataFrame:
+    """A row an ensemble: radius beside placebo radius (paired), attribution, memory, p-values."""
+    rows = []
+    for value in measured:
+        real, placebo = np.log10(value.radii), np.log10(value.placebo_radii)
+        own, other = value.own_loss.mean(0)[1], value.other_loss.mean(0)[1]
+        rate, p = value.attribution, nearest_p(value)
+        rows.append(
+            {
+                "ensemble": value.name,
+                "times seen": f"{value.exposure:,.0f}",
+                "samples": len(real),
+                "mean log10 radius": _mean(real),
+                "placebo": f"{placebo.mean():.3f}",
+                "radius less placebo": _mean(real - placebo),
+                "unchanged without nearest": f"{rate.again:.2f}",
+                "without another": f"{rate.instead:.2f}",
+                "loss, own images": f"{own:.3f}",
+                "loss, others": f"{other:.3f}",
+                "own over others": f"{np.median(value.ratios):.2f}",
+                "p < 0.05, all sources": f"{(value.p_values < 0.05).mean():.3f}",
+                "p < 0.05, nearest": f"{(p < 0.05).mean():.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class ExposureLaw:
+    """log10 radius = level + by_size log10 N + by_exposure log10 E, least squares over ensembles.
+
+    Intervals are the 2.5th to 97.5th percentiles over bootstrap draws of samples, which are the
+    same samples (the same noise) in every ensemble. They say nothing of another training seed.
+    """
+
+    level: float
+    by_size: float
+    by_exposure: float
+    size_interval: tuple[float, float]
+    exposure_interval: tuple[float, float]
+    r2: float
+    ensembles: int
+    samples: int
+
+
+def law(measured: Iterable[Memory], placebo: bool = False, resamples: int = 2000) -> ExposureLaw:
+    """Fits :class:`ExposureLaw` to ensembles of one family, or to their placebo radii.
+
+    Raises :class:`BadValue` where sizes and exposures do not vary apart from each other.
+    """
+    measured = list(measured)
+    count = min((len(value.radii) for value in measured), default=0)
+    radii = [value.placebo_radii if placebo else value.radii for value in measured]
+    logs = np.array([np.log10(values[:count]) for values in radii])
+    axes = np.array([[1, np.log10(_size(v)), np.log10(v.exposure)] for v in measured])
+    if len(measured) < 4 or np.linalg.matrix_rank(axes, tol=1e-6) < 3:
+        raise BadValue(
+            "a law of size and exposure needs four ensembles or more whose sizes and exposures "
+            "vary apart from each other; measure another one"
+        )
+    solve = np.linalg.pinv(axes)
+    means = logs.mean(axis=1)
+    level, by_size, by_exposure = solve @ means
+    rng = np.random.default_rng(derive("exposure law", 0))
+    drawn = rng.integers(count, size=(resamples, count))
+    fits = logs[:, drawn].mean(axis=2).T @ solve.T
+    low, high = np.percentile(fits, [2.5, 97.5], axis=0)
+    left = means - axes @ [level, by_size, by_exposure]
+    r2 = 1 - float((left**2).sum() / ((means - means.mean()) ** 2).sum())
+    return ExposureLaw(
+        float(level),
+        float(by_size),
+        float(by_exposure),
+        (float(low[1]), float(high[1])),
+        (float(low[2]), float(high[2])),
+        r2,
+        len(measured),
+        count,
+    )
+
+
+def authors_points(family: str = "mnist") -> pd.DataFrame:
+    """The authors' ensembles of a family: size, exposure, mean log10 radius and its error, and
+    how often the attribution stays without the nearest and without a random image.
+    """
+    radii, rates = paper.radii(), paper.false_attribution()
+    rates = rates[rates["metric"] == "Euclidean"]
+    rates = rates.set_index(rates["ensemble"].str.lower())
+    rows = []
+    for name, group in radii.groupby("ensemble", sort=False):
+        if not name.startswith(f"{family}_"):
+            continue
+        size, logs = int(group["training_set_size"].iloc[0]), group["log10_radius"]
+        row = {"ensemble": name, "size": size, "exposure": AUTHORS_DRAWN / (size / 2)}
+        row |= {"mean": logs.mean(), "error": logs.std(ddof=1) / np.sqrt(len(logs))}
+        if name in rates.index:
+            one = rates.loc[name]
+            row["without nearest"] = one["unchanged_without_nearest"] / one["samples"]
+            row["without random"] = one["unchanged_without_random"] / one["samples"]
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("size", ignore_index=True)
+
+
+def training_pflop(value: Memory) -> float:
+    """What training the ensemble took, in PFLOP."""
+    recipe = remembering(value.name, value.exposure)
+    cost = cost_of(recipe)
+    return cost.members * cost.flop / 1e15
