@@ -1,10 +1,10 @@
-"""What members remember against how often they saw an image, for the page on memory.
+"""What members remember against how often they saw an image: what the page on memory says.
 
 The ensembles are named by what they are trained on and by their exposure: a number, or None for
 the authors' design, in which the number of images that a member draws is fixed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,23 @@ from abc_lib.ground.seeds import derive
 from abc_lib.images.registry import family_of, remembering
 from abc_lib.results import memory
 from abc_lib.results.memory import Memory
-from abc_lib.study.cost import cost_of
 
-__all__ = ["EXPOSURES", "ExposureLaw", "at_hand", "authors_points", "law", "nearest_p", "table"]
+__all__ = [
+    "EXPOSURES",
+    "ExposureLaw",
+    "at_hand",
+    "authors_points",
+    "differs",
+    "law",
+    "law_or_none",
+    "law_table",
+    "nearest_p",
+    "opening",
+    "p_verdict",
+    "placebo_verdict",
+    "search_table",
+    "table",
+]
 
 EXPOSURES = (125, 500, 2000, None)
 """how often an image is seen, and the authors' design"""
@@ -160,8 +174,135 @@ def authors_points(family: str = "mnist") -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("size", ignore_index=True)
 
 
-def training_pflop(value: Memory) -> float:
-    """What training the ensemble took, in PFLOP."""
-    recipe = remembering(value.name, value.exposure)
-    cost = cost_of(recipe)
-    return cost.members * cost.flop / 1e15
+# --- what the page says ---
+
+
+def opening(measured: Sequence[Memory]) -> str:
+    """The first lines of the page: what was measured, where and when, and how to run it."""
+    if not measured:
+        raise BadValue(
+            "nothing was measured of these families; run python -m abc_lib remember first"
+        )
+    made = [value.artefact.provenance for value in measured]
+    days = sorted({each["time"][:10] for each in made})
+    names = ", ".join(dict.fromkeys(value.name for value in measured))
+    places = ", ".join(sorted({each["hardware"] for each in made}))
+    details = " ".join(memory.origin(value) for value in measured)
+    return (
+        f"Scale *laptop*, with networks that remember: {len(measured)} ensembles of {names}, "
+        f"computed on {places}, {' to '.join(dict.fromkeys([days[0], days[-1]]))}; one training "
+        "seed and one code each.\n\n"
+        f"<details><summary>Where each number comes from</summary>\n\n{details}\n\n</details>\n\n"
+        "> **Run this page:** `papermill notebooks/memory.ipynb out.ipynb -p dataset digits_64 "
+        "-p exposure 500`"
+    )
+
+
+def differs(values: np.ndarray) -> int:
+    """The sign of a mean over samples that lies two standard errors or more from 0, else 0."""
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return int(np.sign(values.mean())) if abs(values.mean()) >= 2 * error else 0
+
+
+def placebo_verdict(measured: Sequence[Memory]) -> str:
+    """Whether radii are larger than their placebos.
+
+    Rule: an ensemble's is if its mean paired difference of log10 radii lies two standard errors
+    or more above 0.
+    """
+    gaps = [np.log10(value.radii) - np.log10(value.placebo_radii) for value in measured]
+    above = sum(differs(gap) > 0 for gap in gaps)
+    below = sum(differs(gap) < 0 for gap in gaps)
+    largest = max(abs(gap.mean()) for gap in gaps)
+    words = f"{above} of {len(gaps)} ensembles have a radius above their placebo radius"
+    chance = f"{0.025 * len(gaps):.1f} would by chance"
+    if above <= max(1, 0.1 * len(gaps)):
+        return (
+            f"**{words}** by two standard errors ({chance}; {below} lie below). The largest mean "
+            f"difference is {largest:.3f}. The radius measures how much half an ensemble varies, "
+            "and hardly a source, at every exposure that was measured."
+        )
+    return (
+        f"**{words}** by two standard errors ({chance}; {below} lie below); the largest mean "
+        f"difference is {largest:.3f}."
+    )
+
+
+def p_verdict(measured: Sequence[Memory]) -> str:
+    """Whether the source of the nearest image is found, and from which exposure on.
+
+    Rule: it is found in an ensemble if the share of its samples with p < 0.05 lies above what
+    chance exceeds once in forty (the 97.5th percentile of a binomial of 5%).
+    """
+    from scipy import stats
+
+    found, missed = [], []
+    for value in measured:
+        p = nearest_p(value)
+        hits = int((p < 0.05).sum())
+        enough = hits > stats.binom.ppf(0.975, len(p), 0.05)
+        (found if enough else missed).append(value)
+    if not found:
+        return (
+            "**In none of the ensembles** is the source of the nearest image found more often "
+            "than chance would: whatever its members remember, one code does not show it."
+        )
+    least = min(value.exposure for value in found)
+    late = [value for value in missed if value.exposure >= least]
+    words = f"**In {len(found)} of {len(measured)} ensembles**, from {least:,.0f} views an image on"
+    but = f", but not in {len(late)} others seen as often" if late else ""
+    return f"{words}{but}, the source of the nearest image is found more often than by chance."
+
+
+def law_or_none(measured: Sequence[Memory], placebo: bool = False) -> ExposureLaw | None:
+    """:func:`law`, or None where too few ensembles were measured."""
+    try:
+        return law(measured, placebo)
+    except BadValue:
+        return None
+
+
+def law_table(
+    laws: dict[str, ExposureLaw | None], placebos: dict[str, ExposureLaw | None]
+) -> pd.DataFrame:
+    """A row a family and kind of codeword: exponents with their intervals."""
+    rows = []
+    for words, fitted in (("sources", laws), ("placebos", placebos)):
+        for kind, line in fitted.items():
+            if line is None:
+                continue
+            size, times = line.size_interval, line.exposure_interval
+            rows.append(
+                {
+                    "family": kind,
+                    "codewords": words,
+                    "b, of size": f"{line.by_size:.2f} ({size[0]:.2f} to {size[1]:.2f})",
+                    "c, of exposure": f"{line.by_exposure:.2f} ({times[0]:.2f} to {times[1]:.2f})",
+                    "R²": f"{line.r2:.2f}",
+                    "ensembles": line.ensembles,
+                    "samples": line.samples,
+                }
+            )
+    if not rows:
+        return pd.DataFrame([{"family": "none has four ensembles that vary apart"}])
+    return pd.DataFrame(rows).sort_values(["family", "codewords"], ascending=[True, False])
+
+
+def search_table(found: dict | None) -> pd.DataFrame:
+    """The candidates of ``benchmarks/remembering.py``, as it measured them."""
+    rows = (found or {"comparisons": {}})["comparisons"].get("remembering", {"candidates": []})
+    return pd.DataFrame(
+        [
+            {
+                "ensemble": row["ensemble"],
+                "candidate": row["candidate"],
+                "thousand parameters": f"{row['parameters'] / 1e3:,.0f}",
+                "times seen": f"{row['exposure']:,.0f}",
+                "CPU s a member": f"{row['cpu_seconds']:.0f}",
+                "loss, own images": f"{row['own_loss']:.3f}",
+                "loss, others": f"{row['other_loss']:.3f}",
+                "own over others": f"{row['ratio']:.2f} ± {row['ratio_error']:.2f}",
+            }
+            for row in rows["candidates"]
+        ]
+    )
