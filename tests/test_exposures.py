@@ -1,0 +1,147 @@
+"""What the page on memory says: its rules with evidence for and against, its law against data
+made by one."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from abc_lib.ground.errors import BadValue, UnknownName
+from abc_lib.images.registry import DRAWN, get_recipe, remembering
+from abc_lib.method.attribution import FalseAttribution
+from abc_lib.results.memory import Memory
+from abc_lib.study import exposures
+
+
+def measured(
+    name="digits_64", exposure=100.0, gap=0.0, p_nearest=0.5, size=64, S=20, seed=0, log=1.5
+):
+    """A result whose radii lie ``gap`` above their placebos, in log10, give or take 0.05."""
+    rng = np.random.default_rng(seed)
+    base = log + rng.normal(0, 0.2, S)
+    real = 10 ** (base + gap + rng.normal(0, 0.05, S))
+    chance = 10**base
+    shape = (S, size)
+    p_values = rng.uniform(0.05, 1, shape)
+    nearest = rng.integers(size, size=S)
+    p_values[np.arange(S), nearest] = p_nearest
+    artefact = SimpleNamespace(
+        provenance={"time": "2026-11-23T10:00", "hardware": "a machine", "commit": "abc"},
+        info={"exposure": exposure, "seconds": 3.0},
+        spec={"indices": list(range(S))},
+        published=True,
+        path=SimpleNamespace(name=f"{name}-{exposure}"),
+    )
+    spread = rng.uniform(0, 1, shape)
+    spread[:, 0] = 1
+    return Memory(
+        name, "laptop", exposure, spread * real[:, None], spread * chance[:, None], spread,
+        p_values, nearest, np.ones((4, 4)), np.ones((4, 4)), np.ones((4, 2)),
+        FalseAttribution(100, 0.1, 0.5, 0.2, 0.1, 0.4), artefact,
+    )  # fmt: skip
+
+
+# --- recipes ---
+
+
+def test_the_authors_design_draws_as_many_images_whatever_the_size():
+    for name in ("digits_64", "digits_1024", "mnist_256", "mnist_1024", "fashion_512"):
+        training = remembering(name).training
+        assert training.steps * training.batch_size == DRAWN
+    assert remembering("mnist_1024").exposure == remembering("mnist_256").exposure / 4
+
+
+@pytest.mark.parametrize("exposure", [0.5, 125, 2000])
+def test_a_recipe_sees_its_images_as_often_as_asked(exposure):
+    recipe = remembering("digits_128", exposure)
+    assert recipe.exposure == pytest.approx(exposure, rel=0.13)
+    assert recipe.exposed(10).exposure == pytest.approx(10, rel=0.02)
+    assert recipe.exposed(1e-9).training.steps == 1
+    assert recipe.sampling.clip is None and recipe.network.predicts == "image"
+    assert recipe.code == get_recipe("digits_128").code
+
+
+@pytest.mark.parametrize("name", ["celeba_512", "mnist_classes", "mnist_binary_190", "nothing"])
+def test_only_what_was_tried_remembers(name):
+    with pytest.raises(UnknownName):
+        remembering(name)
+
+
+# --- the law ---
+
+
+def test_the_law_is_that_of_which_the_data_were_made():
+    values = [
+        measured("x_1", E, size=N, seed=N, log=-0.5 + 0.2 * np.log10(N) + 0.6 * np.log10(E))
+        for N in (64, 256, 1024)
+        for E in (100.0, 400.0, 1600.0)
+    ]
+    line = exposures.law(values)
+    assert line.size_interval[0] < 0.2 < line.size_interval[1]
+    assert line.exposure_interval[0] < 0.6 < line.exposure_interval[1]
+    assert line.by_size == pytest.approx(0.2, abs=0.15) and line.r2 > 0.8
+    assert (line.ensembles, line.samples) == (9, 20)
+    axes = [[1, np.log10(v.distances.shape[1]), np.log10(v.exposure)] for v in values]
+    means = [np.log10(v.radii).mean() for v in values]
+    by_hand = np.linalg.lstsq(np.array(axes), np.array(means), rcond=None)[0]
+    assert [line.level, line.by_size, line.by_exposure] == pytest.approx(by_hand.tolist())
+
+
+def test_a_design_in_which_size_and_exposure_go_together_has_no_law():
+    values = [measured("x_1", 64_000 / N, size=N) for N in (64, 128, 256, 512)]
+    with pytest.raises(BadValue, match="vary apart"):
+        exposures.law(values)
+    assert exposures.law_or_none(values) is None
+    assert "none has" in exposures.law_table({"x": None}, {"x": None}).iloc[0, 0]
+
+
+# --- rules, with evidence for and against ---
+
+
+def test_radii_above_their_placebos_are_told_from_those_that_are_not():
+    chance = [measured(seed=k) for k in range(10)]
+    assert "hardly a source" in exposures.placebo_verdict(chance)
+    real = [measured(gap=0.2, seed=k) for k in range(10)]
+    said = exposures.placebo_verdict(real)
+    assert said.startswith("**10 of 10") and "hardly" not in said
+    below = exposures.placebo_verdict([measured(gap=-0.2, seed=k) for k in range(10)])
+    assert below.startswith("**0 of 10") and "10 lie below" in below
+
+
+def test_a_source_is_found_only_where_chance_would_not_find_as_many():
+    assert "In none" in exposures.p_verdict([measured(exposure=E) for E in (100.0, 400.0)])
+    some = [measured(exposure=100.0), measured(exposure=400.0, p_nearest=0.01)]
+    assert "In 1 of 2 ensembles**, from 400 views" in exposures.p_verdict(some)
+    late = [*some, measured(exposure=900.0)]
+    assert "not in 1 others" in exposures.p_verdict(late)
+
+
+def test_two_standard_errors_make_a_sign():
+    values = np.array([1.0, 2, 3, 4])
+    assert exposures.differs(values) == 1 and exposures.differs(-values) == -1
+    assert exposures.differs(values - values.mean()) == 0
+
+
+# --- tables ---
+
+
+def test_a_row_has_the_paired_difference_and_its_error():
+    value = measured(gap=0.1)
+    row = exposures.table([value]).iloc[0]
+    gap = np.log10(value.radii) - np.log10(value.placebo_radii)
+    error = gap.std(ddof=1) / 20**0.5
+    assert row["radius less placebo"] == f"{gap.mean():.3f} ± {error:.3f}"
+    assert row["unchanged without nearest"] == "0.10" and row["times seen"] == "100"
+
+
+def test_the_authors_points_lie_at_their_exposures():
+    points = exposures.authors_points("mnist").set_index("ensemble")
+    assert points.loc["mnist_256", "exposure"] == pytest.approx(3906.25)
+    assert points.loc["mnist_256", "without nearest"] == 0
+    assert points.loc["mnist_1024", "without nearest"] == pytest.approx(0.08)
+    assert points.loc["mnist_256", "mean"] == pytest.approx(2.015, abs=5e-4)
+
+
+def test_a_page_without_results_says_how_to_get_them():
+    with pytest.raises(BadValue, match="abc_lib remember first"):
+        exposures.opening([])
