@@ -42,8 +42,8 @@ test-slow: .venv/.stamp  ## run only the slow tests
 	$(PYTEST) -m slow --timeout 3600
 
 lint: .venv/.stamp  ## check form, types and the order of the rooms, as pre-commit does
-	$(RUN) ruff check abc_lib tests benchmarks tools notebooks
-	$(RUN) ruff format --check abc_lib tests benchmarks tools notebooks
+	$(RUN) ruff check abc_lib tests benchmarks tools notebooks book/_ext
+	$(RUN) ruff format --check abc_lib tests benchmarks tools notebooks book/_ext
 	$(RUN) mypy abc_lib/method
 	$(RUN) lint-imports
 

@@ -19,7 +19,7 @@ LIB = ROOT / "abc_lib"
 ROOMS = "ground method metrics images training results figures exchange study".split()
 SOURCES = sorted(
     path
-    for folder in ("abc_lib", "tests", "benchmarks", "tools", "notebooks")
+    for folder in ("abc_lib", "tests", "benchmarks", "tools", "notebooks", "book/_ext")
     for path in (ROOT / folder).rglob("*.py")
 )
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -140,7 +140,7 @@ def test_no_line_is_over_a_hundred_columns(path):
 
 def test_ruff_finds_nothing():
     ruff = str(Path(sys.executable).with_name("ruff"))
-    places = ["abc_lib", "tests", "benchmarks", "tools", "notebooks"]
+    places = ["abc_lib", "tests", "benchmarks", "tools", "notebooks", "book/_ext"]
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run([ruff, *command, *places], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:]

@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw by themselves: pages load no script for them, so they need no network.
+"""Formulas as MathML, which browsers draw by themselves, without a script and so a network.
 
 A renderer for Sphinx's math nodes, chosen by ``html_math_renderer: mathml``. Numbers, labels
 and references are Sphinx's own. A formula with a command that latex2mathml does not
@@ -18,13 +18,32 @@ from sphinx.util.math import get_node_equation_number
 
 logger = logging.getLogger(__name__)
 
-# latex2mathml numbers the lines of `align` by itself and does not know `aligned`; Sphinx numbers the whole.
-ENVIRONMENTS = {"align": "split", "aligned": "split", "eqnarray": "split", "multline": "matrix", "gather": "matrix", "gathered": "matrix", "equation": ""}
+# latex2mathml numbers the lines of `align` by itself and does not know `aligned`; Sphinx numbers
+# the whole.
+ENVIRONMENTS = {
+    "align": "split",
+    "aligned": "split",
+    "eqnarray": "split",
+    "multline": "matrix",
+    "gather": "matrix",
+    "gathered": "matrix",
+    "equation": "",
+}
 
 # How many parts these elements have: latex2mathml lets a missing one pass.
-ARGUMENTS = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
+ARGUMENTS = {
+    "mfrac": 2,
+    "mroot": 2,
+    "msub": 2,
+    "msup": 2,
+    "munder": 2,
+    "mover": 2,
+    "msubsup": 3,
+    "munderover": 3,
+}
 
-# A function's name, with what it follows and the bracket after it: TeX parts it from its neighbours but not from a bracket.
+# A function's name, with what it follows and the bracket after it: TeX parts it from its
+# neighbours but not from a bracket.
 FUNCTION = re.compile(r"(</m[in]>|)<m[io]>([a-z]{2,})</m[io]>(<mo[^>]*>&#x00028;|)")
 
 
@@ -41,7 +60,8 @@ def _environment(found: re.Match) -> str:
 def to_mathml(latex: str, display: bool = False) -> str:
     """One formula as a ``<math>`` element; ValueError if something in it is not understood."""
     latex = re.sub(r"\\(begin|end)\{(\w+)\*?\}", _environment, latex.strip())
-    # as Sphinx does it for MathJax: an empty line parts equations, and a line break needs an environment
+    # as Sphinx does it for MathJax: an empty line parts equations, and a line break needs an
+    # environment
     parts = [part for part in re.split(r"\n\s*\n", latex) if part.strip()]
     latex = r" \\ ".join(parts)
     bare = re.sub(r"\\begin\{(\w+)\}.*\\end\{\1\}", "", latex, flags=re.DOTALL)
@@ -60,9 +80,12 @@ def to_mathml(latex: str, display: bool = False) -> str:
     unknown = [text for text in tree.itertext() if text.startswith("\\")]
     if unknown:
         raise ValueError(f"latex2mathml does not know {', '.join(unknown)}")
-    # dots and slashes stand close to their neighbours; a binomial's brackets are as high as it is, in a line of text too
+    # dots and slashes stand close to their neighbours; a binomial's brackets are as high as it is,
+    # in a line of text too
     mathml = mathml.replace(' minsize="2.047em" maxsize="2.047em"', "")
-    mathml = mathml.replace("<mo>&#x02026;</mo>", "<mi>&#x02026;</mi>").replace("<mo>&#x0002F;</mo>", '<mo lspace="0" rspace="0">&#x0002F;</mo>')
+    mathml = mathml.replace("<mo>&#x02026;</mo>", "<mi>&#x02026;</mi>").replace(
+        "<mo>&#x0002F;</mo>", '<mo lspace="0" rspace="0">&#x0002F;</mo>'
+    )
     return FUNCTION.sub(_function, mathml)
 
 
@@ -70,13 +93,19 @@ def _mathml(node: nodes.Element, display: bool) -> str:
     try:
         return to_mathml(node.astext(), display)
     except ValueError as error:
-        logger.warning("formula not understood: %s: %r", error, node.astext(), location=node, type="mathml")
+        logger.warning(
+            "formula not understood: %s: %r", error, node.astext(), location=node, type="mathml"
+        )
         return f"<code>{html.escape(node.astext())}</code>"
 
 
 def visit_math(self, node: nodes.math) -> None:
     """A formula in a line of text."""
-    self.body.append(self.starttag(node, "span", "", CLASS="math notranslate nohighlight") + _mathml(node, False) + "</span>")
+    self.body.append(
+        self.starttag(node, "span", "", CLASS="math notranslate nohighlight")
+        + _mathml(node, False)
+        + "</span>"
+    )
     raise nodes.SkipNode
 
 
