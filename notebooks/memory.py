@@ -39,6 +39,7 @@
 families = ["digits_64", "mnist_256"]  # families of ensembles, each by one of its names
 dataset = "digits_64"  # the ensemble of the steps that are written out
 exposure = 500  # how often its members see each of their images
+device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
 
 # %%
 import matplotlib.pyplot as plt
@@ -47,6 +48,7 @@ from IPython.display import Markdown, display
 
 import abc_lib as abc
 
+here = abc.Here(device=device)
 recipe = abc.remembering(dataset, exposure)
 recipe.network, recipe.training.steps, recipe.exposure
 
@@ -82,7 +84,7 @@ ablated.sum(axis=1)[:3], placebo.sum(axis=1)[:3]
 # sample along both kinds of codewords:
 
 # %%
-memory = abc.memory.stored(recipe)
+memory = abc.memory.of(recipe, here)
 memory.distances.shape, memory.placebos.shape  # samples by sources, samples by placebos
 
 # %%

@@ -32,6 +32,7 @@ from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
 from abc_lib.results.measures.attributions import false_attribution_rate
 from abc_lib.training.budget import trajectories_side_by_side
+from abc_lib.training.ensembles import get_ensemble
 
 __all__ = [
     "KIND",
@@ -39,6 +40,7 @@ __all__ = [
     "Memory",
     "get",
     "losses",
+    "of",
     "origin",
     "publish",
     "ratios",
@@ -280,6 +282,12 @@ def get(
 def stored(recipe: Recipe, here: Here | None = None) -> Memory | None:
     """What is at hand of a recipe, without its members; or None."""
     return KIND.stored(recipe, here or Here())
+
+
+def of(recipe: Recipe, here: Here | None = None) -> Memory:
+    """What is at hand of a recipe; else its members are trained and measured now."""
+    known = stored(recipe, here)
+    return get(get_ensemble(recipe, here), here=here) if known is None else known
 
 
 def read(artefact: Artefact) -> Memory:
