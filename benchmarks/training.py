@@ -4,7 +4,8 @@ The straightforward way is an ordinary loop: a ``DataLoader`` over the member's 
 images, float32, backward, PyTorch's default Adam, on PyTorch's default threads, then the
 next member. Ours is ``abc.ensembles.train_ensemble`` as it is, start to finished artefacts.
 Both take the same minibatches, noise and initial parameters, and the losses of every
-step are compared.
+step are compared. Members that remember are trained in blocks; those stand against the same
+members one by one.
 
     python benchmarks/training.py [--device auto] [--rounds 0] [--quick]
 """
@@ -29,6 +30,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import abc_lib as abc
 from abc_lib.ground.seeds import derive
+from abc_lib.images.registry import remembering
 from abc_lib.images.training_set import available
 from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.recipe import SHAPES
@@ -225,7 +227,46 @@ def compare(options: Options) -> dict:
                 TOLERANCE,
             )
         )
-    return {"rows": rows}
+    return {"rows": [*rows, *in_lockstep(options)]}
+
+
+def in_lockstep(options: Options) -> list[dict]:
+    """Members in blocks against the same members one by one, both by the library."""
+    cases = [("digits_64", 3)] if options.quick else [("digits_256", 200), ("mnist_256", 60)]
+    rows = []
+    for name, steps in cases:
+        recipe = remembering(name).replace(training={"steps": steps})
+        images, note = images_of(recipe)
+        n = recipe.code.n
+        members = range(n)
+        alone = recipe.replace(training={"block": 1})
+        say(f"  {name}, {options.device}: {n} members in blocks of {recipe.training.block}")
+        turns = in_turns(
+            {
+                way: doing(n * steps, ours, one, images, options, members, options.jobs)
+                for way, one in (("ours", recipe), ("one by one", alone))
+            },
+            losses_apart,
+            TOLERANCE,
+            options,
+            options.how_many(3),
+            DEFAULT_THREADS if options.on_cpu else None,
+            options.processes,
+        )
+        flops, batch = step_flops(recipe, SHAPES[recipe.data.family]), recipe.training.batch_size
+        work = Work(batch, flops, processes=options.processes)
+        rows.append(
+            row(
+                f"training {n} members that remember, {name}{note}",
+                f"blocks of {recipe.training.block} as one network each against one by one",
+                "member and step",
+                turns,
+                {"ours": work, "one by one": work},
+                TOLERANCE,
+                "one by one",
+            )
+        )
+    return rows
 
 
 if __name__ == "__main__":
