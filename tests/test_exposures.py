@@ -3,14 +3,20 @@ made by one."""
 
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
+import matplotlib
 
-from abc_lib.ground.errors import BadValue, UnknownName
-from abc_lib.images.registry import DRAWN, get_recipe, remembering
-from abc_lib.method.attribution import FalseAttribution
-from abc_lib.results.memory import Memory
-from abc_lib.study import exposures
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from abc_lib import figures  # noqa: E402
+from abc_lib.ground.errors import BadValue, UnknownName  # noqa: E402
+from abc_lib.images.registry import DRAWN, get_recipe, remembering  # noqa: E402
+from abc_lib.method.attribution import FalseAttribution  # noqa: E402
+from abc_lib.results.memory import Memory  # noqa: E402
+from abc_lib.study import exposures  # noqa: E402
 
 
 def measured(
@@ -145,3 +151,46 @@ def test_the_authors_points_lie_at_their_exposures():
 def test_a_page_without_results_says_how_to_get_them():
     with pytest.raises(BadValue, match="abc_lib remember first"):
         exposures.opening([])
+
+
+# --- figures ---
+
+
+@pytest.fixture
+def ax():
+    figures.use_style()
+    figure, ax = plt.subplots()
+    yield ax
+    figure.canvas.draw()
+    plt.close("all")
+
+
+@pytest.mark.filterwarnings("error")
+def test_radii_are_drawn_beside_their_placebos_at_their_exposures(ax):
+    values = [measured("digits_64", E, gap=0.3) for E in (100.0, 400.0)]
+    figures.radii_by_exposure([*values, measured("digits_128", 100.0)], ax)
+    drawn = {tuple(round(float(y), 6) for y in line.get_ydata()) for line in ax.lines}
+    for which in ("radii", "placebo_radii"):
+        means = tuple(round(float(np.log10(getattr(v, which)).mean()), 6) for v in values)
+        assert means in drawn
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[:1] == ["placebo codewords"] or labels[-1] == "placebo codewords"
+    assert {"digits_64", "digits_128"} < set(labels)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["100", "400"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_attribution_stands_beside_the_authors(ax):
+    values = [measured("mnist_256", E) for E in (125.0, 500.0)]
+    figures.attribution_by_exposure(values, ax, exposures.authors_points("mnist"))
+    labels = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert {"authors, nearest", "authors, another", "mnist_256, nearest"} < labels
+    shares = [list(line.get_ydata()) for line in ax.lines]
+    assert [0.1, 0.1] in shares and [0.5, 0.5] in shares
+
+
+@pytest.mark.filterwarnings("error")
+def test_uniform_p_values_lie_on_the_diagonal(ax):
+    figures.p_value_shares({"uniform": np.arange(1, 101) / 100}, ax)
+    step = ax.lines[0]
+    assert np.allclose(step.get_xdata(), step.get_ydata(), atol=0.011)

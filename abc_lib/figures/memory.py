@@ -64,7 +64,7 @@ def attribution_by_exposure(
             ax.errorbar(times, shares, errors, label=f"{name}, {words}", **style)
     _times(ax, measured if theirs is None else [*measured, *theirs["exposure"]])
     ax.set(ylabel="share of samples that keep it", ylim=(-0.02, 1.02))
-    ax.legend(ncols=2)
+    ax.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return ax
 
 
