@@ -33,7 +33,8 @@ links: .venv/.stamp  ## ask every site that the book links to whether the page i
 	$(RUN) jupyter-book build book/ --builder linkcheck
 
 # A process a core, each on one thread; what a test computes stays in that process.
-PYTEST := $(RUN) OMP_NUM_THREADS=1 ABC_JOBS=1 python -m pytest -n auto --dist loadfile --durations 20
+# Compiled files are kept, whatever the shell says: every process would compile anew.
+PYTEST := $(RUN) OMP_NUM_THREADS=1 ABC_JOBS=1 PYTHONDONTWRITEBYTECODE= python -m pytest -n auto --dist loadfile --durations 20
 
 test: .venv/.stamp  ## run the tests, without the slow ones
 	$(PYTEST)

@@ -1,5 +1,6 @@
 """What several tests share: a cache of their own, and an ensemble that trains in seconds."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -26,6 +27,18 @@ def own_cache(tmp_path_factory):
 def one_thread():
     """Networks this small only get slower on more threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk():
+    """Files are whole for whoever reads them here without having reached the disk.
+
+    Only a power cut would tell, and waiting takes longer than what is computed. Processes that the
+    tests start, and kill, do wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture

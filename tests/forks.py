@@ -1,8 +1,8 @@
 """Real processes to kill.
 
-Importing PyTorch and diffusers takes seconds. So one process, the zygote, does it once
-and forks a worker for every job; it runs no tensor operation itself. The jobs at the
-end of this file are what workers can be told to do.
+Importing PyTorch and diffusers takes seconds. So one process, the zygote, does it once,
+diffusers when a job first needs it, and forks a worker for every job; it runs no tensor
+operation itself. The jobs at the end of this file are what workers can be told to do.
 """
 
 import contextlib
@@ -65,18 +65,22 @@ class Zygote:
         return self.wait(pid)
 
 
-def _serve():
+def _import_what_computes():
+    """The slow imports, before anything is forked that needs them; files and locks do not."""
     import sklearn.datasets  # noqa: F401
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel  # noqa: F401
 
-    # the slow imports, before anything is forked
     import abc_lib.results.landscapes
     import abc_lib.training.ensembles  # noqa: F401
 
+
+def _serve():
     ended = {}
     for line in sys.stdin:
         command, what, *arguments = json.loads(line)
         if command == "start":
+            if what in ("train", "landscapes"):
+                _import_what_computes()
             pid = os.fork()
             if pid == 0:
                 os.dup2(2, 1)

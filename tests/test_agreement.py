@@ -160,7 +160,7 @@ def test_few_sources_leave_out_the_larger_tops():
 def test_an_interval_covers_the_mean_it_is_for():
     rng = np.random.default_rng(0)
     covered = 0
-    for _ in range(200):
+    for _ in range(100):
         latent = rng.normal(size=(60, 40))
         found = agreement(
             latent + rng.normal(size=latent.shape), latent + rng.normal(size=latent.shape)
@@ -169,7 +169,7 @@ def test_an_interval_covers_the_mean_it_is_for():
         covered += (
             low <= 0.4827 <= high
         )  # 6 / pi * asin(0.5 / 2), Spearman's for two normals that correlate with 1/2
-    assert 175 <= covered <= 200
+    assert 87 <= covered <= 100
 
 
 def test_each_pair_of_lists_meets_as_often_as_counted_by_hand():

@@ -57,6 +57,21 @@ def quick():
     return importlib.import_module("measuring").Options(quick=True)
 
 
+@pytest.fixture
+def small_members(trained, monkeypatch):
+    """What a quick run takes for a published ensemble is the tiny one.
+
+    `test_the_one_command_runs_everything` does it with one that was published.
+    """
+    measuring = importlib.import_module("measuring")
+    for name in ("landscapes", "jacobians"):
+        monkeypatch.setattr(
+            importlib.import_module(name),
+            "ensemble_of",
+            lambda name, options: measuring.with_steps(trained.ensemble, 3),
+        )
+
+
 def check_rows(found: dict, rounds: int = 1) -> None:
     assert found["rows"]
     for row in found["rows"]:
@@ -82,13 +97,13 @@ def check_rows(found: dict, rounds: int = 1) -> None:
 
 
 @pytest.mark.parametrize("name", ["landscapes", "jacobians", "training", "retraining"])
-def test_each_comparison_runs_and_both_ways_agree(name, quick):
+def test_each_comparison_runs_and_both_ways_agree(name, quick, small_members):
     found = importlib.import_module(name).compare(quick)
     check_rows(found)
     json.dumps(found, allow_nan=False)
 
 
-def test_landscapes_are_compared_in_more_rounds(quick):
+def test_landscapes_are_compared_in_more_rounds(quick, small_members):
     check_rows(
         importlib.import_module("landscapes").compare(dataclasses.replace(quick, rounds=2)),
         rounds=2,
@@ -224,7 +239,7 @@ def test_work_of_other_processes_is_timed_on_the_wall(quick, monkeypatch):
 
 
 @pytest.fixture
-def finished(quick, tmp_path):
+def finished(quick, small_members, tmp_path):
     """A file as ``run.py`` writes it, with the parts that are quick to get."""
     run = importlib.import_module("run")
     path = tmp_path / "cpu.json"

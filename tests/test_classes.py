@@ -27,7 +27,7 @@ def small(tmp_path_factory):
     """An ensemble of ten classes and its eleven retrained models, trained for a moment on real
     digits.
     """
-    recipe = tiny_classes()
+    recipe = tiny_classes(12)
     store = Store(tmp_path_factory.mktemp("classes"), None)
     train_ensemble(recipe, here=Here(store, "cpu", **QUIET))
     return SimpleNamespace(

@@ -225,10 +225,12 @@ def test_an_interrupted_command_shows_no_traceback(run, capsys, monkeypatch):
 # --- what goes right ---
 
 
-def test_list_names_every_ensemble_in_a_line_each():
-    asked = call("list")
-    assert (asked.returncode, asked.stderr) == (0, "")
-    lines = asked.stdout.splitlines()
+def test_list_names_every_ensemble_in_a_line_each(argv, capsys):
+    argv("list")
+    assert command.main() == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert shown.err == ""
     assert [line.split()[0] for line in lines] == recipe_names() and len(lines) == 8 + 23 + 7
     assert "digits_64 " in lines[0] and " yes " in lines[0]
     assert all(line.split()[1] in ("yes", "no") for line in lines)

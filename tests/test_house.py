@@ -146,7 +146,20 @@ def test_ruff_finds_nothing():
         assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_the_method_is_typed():
+@pytest.mark.parametrize("path", sorted((LIB / "method").glob("*.py")), ids=lambda p: p.stem)
+def test_the_method_writes_its_types_down(path):
+    """Whether they fit is mypy's to say, below."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = node.args
+            named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            bare = [each.arg for each in named if each and each.annotation is None]
+            assert set(bare) <= {"self", "cls"}, f"{node.name}: {bare}"
+            assert node.returns or node.name == "__init__", f"{node.name} returns what?"
+
+
+@pytest.mark.slow
+def test_the_types_of_the_method_fit():
     mypy = [sys.executable, "-m", "mypy", "abc_lib/method"]
     done = subprocess.run(mypy, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

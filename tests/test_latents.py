@@ -703,7 +703,7 @@ def test_another_autoencoder_is_another_ensemble(lived, monkeypatch, one_line):
         and find_ensemble(lived.recipe, here=Here(lived.store)) is None
     )
     autoencoders.train_basic(
-        recipes.basic_recipe("digits", "laptop"), here=Here(lived.store, progress=False)
+        spaces.basic_recipe("digits", "laptop"), here=Here(lived.store, progress=False)
     )
     assert find_ensemble(lived.recipe, here=Here(lived.store)) is None
     with pytest.raises(ArtefactError, match="lives in the latents of") as error:

@@ -22,7 +22,7 @@ from abc_lib.study import run as run_module
 from abc_lib.study.pages import execute_pages, pages_of_the_book
 from abc_lib.study.plan import plan_study, seconds_per_evaluation, study_names
 from abc_lib.study.run import estimate_study, run_study
-from abc_lib.training.ensembles import find_ensemble, get_ensemble
+from abc_lib.training.ensembles import find_ensemble
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_dry_run_of_the_whole_path(small, trained, here, tmp_path):
 
 
 def test_a_budget_leaves_out_what_does_not_fit_and_goes_on_with_what_does(
-    small, store, here, monkeypatch
+    small, trained, store, here, monkeypatch
 ):
     pieces = plan_study([small["digits_64"]], 2)
     monkeypatch.setattr(run_module, "seconds_per_evaluation", lambda *_: 1.0)
@@ -135,16 +135,17 @@ def test_a_budget_leaves_out_what_does_not_fit_and_goes_on_with_what_does(
         and "minutes" in lines[0]
         and not store.published.exists()
     )
-    # only the members are too dear
+    # only the members are too dear; the results find some that were trained before
+    shutil.copytree(trained.store.cache, store.cache)
     monkeypatch.setattr(run_module, "seconds_per_evaluation", lambda *_: 1e-12)
     slow = [piece for piece in pieces]
     slow[0] = plan_module.Piece(
-        slow[0].recipe, slow[0].what, 0, 1e30, slow[0].at_hand, slow[0].make
+        slow[0].recipe, slow[0].what, 0, 1e30, lambda here: None, slow[0].make
     )
     assert states(run_study(slow, 0.5, lines.append, here=here)) == ["left out", "done", "done"]
 
 
-def test_an_estimate_computes_and_publishes_nothing(small, store, here):
+def test_an_estimate_computes_and_publishes_nothing(small, trained, store, here):
     lines = []
     assert estimate_study(plan_study([small["digits_64"]], 2), lines.append, here=here) > 0
     assert (
@@ -153,7 +154,7 @@ def test_an_estimate_computes_and_publishes_nothing(small, store, here):
         and sum("minutes" in line for line in lines) == 3
     )
     # members that are only in the cache are at hand, and stay there
-    get_ensemble(small["digits_64"], here=here)
+    shutil.copytree(trained.store.cache, store.cache)
     before, lines = sorted(store.cache.rglob("*")), []
     estimate_study(plan_study([small["digits_64"]], 2), lines.append, here=here)
     assert (
@@ -163,7 +164,8 @@ def test_an_estimate_computes_and_publishes_nothing(small, store, here):
     )
 
 
-def test_a_killed_study_goes_on(small, store, here):
+def test_a_killed_study_goes_on(small, trained, store, here):
+    shutil.copytree(trained.store.cache, store.cache)
     pieces = plan_study([small["digits_64"]], 2)
 
     def stop(*_):

@@ -5,10 +5,12 @@ import errno
 import math
 import os
 import random
+import shutil
 
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from small import own_store
 from stops import steps_that_stop
 
 from abc_lib.ground.digests import identity_of
@@ -546,16 +548,16 @@ def test_the_identity_depends_on_every_member_and_their_order(trained):
 
 
 def test_an_ensemble_is_not_found_until_every_member_is_there(trained, store):
-    for member in range(5):
-        train(trained.recipe, member, store)
+    for artefact in trained.artefacts:
         assert find_ensemble(trained.recipe, here=Here(store)) is None
-    train(trained.recipe, 5, store)
+        shutil.copytree(artefact.path, store.cache / artefact.path.relative_to(trained.store.cache))
     assert find_ensemble(trained.recipe, here=Here(store)).identity == trained.ensemble.identity
 
 
 def test_only_missing_members_are_trained(trained, store, monkeypatch):
     for member in (0, 1, 2, 4):
-        train(trained.recipe, member, store)
+        path = trained.artefacts[member].path
+        shutil.copytree(path, store.cache / path.relative_to(trained.store.cache))
     steps, real = [], _Batches.indices
     monkeypatch.setattr(
         _Batches, "indices", lambda self, k: (steps.append(self.member), real(self, k))[1]
@@ -565,9 +567,9 @@ def test_only_missing_members_are_trained(trained, store, monkeypatch):
     assert ensemble.identity == trained.ensemble.identity and ensemble.device.type == "cpu"
 
 
-def test_a_damaged_member_is_refused(trained, store, one_line):
-    artefacts = train_ensemble(trained.recipe, here=Here(store, "cpu", jobs=1, progress=False))
-    path = artefacts[3].path / "member.safetensors"
+def test_a_damaged_member_is_refused(trained, tmp_path, one_line):
+    store, member = own_store(trained, tmp_path), trained.artefacts[3].path
+    path = store.cache / member.relative_to(trained.store.cache) / "member.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtefactError, match="m03-.*member.safetensors") as error:
         get_ensemble(trained.recipe, here=Here(store, "cpu", progress=False))

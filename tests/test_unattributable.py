@@ -15,6 +15,9 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import get_recipe
+from abc_lib.method.code import draw_codebook
+from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Code
 from abc_lib.results.jacobians import compute as compute_jacobians
 from abc_lib.results.jacobians import read as read_jacobians
@@ -24,7 +27,7 @@ from abc_lib.results.unattributable import FINE_MARGIN, MARGIN, _double, _levels
 from abc_lib.results.unattributable import get as find_unattributable
 from abc_lib.results.unattributable import read as read_unattributable
 from abc_lib.results.unattributable import stored as stored_unattributable
-from abc_lib.training.ensembles import find_ensemble, train_ensemble
+from abc_lib.training.ensembles import train_ensemble
 
 QUIET = {"jobs": 1, "progress": False}
 S = 24
@@ -34,14 +37,27 @@ S = 24
 def binary(tmp_path_factory):
     """8 members, of which each source takes one: 12 binarised digits in 8 groups.
 
-    Some samples equal all counterfactuals, some do not.
+    The members are one model, each with its parameters shaken a little, which takes a tenth of the
+    time of training eight until they agree so far that some samples equal all counterfactuals and
+    some do not.
     """
-    recipe = tiny_recipe(120).replace(
+    recipe = tiny_recipe(40).replace(
         data={"size": 16, "num_sources": 8, "sources": "group", "binarise": True}, code=Code(8, 1)
     )
     store = Store(tmp_path_factory.mktemp("binary"), None)
-    train_ensemble(recipe, here=Here(store, "cpu", jobs=1, progress=False))
-    return find_ensemble(recipe, here=Here(store))
+    (model,) = train_ensemble(recipe, members=["control"], here=Here(store, "cpu", **QUIET))
+    parameters, chance = model.tensors("member.safetensors"), torch.Generator().manual_seed(0)
+    members = []
+    for _ in range(8):
+        member = build_network(recipe.network, (1, 8, 8), 0, recipe.diffusion).eval()
+        member.load_state_dict(
+            {
+                name: value.float() * (1 + 0.1 * torch.randn(value.shape, generator=chance))
+                for name, value in parameters.items()
+            }
+        )
+        members.append(member.requires_grad_(False))
+    return Ensemble(recipe, draw_codebook(recipe), members, "shaken")
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +120,9 @@ def test_equality_does_not_hang_on_blocks_or_kernels(binary, found, change, stor
             lambda *_: int(change.split()[-1]),
         )
     with torch.backends.mkldnn.flags(enabled=change != "no oneDNN"):
-        other = find_unattributable(binary, 8, here=Here(store, **QUIET))
-    assert torch.equal(other.factual, found.factual[:8])
-    assert (other.witness == found.witness[:8]).all() and (other.tested == found.tested[:8]).all()
+        other = find_unattributable(binary, 4, here=Here(store, **QUIET))
+    assert torch.equal(other.factual, found.factual[:4])
+    assert (other.witness == found.witness[:4]).all() and (other.tested == found.tested[:4]).all()
 
 
 def test_float64_decides_as_float32_does_where_that_can_tell(binary, found, store):
@@ -164,25 +180,34 @@ def test_a_stopped_search_goes_on_and_a_finished_one_is_read(binary, found, stor
     from abc_lib.results import unattributable as module
 
     real = module.verdicts
+
+    def blocks(stop_at=None):
+        """Counts blocks: what float32 cannot tell is asked once more within one."""
+        tried = counted(real, stop_at)
+        monkeypatch.setattr(
+            module, "verdicts", lambda *asked: (tried if asked[2] == MARGIN else real)(*asked)
+        )
+        return tried
+
     monkeypatch.setattr(module, "trajectories_side_by_side", lambda *_: 16)
-    monkeypatch.setattr(module, "verdicts", counted(real, stop_at=3))
+    blocks(stop_at=3)
     with pytest.raises(KeyboardInterrupt):
-        find_unattributable(binary, S, here=Here(store, **QUIET))
+        find_unattributable(binary, 12, here=Here(store, **QUIET))
     assert stored_unattributable(binary.recipe, here=Here(store)) is None
-    monkeypatch.setattr(module, "verdicts", tried := counted(real))
-    again = find_unattributable(binary, S, here=Here(store, **QUIET))
+    tried = blocks()
+    again = find_unattributable(binary, 12, here=Here(store, **QUIET))
     needed = len(tried.calls)
-    assert (again.witness == found.witness).all()
+    assert (again.witness == found.witness[:12]).all()
     tried.calls.clear()
-    fresh = find_unattributable(binary, S, here=Here(Store(store.cache / "fresh", None), **QUIET))
+    fresh = find_unattributable(binary, 12, here=Here(Store(store.cache / "fresh", None), **QUIET))
     assert len(tried.calls) == needed + 2 and (fresh.witness == again.witness).all()
     tried.calls.clear()
     assert (
-        find_unattributable(binary, S, here=Here(store, **QUIET)).tested == found.tested
+        find_unattributable(binary, 12, here=Here(store, **QUIET)).tested == found.tested[:12]
     ).all() and not tried.calls
     stored = stored_unattributable(binary.recipe, here=Here(store))
-    assert stored.indices.tolist() == found.indices.tolist() and torch.equal(
-        stored.factual, found.factual
+    assert stored.indices.tolist() == again.indices.tolist() and torch.equal(
+        stored.factual, found.factual[:12]
     )
     assert stored_unattributable(binary.recipe, 1, here=Here(store)) is None
     assert (
