@@ -17,7 +17,7 @@ from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
 from abc_lib.method.diffusion import ExogenousNoise, add_noise, alphas_cumprod, denoise
 from abc_lib.method.distance import distance
-from abc_lib.method.network import activation_bytes, build_network
+from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Network
 from abc_lib.method.space import to_images
 from abc_lib.results import retraining as landscape_room
@@ -25,6 +25,7 @@ from abc_lib.results.retraining import get as retraining_landscapes
 from abc_lib.training import together as train
 from abc_lib.training.batches import Batches as _Batches
 from abc_lib.training.batches import learning_rate
+from abc_lib.training.budget import activation_bytes
 from abc_lib.training.members import train_members
 from abc_lib.training.retrained import Retrained, find_retrained, get_retrained, pack_retrained
 from abc_lib.training.stacked import StackedNetwork

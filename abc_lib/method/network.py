@@ -105,30 +105,3 @@ def build_network(
 def num_parameters(module: nn.Module) -> int:
     """How many numbers a module learns."""
     return sum(p.numel() for p in module.parameters())
-
-
-def activation_bytes(module: nn.Module, shape: Shape) -> int:
-    """An upper bound on the memory one image takes in a forward pass without gradients, in bytes.
-
-    The outputs of all leaf modules added up, as if none were freed before the end.
-    """
-    total = 0
-
-    def count(_module: nn.Module, _inputs: object, output: object) -> None:
-        nonlocal total
-        if isinstance(output, torch.Tensor):
-            total += output.numel() * output.element_size()
-
-    leaves = [m for m in module.modules() if not list(m.children())]
-    hooks = [m.register_forward_hook(count) for m in leaves]
-    parameter = next(module.parameters())
-    try:
-        with torch.inference_mode():
-            module(
-                torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype),
-                torch.zeros(1, device=parameter.device, dtype=torch.long),
-            )
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total

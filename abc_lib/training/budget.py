@@ -1,12 +1,41 @@
 """How much goes side by side within a memory budget."""
 
 import numpy as np
+import torch
+import torch.nn as nn
 
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.tasks import job_count
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.method.network import activation_bytes
+from abc_lib.method.recipe import Shape
+
+
+def activation_bytes(module: nn.Module, shape: Shape) -> int:
+    """An upper bound on the memory one image takes in a forward pass without gradients, in bytes.
+
+    The outputs of all leaf modules added up, as if none were freed before the end.
+    """
+    total = 0
+
+    def count(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal total
+        if isinstance(output, torch.Tensor):
+            total += output.numel() * output.element_size()
+
+    leaves = [m for m in module.modules() if not list(m.children())]
+    hooks = [m.register_forward_hook(count) for m in leaves]
+    parameter = next(module.parameters())
+    try:
+        with torch.inference_mode():
+            module(
+                torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype),
+                torch.zeros(1, device=parameter.device, dtype=torch.long),
+            )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
 
 
 def _side_by_side(memory: int, jobs: int, each: int, what: str, preferred: int) -> int:

@@ -14,9 +14,10 @@ from abc_lib.ground.store import Artefact
 from abc_lib.images.latents import FILE, bind, read_space
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import ExogenousNoise, denoise
-from abc_lib.method.network import NoisePredictor, activation_bytes, build_network
+from abc_lib.method.network import NoisePredictor, build_network
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import Space, state_shape
+from abc_lib.training.budget import activation_bytes
 from abc_lib.training.ensembles import trained_from
 from abc_lib.training.members import network_of
 from abc_lib.training.stacked import StackedNetwork

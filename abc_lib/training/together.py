@@ -26,10 +26,11 @@ from abc_lib.ground.tasks import job_count, run_tasks
 from abc_lib.images.latents import black_state, prepare, space_files, to_states, training_states
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import add_noise
-from abc_lib.method.network import activation_bytes, build_network
+from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
 from abc_lib.training.batches import Batches, mirrored
+from abc_lib.training.budget import activation_bytes
 from abc_lib.training.ensembles import TrainingPoll
 from abc_lib.training.lockstep import Lockstep, Minibatch
 from abc_lib.training.members import CONTROL, require_same_images
