@@ -6,7 +6,7 @@ The paper's 23 (table 2), its 7 further ones (B.3), the digits and MNIST in late
 import csv
 import dataclasses
 
-from abc_lib.ground.errors import unknown
+from abc_lib.ground.errors import Known
 from abc_lib.ground.paths import PAPER
 from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family
@@ -211,6 +211,13 @@ def _registry() -> dict[tuple[str, str], Recipe]:
 
 
 _RECIPES = _registry()
+_BY_SCALE = Known(
+    "scale",
+    {
+        scale: Known("ensemble", {name: r for (name, s), r in _RECIPES.items() if s == scale})
+        for scale in SCALES
+    },
+)
 
 
 def recipe_names() -> list[str]:
@@ -220,11 +227,7 @@ def recipe_names() -> list[str]:
 
 def get_recipe(name: str, scale: str = "laptop") -> Recipe:
     """The recipe of a named ensemble; raises :class:`UnknownName` with the closest name."""
-    if scale not in SCALES:
-        raise unknown("scale", scale, SCALES)
-    if name not in recipe_names():
-        raise unknown("ensemble", name, recipe_names())
-    return _RECIPES[name, scale]
+    return _BY_SCALE[scale][name]
 
 
 def family_of(name: str, scale: str = "laptop") -> list[str]:

@@ -15,10 +15,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from abc_lib.ground.errors import BadValue, DataMissing, positive_int, unknown
+from abc_lib.ground.errors import BadValue, DataMissing, unknown
 from abc_lib.ground.paths import RAW, data_roots
 from abc_lib.ground.seeds import generator
-from abc_lib.images.families import FAMILIES, get_family
+from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family, Split
 from abc_lib.images.files import ImageFiles, odd_images
 from abc_lib.method.recipe import Data, image_shape
@@ -139,19 +139,20 @@ def load_split(family: str, split: str) -> Split:
     Raises :class:`DataMissing` when they are neither here nor to be had, and
     :class:`DataCorrupt` when a file is not what its name says.
     """
-    if split not in get_family(family).splits:
-        raise unknown(f"split of {family}", split, get_family(family).splits)
+    splits = FAMILIES[family].splits
+    if split not in splits:
+        raise unknown(f"split of {family}", split, splits)
     return _load_split(family, split, tuple(data_roots()), odd_images())
 
 
 def available(family: str, split: str) -> bool:
     """Whether a split's images are on this machine, so that nothing would be downloaded."""
-    return any(get_family(family).present(root, split) for root in data_roots())
+    return any(FAMILIES[family].present(root, split) for root in data_roots())
 
 
 def how_to_get(family: str) -> str:
     """In a clause, what brings images to this machine that are not :func:`available`."""
-    folder, remedy = get_family(family).folder, get_family(family).remedy
+    folder, remedy = FAMILIES[family].folder, FAMILIES[family].remedy
     if remedy:
         return f"{remedy} in the folder that ABC_DATA names"
     return (
@@ -162,7 +163,7 @@ def how_to_get(family: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load_split(name: str, split: str, roots: tuple, odd: str) -> Split:
-    family = get_family(name)
+    family = FAMILIES[name]
     if not any(family.present(root, split) for root in roots):
         if family.remedy:
             raise DataMissing(
@@ -171,7 +172,7 @@ def _load_split(name: str, split: str, roots: tuple, odd: str) -> Split:
             )
         _download(family, split)
     root = next(root for root in roots if family.present(root, split))
-    return family.load(root, split)
+    return family.read(root, split)
 
 
 def _download(family: Family, split: str) -> None:
@@ -205,9 +206,10 @@ def training_set(data: Data) -> TrainingSet:
     single images are numbered in that order; classes by label; groups are drawn at
     random with sizes that differ by one at most. Where sources are celebrities or artists,
     ``num_sources`` of them are drawn, and the subset is theirs (see :func:`owned_subset`).
+    Raises :class:`BadValue` where the images do not have that size or that many sources.
     """
-    positive_int("size", data.size)
-    positive_int("num_sources", data.num_sources)
+    if not data.num_sources:
+        raise BadValue("num_sources is not said; the recipe names how many own its images")
     images, labels, origin = load_split(data.family, data.split)
     seed = data.family, data.split, data.subset_seed
     where = torch.randperm(len(images), generator=generator("subset", *seed))

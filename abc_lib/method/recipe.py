@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from abc_lib.ground.digests import spec_of
-from abc_lib.ground.errors import unknown
+from abc_lib.ground.errors import BadValue, Known, positive_int
 
 SCALES = ("laptop", "paper")
 
@@ -27,7 +27,7 @@ class Data:
     """what a data source is: ``image``, ``class``, ``group`` (random, equal sizes), or an owner:
     ``celebrity``, ``artist``"""
     num_sources: int = 0
-    """N"""
+    """N; 0 until it is said"""
     subset_seed: int = 0
     """which permutation of the split"""
     space: str = "pixel"
@@ -42,8 +42,11 @@ class Data:
     factor: float = 2.0
     """see ``shift``; latents are normalised by their own mean and deviation instead"""
     autoencoder: str = ""
-    """the identity of the autoencoder whose latents these are: empty in the registry, filled in
-    when it is at hand (``abc_lib.images.latents.bind``)"""
+    """the identity of the autoencoder whose latents these are; empty until it is at hand"""
+
+    def __post_init__(self) -> None:
+        positive_int("size", self.size)
+        positive_int("num_sources", self.num_sources or 1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class Code:
     n: int
     weight: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if positive_int("weight", self.weight) >= positive_int("n", self.n):
+            raise BadValue(
+                f"weight {self.weight} of {self.n} members leaves none when a source is removed; "
+                "choose a smaller weight"
+            )
 
 
 @dataclass(frozen=True)
@@ -161,7 +171,7 @@ class Recipe:
 
 # --- shapes of images (B.1) ---
 
-SHAPES: dict[str, Shape] = {}
+SHAPES: dict[str, Shape] = Known("data family")
 """of an image of each family; ``abc_lib.images.families`` fills it, one file a family"""
 SCALED: dict[tuple[str, str], Shape] = {}
 """of the families whose images are scaled for a space, by family and space; filled likewise"""
@@ -169,8 +179,6 @@ SCALED: dict[tuple[str, str], Shape] = {}
 
 def image_shape(data: Data) -> Shape:
     """C, H, W of a recipe's images."""
-    if data.family not in SHAPES:
-        raise unknown("data family", data.family, SHAPES)
     return SCALED.get((data.family, data.space), SHAPES[data.family])
 
 
