@@ -7,8 +7,8 @@ import numpy as np
 
 from abc_lib.ground.errors import AbcError, BadValue, positive_int
 from abc_lib.ground.here import Here
-from abc_lib.images.latents import bind
 from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import available, how_to_get
 from abc_lib.method.code import Codebook, draw_codebook
 from abc_lib.method.differential import Jacobians
@@ -166,7 +166,7 @@ def status(name: str, scale: str = "laptop", here: Here | None = None) -> Status
     here = here or Here()
     recipe = get_recipe(name, scale)
     try:
-        recipe = bind(recipe, here.store)
+        recipe = SPACES[recipe.data.space].bind(recipe, here.store)
         published = here.store.find("ensemble", recipe.label, recipe.model_spec)
         known = landscapes.stored(recipe, here)
         trained = published or cached_members(recipe, here)

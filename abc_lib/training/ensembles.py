@@ -9,7 +9,8 @@ from abc_lib.ground.errors import ArtefactError, NotAvailable
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Store
 from abc_lib.ground.tasks import run_tasks
-from abc_lib.images.latents import FILE, bind, get_autoencoder, prepare, read_space, training_states
+from abc_lib.images.latents import FILE
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.code import Codebook, draw_codebook
 from abc_lib.method.ensemble import Ensemble
@@ -49,13 +50,14 @@ def train_ensemble(
     autoencoder and the latents are made first where they are missing.
     """
     here = here or Here()
-    recipe = prepare(recipe, here)
+    home = SPACES[recipe.data.space]
+    recipe = home.prepare(recipe, here)
     codebook = draw_codebook(recipe)
     members = list(range(codebook.n)) if members is None else members
     cached = here.store.cached()
     found = {m: _find_member(recipe, m, cached) for m in members}
     if images is not None or None in found.values():
-        images = training_states(recipe, images, here)
+        images = home.states(recipe, images, here)
 
     def split(m: int | str) -> TrainingSet:
         # One at a time: half of a large set for each member would not fit into memory.
@@ -83,7 +85,7 @@ def train_ensemble(
             poll=TrainingPoll(here.store, specs, [steps] * len(members)),
         ):
             pass
-    return _require_one_origin(recipe, [_find_member(recipe, m, cached) for m in members])
+    return cached_members(recipe, here, members)
 
 
 class TrainingPoll:
@@ -112,16 +114,6 @@ class TrainingPoll:
         return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
 
 
-def _require_one_origin(recipe: Recipe, artefacts: list[Artefact]) -> list[Artefact]:
-    origins = {a.info["origin"] for a in artefacts}
-    if len(origins) > 1:
-        raise ArtefactError(
-            f"the members of {recipe.label} were trained on different data "
-            f"({', '.join(sorted(origins))}); delete {artefacts[0].path.parent} and train again"
-        )
-    return artefacts
-
-
 def trained_from(artefacts: list[Artefact]) -> dict:
     """Of what several artefacts were made of: commits, hardware, the last time, all seconds."""
     seconds = (a.info.get("seconds", a.info.get("training_seconds", 0)) for a in artefacts)
@@ -138,7 +130,7 @@ def pack_ensemble(
 ) -> Artefact:
     """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``."""
     store = (here or Here()).store
-    recipe = bind(recipe, store)
+    recipe = SPACES[recipe.data.space].bind(recipe, store)
     parameters = [a.tensors("member.safetensors") for a in artefacts]
     tensors = {
         f"{i:02d}.{name}": value
@@ -170,28 +162,42 @@ def publish_ensemble(recipe: Recipe, here: Here | None = None) -> list[Artefact]
     look at a sample.
     """
     here = here or Here()
-    recipe = bind(recipe, here.store)
+    home = SPACES[recipe.data.space]
+    recipe = home.bind(recipe, here.store)
     packed = here.store.find("ensemble", recipe.label, recipe.model_spec)
     if packed:
         return [packed]
     members = train_ensemble(recipe, here=here)
-    recipe, made = bind(recipe, here.store), []
-    if recipe.data.space == "basic":
-        made.append(here.store.copy(get_autoencoder(recipe, here).artefact, "autoencoder"))
-    return [*made, pack_ensemble(recipe, members, here=here)]
+    recipe = home.bind(recipe, here.store)
+    return [*home.publish(recipe, here), pack_ensemble(recipe, members, here=here)]
 
 
-def cached_members(recipe: Recipe, here: Here | None = None) -> list[Artefact] | None:
-    """The artefacts of all members, in order, if every one of them is in the cache."""
+def cached_members(
+    recipe: Recipe, here: Here | None = None, members: list[int | str] | None = None
+) -> list[Artefact] | None:
+    """The artefacts of ``members``, by default all, if every one of them is in the cache.
+
+    Raises :class:`ArtefactError` where they were trained on different data.
+    """
     cached = (here or Here()).store.cached()
-    found = [_find_member(recipe, m, cached) for m in range(recipe.code.n)]
-    return None if None in found else _require_one_origin(recipe, found)
+    members = list(range(recipe.code.n)) if members is None else members
+    found = [_find_member(recipe, m, cached) for m in members]
+    if None in found:
+        return None
+    origins = {a.info["origin"] for a in found}
+    if len(origins) > 1:
+        raise ArtefactError(
+            f"the members of {recipe.label} were trained on different data "
+            f"({', '.join(sorted(origins))}); delete {found[0].path.parent} and train again"
+        )
+    return found
 
 
 def find_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble | None:
     """The ensemble if it was published or all its members are in the cache; else None."""
     here = here or Here()
-    recipe = bind(recipe, here.store)
+    home = SPACES[recipe.data.space]
+    recipe = home.bind(recipe, here.store)
     packed = here.store.find("ensemble", recipe.label, recipe.model_spec)
     if packed is not None:
         codebook = Codebook(packed.tensors("code.safetensors")["words"].numpy())
@@ -209,7 +215,7 @@ def find_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble | None:
         parameters = [a.tensors("member.safetensors") for a in artefacts]
         artefact = artefacts[-1]
     members = [network_of(recipe, member) for member in parameters]
-    space = read_space(recipe, artefact, here)
+    space = home.read(recipe, artefact, here)
     return Ensemble(recipe, codebook, members, identity_of(parameters), artefact, space)
 
 
@@ -249,13 +255,14 @@ def single_model(recipe: Recipe, here: Here | None = None) -> Ensemble:
     :func:`abc_lib.results.fids.member_weights` it is evaluated once a step.
     """
     here = here or Here()
-    recipe = bind(recipe, here.store)
+    home = SPACES[recipe.data.space]
+    recipe = home.bind(recipe, here.store)
     artefact = _find_member(recipe, CONTROL, here.store)
     if artefact is None:
         (artefact,) = train_ensemble(recipe, members=[CONTROL], here=here)
     parameters = artefact.tensors("member.safetensors")
     codebook = draw_codebook(recipe)
     members = [network_of(recipe, parameters)] * codebook.n
-    space = read_space(recipe, artefact, here)
+    space = home.read(recipe, artefact, here)
     ensemble = Ensemble(recipe, codebook, members, identity_of([parameters]), artefact, space)
     return ensemble.to(here.device)
