@@ -9,19 +9,24 @@ says what becomes of files that are not as they should be.
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from abc_lib.ground.errors import BadValue, DataMissing, unknown
+from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, NotAvailable, unknown
 from abc_lib.ground.paths import RAW, data_roots
 from abc_lib.ground.seeds import generator
 from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family, Split
 from abc_lib.images.files import ImageFiles, odd_images
+from abc_lib.method.distance import distance
 from abc_lib.method.recipe import Data, image_shape
+
+_AT_ONCE = 1024
+"""images of a source that a sample is held against side by side"""
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,17 @@ def training_set(data: Data) -> TrainingSet:
     return TrainingSet(chosen, labels[where], sources, where, origin)
 
 
+def training_set_at_hand(data: Data) -> TrainingSet | None:
+    """:func:`training_set` if it is on this machine and sound: welcome but not needed."""
+    if not available(data.family, data.split):
+        return None
+    try:
+        return training_set(data)
+    except (DataMissing, DataCorrupt, NotAvailable) as error:
+        print(f"training images are not shown: {error}")
+        return None
+
+
 def _sources(data: Data, labels: torch.Tensor) -> torch.Tensor:
     """Whose each image is, where nobody's name stands beside it."""
     if data.sources == "image":
@@ -260,3 +276,29 @@ def _first_of_each(images: torch.Tensor) -> torch.Tensor:
     flat = np.packbits(images.flatten(1).numpy() > 0, axis=1)
     _, first = np.unique(flat, axis=0, return_index=True)
     return torch.from_numpy(np.sort(first))
+
+
+# --- images that are shown beside samples ---
+
+
+def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> int:
+    """The position in ``images`` of a source's image that is nearest to a sample (figure 4)."""
+    mine = torch.nonzero(images.sources == source).squeeze(1)
+    if len(mine) == 0:
+        raise BadValue(f"source {source} owns no image of this training set")
+    # In parts, because a source may own more image files than memory holds.
+    distances = [distance(images.images[part], sample) for part in mine.split(_AT_ONCE)]
+    return int(mine[torch.cat(distances).argmin()])
+
+
+def shown_images(images: TrainingSet, sources: Iterable[int], samples: torch.Tensor) -> dict:
+    """The training images that attribution points to, as tensors of an artefact."""
+    shown = [
+        attributed_image(images, int(source), sample)
+        for source, sample in zip(sources, samples, strict=True)
+    ]
+    return {
+        "images": images.images[shown].clone(),
+        "labels": images.labels[shown].clone(),
+        "where": images.where[shown].clone(),
+    }
