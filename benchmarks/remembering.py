@@ -18,8 +18,8 @@ from measuring import Options, main, say, threads_set
 
 import abc_lib as abc
 from abc_lib.images.registry import remembering
-from abc_lib.method.network import num_parameters
 from abc_lib.method.recipe import Network
+from abc_lib.training.budget import num_parameters
 from abc_lib.training.members import Block, network_of
 
 EXPOSURE, MEMBERS = 250, 4

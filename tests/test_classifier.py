@@ -15,7 +15,7 @@ from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
-from abc_lib.method.network import num_parameters
+from abc_lib.training.budget import num_parameters
 from abc_lib.training.classifier.network import ResNetShape, build_classifier
 from abc_lib.training.classifier.recipe import CLASSIFIER_FAMILIES, Attack, classifier_recipe
 from abc_lib.training.classifier.train import (

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, UnknownName
 from abc_lib.images import families, registry
 from abc_lib.images import training_set as datasets
-from abc_lib.images.families import FAMILIES, get_family, look_for_families, mnist
+from abc_lib.images.families import FAMILIES, look_for_families, mnist
 from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.images.training_set import available, load_split, training_set
 from abc_lib.method.recipe import SHAPES, Data, image_shape
@@ -127,11 +127,12 @@ def test_a_recipe_that_does_not_fit_its_images_is_refused(data, message):
 
 
 @pytest.mark.parametrize(
-    "data", [digits(0), digits(-5, num_sources=1019), digits(50, sources="group", num_sources=0)]
+    "size, changes",
+    [(0, {}), (-5, {"num_sources": 1019}), (50, {"sources": "group", "num_sources": 0})],
 )
-def test_sizes_below_one_are_refused(data):
+def test_sizes_below_one_are_refused(size, changes):
     with pytest.raises(BadValue):
-        training_set(data)
+        training_set(digits(size, **changes))
 
 
 def test_unknown_families_and_splits_are_named():
@@ -234,7 +235,7 @@ def test_a_family_is_a_file_and_a_file_a_family():
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_family_says_all_that_others_ask_for(name):
-    family = get_family(name)
+    family = FAMILIES[name]
     assert family.name == name and len(set(family.splits)) == len(family.splits) > 0
     assert SHAPES[name] == family.shape and family.shape[0] in (1, 3)
     assert not family.unseen or family.unseen in family.splits
@@ -275,8 +276,7 @@ def test_a_file_that_is_added_is_a_family(tmp_path, monkeypatch):
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     found = look_for_families(families.__path__)
     assert sorted(found) == sorted([*FILES, "dots"])
-    for name in ("FAMILIES", "get_family"):
-        assert getattr(datasets, name) is getattr(families, name)
+    assert datasets.FAMILIES is FAMILIES
     monkeypatch.setitem(FAMILIES, "dots", found["dots"])
     assert available("dots", "all") and load_split("dots", "all")[2] == "made up"
     images = training_set(Data("dots", "all", 2, num_sources=2))
@@ -287,7 +287,7 @@ def test_a_file_that_is_added_is_a_family(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_family_that_is_taken_away_takes_its_ensembles_along(name, monkeypatch):
-    split = get_family(name).splits[0]
+    split = FAMILIES[name].splits[0]
     monkeypatch.delitem(FAMILIES, name)
     left = {ensemble for ensemble, _ in registry._registry()}
     assert left == {each for each in recipe_names() if get_recipe(each).data.family != name}

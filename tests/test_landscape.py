@@ -16,6 +16,7 @@ from abc_lib.ground.digests import spec_of
 from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store, Workspace
+from abc_lib.images import training_set as datasets
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.code import Codebook
 from abc_lib.method.diffusion import ExogenousNoise
@@ -26,7 +27,6 @@ from abc_lib.method.space import to_images
 from abc_lib.metrics.base import FeatureMetric, l2_distance
 from abc_lib.metrics.names import get_metric
 from abc_lib.results import landscapes as computing
-from abc_lib.results import landscapes as values
 from abc_lib.results.landscapes import attributed_image, metric_radii, read_all_images, regenerate
 from abc_lib.results.landscapes import compute as compute_landscapes
 from abc_lib.results.landscapes import find as find_landscapes
@@ -406,12 +406,12 @@ def test_the_attributed_image_is_the_sources_nearest(trained, store):
 
 
 def test_landscapes_work_where_the_training_images_are_not(trained, store, monkeypatch):
-    monkeypatch.setattr(values, "available", lambda family, split: False)
+    monkeypatch.setattr(datasets, "available", lambda family, split: False)
     read = get_landscapes(trained.ensemble, 2, here=Here(store, jobs=1, progress=False))
     assert read.attributed_images is None and read.attributed_labels is None and len(read) == 2
     monkeypatch.undo()
     joined = get_landscapes(trained.ensemble, 3, here=Here(store, jobs=1, progress=False))
-    assert len(joined) == 3 and joined.attributed_images is None
+    assert len(joined) == 3 and len(joined.attributed_images) == 3  # filled in once they are there
 
 
 # --- stored, found, joined ---
@@ -527,7 +527,6 @@ def test_exact_and_hybrid_landscapes_are_never_mixed(trained, store):
         and len(more) == 2
     )
     assert find_landscapes(trained.ensemble, here=Here(store)).indices.tolist() == [0]
-    assert values.with_attributed_images(more, trained.images).tangent_steps == 2
 
 
 def test_stored_landscapes_are_exact_ones(store):

@@ -27,8 +27,9 @@ from abc_lib.images.autoencoders.network import BasicAutoencoder, LastReLU
 from abc_lib.images.autoencoders.recipes import UNSEEN
 from abc_lib.images.families import artbench, fashion, mnist
 from abc_lib.images.files import ImageFiles
-from abc_lib.images.latents import Latents, bind, prepare, to_states, training_states
+from abc_lib.images.latents import Latents, to_states
 from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import load_split, training_set
 from abc_lib.method import recipe as recipe_module
 from abc_lib.method.code import draw_codebook
@@ -401,8 +402,10 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
     )
     if scale == "paper":
         return  # the states of both scales are made in the same way
-    bound = prepare(recipe, here=Here(store, progress=False))
-    states = training_states(bound, here=Here(store, "cpu", jobs=1, progress=False))
+    bound = SPACES[recipe.data.space].prepare(recipe, Here(store, progress=False))
+    states = SPACES[bound.data.space].states(
+        bound, None, Here(store, "cpu", jobs=1, progress=False)
+    )
     mirrored = recipe.data.space != "pixel" and recipe.data.flips
     assert states.images.shape == (len(images) * (2 if mirrored else 1), *shape)
     assert (
@@ -423,7 +426,7 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
             ((deviation - 1).abs() < 1e-3) | (deviation == 0)
         ).all()
         if mirrored:
-            autoencoder = spaces.get_autoencoder(bound, here=Here(store))
+            autoencoder = SPACES[recipe.data.space].get_autoencoder(bound, Here(store))
             assert torch.allclose(
                 states.images[len(images) :][:2],
                 autoencoder.encode(images.images[:2].flip(-1)),
@@ -434,12 +437,13 @@ def test_every_recipe_builds_its_network_code_and_data(name, scale, folder, stor
 
 def test_latents_are_computed_once_and_again_for_other_files(folder, store, monkeypatch, tmp_path):
     recipe = shrunk("metfaces", "laptop")
-    first = training_states(recipe, here=Here(store, jobs=1, progress=False))
+    first = SPACES[recipe.data.space].states(recipe, None, Here(store, jobs=1, progress=False))
     monkeypatch.setattr(
         stable.StableDiffusion, "_encode", lambda *_: pytest.fail("the latents are there already")
     )
     assert torch.equal(
-        training_states(recipe, here=Here(store, jobs=1, progress=False)).images, first.images
+        SPACES[recipe.data.space].states(recipe, None, Here(store, jobs=1, progress=False)).images,
+        first.images,
     )
     root = tmp_path / "data"
     layouts.metfaces(root)
@@ -448,16 +452,16 @@ def test_latents_are_computed_once_and_again_for_other_files(folder, store, monk
     )
     monkeypatch.setattr(datasets, "data_roots", lambda: [root])
     with pytest.raises(pytest.fail.Exception, match="there already"):
-        training_states(recipe, here=Here(store, jobs=1, progress=False))
+        SPACES[recipe.data.space].states(recipe, None, Here(store, jobs=1, progress=False))
 
 
 def test_a_damaged_cache_of_latents_is_refused(folder, store):
     recipe = shrunk("metfaces", "laptop")
-    training_states(recipe, here=Here(store, jobs=1, progress=False))
+    SPACES[recipe.data.space].states(recipe, None, Here(store, jobs=1, progress=False))
     path = next(store.cache.glob("latents/*/latents-000.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtefactError, match="latents-000"):
-        training_states(recipe, here=Here(store, jobs=1, progress=False))
+        SPACES[recipe.data.space].states(recipe, None, Here(store, jobs=1, progress=False))
 
 
 # --- an ensemble in latents
@@ -515,14 +519,14 @@ def test_samples_of_a_latent_ensemble_are_decoded_images(lived):
 
 def test_members_name_their_autoencoder_and_hold_its_normalisation(lived):
     artefact = lived.artefacts[0]
-    autoencoder = spaces.get_autoencoder(lived.ensemble.recipe, here=Here(lived.store))
+    autoencoder = SPACES["basic"].get_autoencoder(lived.ensemble.recipe, Here(lived.store))
     assert (
         artefact.spec["data"]["autoencoder"]
         == autoencoder.identity
         == lived.ensemble.recipe.data.autoencoder
     )
     assert set(artefact.tensors("space.safetensors")) == {"shift", "factor"}
-    states = training_states(lived.recipe, here=Here(lived.store, progress=False))
+    states = SPACES["basic"].states(lived.recipe, None, Here(lived.store, progress=False))
     assert torch.equal(states.shift, lived.ensemble.space.shift)
     x = to_states(states, lived.recipe.data).double()
     direct = autoencoder.encode(training_set(lived.recipe.data).images).double()
@@ -533,7 +537,7 @@ def test_members_name_their_autoencoder_and_hold_its_normalisation(lived):
 
 def test_members_train_on_the_latents_of_their_own_sources(lived):
     states, book = (
-        training_states(lived.recipe, here=Here(lived.store, progress=False)),
+        SPACES["basic"].states(lived.recipe, None, Here(lived.store, progress=False)),
         draw_codebook(lived.recipe),
     )
     for m, artefact in enumerate(lived.artefacts):
@@ -545,7 +549,9 @@ def test_members_train_on_the_latents_of_their_own_sources(lived):
 
 
 def test_pixel_specs_do_not_know_of_autoencoders(tiny):
-    assert "autoencoder" not in tiny.model_spec["data"] and bind(tiny, Store()) is tiny
+    assert (
+        "autoencoder" not in tiny.model_spec["data"] and SPACES["pixel"].bind(tiny, Store()) is tiny
+    )
     assert digest(get_recipe("digits_64").model_spec) == "1bb8155c4ec95db0"
 
 
@@ -664,8 +670,10 @@ def test_retrained_models_live_in_latents_too(lived, store, tmp_path):
     found = retraining_landscapes(retrained, [0, 1], here=Here(store, jobs=1, progress=False))
     assert np.allclose(found.distances, distance(others, factual[:, None]), atol=1e-4)
     # a left-out image is replaced by the latent of a black one
-    states = training_states(lived.recipe, here=Here(store, progress=False))
-    autoencoder = spaces.get_autoencoder(bind(lived.recipe, store), here=Here(store))
+    states = SPACES["basic"].states(lived.recipe, None, Here(store, progress=False))
+    autoencoder = SPACES["basic"].get_autoencoder(
+        SPACES["basic"].bind(lived.recipe, store), Here(store)
+    )
     assert torch.allclose(states.black, autoencoder.encode(torch.zeros(1, 1, 8, 8))[0], atol=1e-6)
     assert torch.allclose(
         spaces.black_state(states, lived.recipe.data), (states.black - states.shift) * states.factor
@@ -680,8 +688,8 @@ def test_a_published_latent_ensemble_needs_its_autoencoder_and_no_images(
     lived, store, monkeypatch, tmp_path
 ):
     published = Store(lived.store.cache, tmp_path / "published")
-    recipe = bind(lived.recipe, published)
-    autoencoder = spaces.get_autoencoder(recipe, here=Here(published))
+    recipe = SPACES["basic"].bind(lived.recipe, published)
+    autoencoder = SPACES["basic"].get_autoencoder(recipe, Here(published))
     published.copy(autoencoder.artefact, "autoencoder")
     pack_ensemble(lived.recipe, lived.artefacts, here=Here(published))
     monkeypatch.setattr(spaces, "training_set", lambda data: pytest.fail("no images are needed"))
@@ -699,7 +707,7 @@ def test_another_autoencoder_is_another_ensemble(lived, monkeypatch, one_line):
         lambda family, scale: dataclasses.replace(brief(family, scale), seed=1),
     )
     assert (
-        bind(lived.recipe, lived.store).data.autoencoder == ""
+        SPACES["basic"].bind(lived.recipe, lived.store).data.autoencoder == ""
         and find_ensemble(lived.recipe, here=Here(lived.store)) is None
     )
     autoencoders.train_basic(
@@ -707,7 +715,7 @@ def test_another_autoencoder_is_another_ensemble(lived, monkeypatch, one_line):
     )
     assert find_ensemble(lived.recipe, here=Here(lived.store)) is None
     with pytest.raises(ArtefactError, match="lives in the latents of") as error:
-        spaces.get_autoencoder(lived.ensemble.recipe, here=Here(lived.store))
+        SPACES["basic"].get_autoencoder(lived.ensemble.recipe, Here(lived.store))
     assert one_line(error)
 
 
@@ -716,8 +724,8 @@ def test_what_cannot_be_a_latent_recipe_is_refused(lived, store, one_line):
     for match, call in (
         (
             "must be new to its autoencoder",
-            lambda: prepare(
-                get_recipe("mnist_ba_256").replace(data={"split": "train"}), here=Here(store)
+            lambda: SPACES["basic"].prepare(
+                get_recipe("mnist_ba_256").replace(data={"split": "train"}), Here(store)
             ),
         ),
         (
@@ -733,7 +741,7 @@ def test_what_cannot_be_a_latent_recipe_is_refused(lived, store, one_line):
             "need their autoencoder",
             lambda: Ensemble(digits, lived.ensemble.codebook, lived.ensemble.members),
         ),
-        ("training_states", lambda: to_states(training_set(digits.data), digits.data)),
+        ("states", lambda: to_states(training_set(digits.data), digits.data)),
     ):
         with pytest.raises(Exception, match=match) as error:
             call()

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from abc_lib.ground.errors import BadValue
-from abc_lib.method.network import build_network, num_parameters
+from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Diffusion, Network
-from abc_lib.training.budget import activation_bytes
+from abc_lib.training.budget import activation_bytes, num_parameters
 
 PLAIN = Network((8, 16), layers_per_block=1, groups=4)
 PATCHED = Network((8, 16), layers_per_block=1, groups=4, patch=2)

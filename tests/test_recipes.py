@@ -14,10 +14,11 @@ from abc_lib.ground.paths import PAPER
 from abc_lib.ground.store import Store
 from abc_lib.images.registry import DIGITS_SIZES, family_of, get_recipe, recipe_names
 from abc_lib.images.training_set import SPLITS
-from abc_lib.method.network import NoisePredictor, num_parameters
+from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import SCALES, SHAPES, Data, Network, Recipe, Training
 from abc_lib.method.space import state_shape
 from abc_lib.results.run import all_statuses, status
+from abc_lib.training.budget import num_parameters
 
 
 def rows(table: str) -> list[dict]:

@@ -3,6 +3,7 @@
 import difflib
 import numbers
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class AbcError(Exception):
@@ -56,6 +57,17 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownName:
     close = difflib.get_close_matches(str(name).lower().replace("-", ""), plain, n=1)
     hint = f"did you mean '{plain[close[0]]}'?" if close else "known: " + ", ".join(known)
     return UnknownName(f"unknown {kind} '{name}'; {hint}")
+
+
+class Known(dict):
+    """A table by name; what is not in it raises :class:`UnknownName` with the closest name."""
+
+    def __init__(self, kind: str, values: Iterable = ()):
+        super().__init__(values)
+        self.kind = kind
+
+    def __missing__(self, name: object) -> NoReturn:
+        raise unknown(self.kind, name, self)
 
 
 def positive_int(name: str, value: object) -> int:

@@ -17,7 +17,7 @@ Split = tuple[torch.Tensor | ImageFiles, torch.Tensor, str]
 class Family:
     """A data set that ensembles are drawn from: what it is called, where it lies, how it is read.
 
-    ``present(root, split)`` says whether a data folder has a split, ``load(root, split)`` reads it
+    ``present(root, split)`` says whether a data folder has a split, ``read(root, split)`` reads it
     from a folder that has it. What cannot be downloaded through ``torchvision`` has a ``remedy``.
     """
 
@@ -27,7 +27,7 @@ class Family:
     shape: Shape
     splits: tuple[str, ...]
     present: Callable[[Path, str], bool]
-    load: Callable[[Path, str], Split]
+    read: Callable[[Path, str], Split]
     folder: str = ""
     """what to put into a data folder; empty where it is built in"""
     torchvision: str = ""

@@ -1,15 +1,9 @@
-"""Where a recipe's members live: pixels, or the latents of an autoencoder (B.1, B.2).
+"""Members that live in the latents of an autoencoder (B.1, B.2).
 
-This is the one place that decides the shape of a state, how images become states, and
-how a state becomes an image again. In a latent space members are trained on cached
-latents, exogenous noise and trajectories are latent, and every sample is decoded before
-a distance is taken or a picture shown: distances are between images everywhere.
-
-A recipe of the registry says which kind of autoencoder it lives in; :func:`bind` says
-which one, by its identity, and with that the recipe's artefacts have their names.
+They are trained on cached latents, exogenous noise and trajectories are latent, and every sample
+is decoded before a distance is taken or a picture shown: distances are between images everywhere.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +15,7 @@ from abc_lib.ground.store import Artefact, Content, Store, Workspace, stopwatch
 from abc_lib.ground.tasks import run_blocks
 from abc_lib.images.autoencoders.base import Autoencoder
 from abc_lib.images.autoencoders.basic import find_basic, read_basic, train_basic
-from abc_lib.images.autoencoders.recipes import basic_recipe
+from abc_lib.images.autoencoders.recipes import AutoencoderRecipe, basic_recipe
 from abc_lib.images.autoencoders.stable import find_stable, get_stable
 from abc_lib.images.files import ImageFiles
 from abc_lib.images.training_set import TrainingSet, load_split, training_set
@@ -35,90 +29,7 @@ _PIECE = 128
 _A_FILE = 8192
 
 
-# --- which autoencoder ---
-
-
-def _basic(recipe: Recipe):
-    found = basic_recipe(recipe.data.family, recipe.scale)
-    if found.split == recipe.data.split:
-        raise BadValue(
-            f"{recipe.name} trains on the {found.split} split of {found.family}, on which its "
-            "autoencoder is trained; "
-            "an ensemble's images must be new to its autoencoder"
-        )
-    return found
-
-
-def find_autoencoder(recipe: Recipe, store: Store) -> Autoencoder | None:
-    """The autoencoder of a recipe's space if it is published, in the cache or, with its weights, on
-    this machine; else None.
-    """
-    if recipe.data.space == "pixel":
-        return None
-    found = find_basic(_basic(recipe), store) if recipe.data.space == "basic" else find_stable()
-    return None if found is None else _same(recipe, found)
-
-
-def get_autoencoder(recipe: Recipe, here: Here | None = None) -> Autoencoder:
-    """The autoencoder of a latent recipe, on ``here.device``.
-
-    Found, else trained (basic) or downloaded (Stable Diffusion) now.
-    """
-    here = here or Here()
-    autoencoder = find_autoencoder(recipe, here.store)
-    if autoencoder is None:
-        # Nothing is begun that the recipe's own images would be missing for.
-        load_split(recipe.data.family, recipe.data.split)
-        if recipe.data.space == "basic":
-            basic = _basic(recipe)
-            autoencoder = read_basic(basic, train_basic(basic, here=here))
-        else:
-            autoencoder = get_stable()
-    return _same(recipe, autoencoder).to(here.device)
-
-
-def _same(recipe: Recipe, autoencoder: Autoencoder) -> Autoencoder:
-    if recipe.data.autoencoder and recipe.data.autoencoder != autoencoder.identity:
-        raise ArtefactError(
-            f"{recipe.name} lives in the latents of the {autoencoder.title} "
-            f"{recipe.data.autoencoder}, but that at hand is "
-            f"{autoencoder.identity}; bring back the one it was trained with, or train it again "
-            f"from get_recipe('{recipe.name}')"
-        )
-    return autoencoder
-
-
-def _bound(recipe: Recipe, autoencoder: Autoencoder) -> Recipe:
-    return recipe.replace(data={"autoencoder": autoencoder.identity})
-
-
-def bind(recipe: Recipe, store: Store) -> Recipe:
-    """The recipe with its autoencoder's identity filled in, if that is at hand; a pixel recipe as
-    it is.
-
-    A latent recipe that comes back without one has no artefacts here yet.
-    """
-    if recipe.data.space == "pixel" or recipe.data.autoencoder:
-        return recipe
-    if recipe.data.space == "basic":
-        # the manifest tells; the network need not be read
-        basic = _basic(recipe)
-        artefact = store.find("autoencoder", basic.label, basic.spec)
-        return (
-            recipe
-            if artefact is None
-            else recipe.replace(data={"autoencoder": artefact.info["identity"]})
-        )
-    autoencoder = find_autoencoder(recipe, store)
-    return recipe if autoencoder is None else _bound(recipe, autoencoder)
-
-
-def prepare(recipe: Recipe, here: Here) -> Recipe:
-    """:func:`bind`, with the autoencoder trained or downloaded where it is not at hand."""
-    recipe = bind(recipe, here.store)
-    if recipe.data.space == "pixel" or recipe.data.autoencoder:
-        return recipe
-    return _bound(recipe, get_autoencoder(recipe, here))
+# --- what members are trained on ---
 
 
 @dataclass(frozen=True)
@@ -149,7 +60,7 @@ def _require_states(images: TrainingSet, data: Data) -> None:
         raise BadValue(
             f"members of {data.family} in the space {data.space} cannot be trained on image files "
             "or images; "
-            "turn them into states with training_states"
+            "turn them into states with SPACES[recipe.data.space].states"
         )
 
 
@@ -171,33 +82,138 @@ def space_files(images: TrainingSet) -> dict[str, Content]:
     )
 
 
-def read_space(recipe: Recipe, artefact: Artefact, here: Here) -> Space:
-    """The space of the members in an artefact, on the CPU."""
-    if recipe.data.space == "pixel":
-        return Space(recipe.data)
-    normalisation = artefact.tensors(FILE)
-    autoencoder = get_autoencoder(recipe, here).to("cpu")
-    return Space(recipe.data, autoencoder, normalisation["shift"], normalisation["factor"])
+# --- living in latents ---
 
 
-# --- cached latents ---
-
-
-def training_states(
-    recipe: Recipe, images: TrainingSet | None = None, here: Here | None = None
-) -> TrainingSet:
-    """What members are trained on: images, by default the recipe's training set, or
-    :class:`Latents`.
+class InLatents:
+    """Members that live in the latents of an autoencoder: which one, a subclass says.
 
     Latents are computed once, in parts, from files where images are large, and kept in the
     cache under the autoencoder's identity and the images' fingerprint.
     """
-    here = here or Here()
-    images = training_set(recipe.data) if images is None else images
-    if recipe.data.space == "pixel" or isinstance(images, Latents):
-        lazy = isinstance(images.images, ImageFiles)
-        return dataclasses.replace(images, images=images.images[:]) if lazy else images
-    return _read_latents(_latents(recipe, get_autoencoder(recipe, here), images, here), images)
+
+    by_channel: bool
+    """whether each channel is normalised by itself"""
+
+    def at_hand(self, recipe: Recipe, store: Store) -> Autoencoder | None:
+        """The autoencoder that is at hand, whichever the recipe is bound to; or None."""
+        raise NotImplementedError
+
+    def make(self, recipe: Recipe, here: Here) -> Autoencoder:
+        """Trains or downloads the autoencoder."""
+        raise NotImplementedError
+
+    def identity(self, recipe: Recipe, store: Store) -> str:
+        """Which autoencoder is at hand; empty if none is."""
+        autoencoder = self.at_hand(recipe, store)
+        return "" if autoencoder is None else autoencoder.identity
+
+    def find_autoencoder(self, recipe: Recipe, store: Store) -> Autoencoder | None:
+        """At hand; raises :class:`ArtefactError` for one that the recipe is not bound to."""
+        found = self.at_hand(recipe, store)
+        return None if found is None else _same(recipe, found)
+
+    def get_autoencoder(self, recipe: Recipe, here: Here) -> Autoencoder:
+        """:meth:`find_autoencoder`, else trained or downloaded now; on ``here.device``."""
+        autoencoder = self.at_hand(recipe, here.store)
+        if autoencoder is None:
+            # Nothing is begun that the recipe's own images would be missing for.
+            load_split(recipe.data.family, recipe.data.split)
+            autoencoder = self.make(recipe, here)
+        return _same(recipe, autoencoder).to(here.device)
+
+    def bind(self, recipe: Recipe, store: Store) -> Recipe:
+        """With the identity of the autoencoder at hand, unless the recipe has one already."""
+        known = recipe.data.autoencoder or self.identity(recipe, store)
+        return recipe.replace(data={"autoencoder": known})
+
+    def prepare(self, recipe: Recipe, here: Here) -> Recipe:
+        """With the identity of the autoencoder, which is made where there is none."""
+        recipe = self.bind(recipe, here.store)
+        known = recipe.data.autoencoder or self.get_autoencoder(recipe, here).identity
+        return recipe.replace(data={"autoencoder": known})
+
+    def states(self, recipe: Recipe, images: TrainingSet | None, here: Here) -> Latents:
+        """The :class:`Latents` of images, None for the recipe's; latents come back as they are."""
+        images = training_set(recipe.data) if images is None else images
+        if isinstance(images, Latents):
+            return images
+        autoencoder = self.get_autoencoder(recipe, here)
+        return _read_latents(_latents(recipe, autoencoder, images, self.by_channel, here), images)
+
+    def read(self, recipe: Recipe, artefact: Artefact, here: Here) -> Space:
+        """With the autoencoder, and the normalisation that the members were trained with."""
+        normalisation = artefact.tensors(FILE)
+        autoencoder = self.get_autoencoder(recipe, here).to("cpu")
+        return Space(recipe.data, autoencoder, normalisation["shift"], normalisation["factor"])
+
+
+class InBasic(InLatents):
+    """In the latents of the family's basic autoencoder, which is published with an ensemble."""
+
+    by_channel = True
+
+    def at_hand(self, recipe: Recipe, store: Store) -> Autoencoder | None:
+        """Published or from the cache."""
+        return find_basic(_basic(recipe), store)
+
+    def make(self, recipe: Recipe, here: Here) -> Autoencoder:
+        """Trained now."""
+        basic = _basic(recipe)
+        return read_basic(basic, train_basic(basic, here=here))
+
+    def identity(self, recipe: Recipe, store: Store) -> str:
+        """As the manifest tells it: the network need not be read."""
+        basic = _basic(recipe)
+        artefact = store.find("autoencoder", basic.label, basic.spec)
+        return "" if artefact is None else artefact.info["identity"]
+
+    def publish(self, recipe: Recipe, here: Here) -> list[Artefact]:
+        """The autoencoder."""
+        artefact = self.get_autoencoder(recipe, here).artefact
+        return [here.store.copy(artefact, "autoencoder")]
+
+
+class InStable(InLatents):
+    """In the latents of Stable Diffusion's autoencoder, all channels normalised as one."""
+
+    by_channel = False
+
+    def at_hand(self, recipe: Recipe, store: Store) -> Autoencoder | None:
+        """With its weights on this machine."""
+        return find_stable()
+
+    def make(self, recipe: Recipe, here: Here) -> Autoencoder:
+        """Downloaded now."""
+        return get_stable()
+
+
+# --- which autoencoder ---
+
+
+def _basic(recipe: Recipe) -> AutoencoderRecipe:
+    found = basic_recipe(recipe.data.family, recipe.scale)
+    if found.split == recipe.data.split:
+        raise BadValue(
+            f"{recipe.name} trains on the {found.split} split of {found.family}, on which its "
+            "autoencoder is trained; "
+            "an ensemble's images must be new to its autoencoder"
+        )
+    return found
+
+
+def _same(recipe: Recipe, autoencoder: Autoencoder) -> Autoencoder:
+    if recipe.data.autoencoder and recipe.data.autoencoder != autoencoder.identity:
+        raise ArtefactError(
+            f"{recipe.name} lives in the latents of the {autoencoder.title} "
+            f"{recipe.data.autoencoder}, but that at hand is "
+            f"{autoencoder.identity}; bring back the one it was trained with, or train it again "
+            f"from get_recipe('{recipe.name}')"
+        )
+    return autoencoder
+
+
+# --- cached latents ---
 
 
 def _encode_task(
@@ -211,7 +227,9 @@ def _encode_task(
     return len(pixels)
 
 
-def _latents(recipe: Recipe, autoencoder: Autoencoder, images: TrainingSet, here: Here) -> Artefact:
+def _latents(
+    recipe: Recipe, autoencoder: Autoencoder, images: TrainingSet, by_channel: bool, here: Here
+) -> Artefact:
     data = recipe.data
     label = f"{data.family}-{data.split.replace(' ', '-')}-{data.space}"
     spec = {
@@ -234,7 +252,7 @@ def _latents(recipe: Recipe, autoencoder: Autoencoder, images: TrainingSet, here
         }
         run_blocks(_encode_task, tasks, workspace, here.device, here, f"latents of {recipe.label}")
         names = list(tasks)
-        normalisation = _normalisation(workspace, names, by_channel=data.space == "basic")
+        normalisation = _normalisation(workspace, names, by_channel)
         black = torch.zeros(1, *autoencoder.image_shape)
         normalisation["black"] = autoencoder.encode(black)[0].cpu()
         files = {"normalisation.safetensors": normalisation}

@@ -6,7 +6,7 @@ The paper's 23 (table 2), its 7 further ones (B.3), the digits and MNIST in late
 import csv
 import dataclasses
 
-from abc_lib.ground.errors import unknown
+from abc_lib.ground.errors import Known, unknown
 from abc_lib.ground.paths import PAPER
 from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family
@@ -222,11 +222,16 @@ def remembering(name: str, exposure: float | None = None) -> Recipe:
     recipe = recipe.replace(
         network=_REMEMBERING[recipe.data.family],
         training=dataclasses.replace(
-            _SMALL_STEPS, batch_size=16, weighting="image", times="middle", block=recipe.code.n // 2
+            _SMALL_STEPS,
+            steps=DRAWN // 16,
+            batch_size=16,
+            weighting="image",
+            times="middle",
+            block=recipe.code.n // 2,
         ),
         sampling=Sampling(clip=None),
     )
-    return recipe.exposed(DRAWN / recipe.images_a_member if exposure is None else exposure)
+    return recipe if exposure is None else recipe.exposed(exposure)
 
 
 def _registry() -> dict[tuple[str, str], Recipe]:
@@ -246,6 +251,13 @@ def _registry() -> dict[tuple[str, str], Recipe]:
 
 
 _RECIPES = _registry()
+_BY_SCALE = Known(
+    "scale",
+    {
+        scale: Known("ensemble", {name: r for (name, s), r in _RECIPES.items() if s == scale})
+        for scale in SCALES
+    },
+)
 
 
 def recipe_names() -> list[str]:
@@ -255,11 +267,7 @@ def recipe_names() -> list[str]:
 
 def get_recipe(name: str, scale: str = "laptop") -> Recipe:
     """The recipe of a named ensemble; raises :class:`UnknownName` with the closest name."""
-    if scale not in SCALES:
-        raise unknown("scale", scale, SCALES)
-    if name not in recipe_names():
-        raise unknown("ensemble", name, recipe_names())
-    return _RECIPES[name, scale]
+    return _BY_SCALE[scale][name]
 
 
 def family_of(name: str, scale: str = "laptop") -> list[str]:

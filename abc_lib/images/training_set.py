@@ -9,19 +9,24 @@ says what becomes of files that are not as they should be.
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from abc_lib.ground.errors import BadValue, DataMissing, positive_int, unknown
+from abc_lib.ground.errors import BadValue, DataCorrupt, DataMissing, NotAvailable, unknown
 from abc_lib.ground.paths import RAW, data_roots
 from abc_lib.ground.seeds import generator
-from abc_lib.images.families import FAMILIES, get_family
+from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family, Split
 from abc_lib.images.files import ImageFiles, odd_images
+from abc_lib.method.distance import distance
 from abc_lib.method.recipe import Data, image_shape
+
+_AT_ONCE = 1024
+"""images of a source that a sample is held against side by side"""
 
 
 @dataclass(frozen=True)
@@ -139,19 +144,20 @@ def load_split(family: str, split: str) -> Split:
     Raises :class:`DataMissing` when they are neither here nor to be had, and
     :class:`DataCorrupt` when a file is not what its name says.
     """
-    if split not in get_family(family).splits:
-        raise unknown(f"split of {family}", split, get_family(family).splits)
+    splits = FAMILIES[family].splits
+    if split not in splits:
+        raise unknown(f"split of {family}", split, splits)
     return _load_split(family, split, tuple(data_roots()), odd_images())
 
 
 def available(family: str, split: str) -> bool:
     """Whether a split's images are on this machine, so that nothing would be downloaded."""
-    return any(get_family(family).present(root, split) for root in data_roots())
+    return any(FAMILIES[family].present(root, split) for root in data_roots())
 
 
 def how_to_get(family: str) -> str:
     """In a clause, what brings images to this machine that are not :func:`available`."""
-    folder, remedy = get_family(family).folder, get_family(family).remedy
+    folder, remedy = FAMILIES[family].folder, FAMILIES[family].remedy
     if remedy:
         return f"{remedy} in the folder that ABC_DATA names"
     return (
@@ -162,7 +168,7 @@ def how_to_get(family: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load_split(name: str, split: str, roots: tuple, odd: str) -> Split:
-    family = get_family(name)
+    family = FAMILIES[name]
     if not any(family.present(root, split) for root in roots):
         if family.remedy:
             raise DataMissing(
@@ -171,7 +177,7 @@ def _load_split(name: str, split: str, roots: tuple, odd: str) -> Split:
             )
         _download(family, split)
     root = next(root for root in roots if family.present(root, split))
-    return family.load(root, split)
+    return family.read(root, split)
 
 
 def _download(family: Family, split: str) -> None:
@@ -205,9 +211,10 @@ def training_set(data: Data) -> TrainingSet:
     single images are numbered in that order; classes by label; groups are drawn at
     random with sizes that differ by one at most. Where sources are celebrities or artists,
     ``num_sources`` of them are drawn, and the subset is theirs (see :func:`owned_subset`).
+    Raises :class:`BadValue` where the images do not have that size or that many sources.
     """
-    positive_int("size", data.size)
-    positive_int("num_sources", data.num_sources)
+    if not data.num_sources:
+        raise BadValue("num_sources is not said; the recipe names how many own its images")
     images, labels, origin = load_split(data.family, data.split)
     seed = data.family, data.split, data.subset_seed
     where = torch.randperm(len(images), generator=generator("subset", *seed))
@@ -240,6 +247,17 @@ def training_set(data: Data) -> TrainingSet:
     return TrainingSet(chosen, labels[where], sources, where, origin)
 
 
+def training_set_at_hand(data: Data) -> TrainingSet | None:
+    """:func:`training_set` if it is on this machine and sound: welcome but not needed."""
+    if not available(data.family, data.split):
+        return None
+    try:
+        return training_set(data)
+    except (DataMissing, DataCorrupt, NotAvailable) as error:
+        print(f"training images are not shown: {error}")
+        return None
+
+
 def _sources(data: Data, labels: torch.Tensor) -> torch.Tensor:
     """Whose each image is, where nobody's name stands beside it."""
     if data.sources == "image":
@@ -258,3 +276,29 @@ def _first_of_each(images: torch.Tensor) -> torch.Tensor:
     flat = np.packbits(images.flatten(1).numpy() > 0, axis=1)
     _, first = np.unique(flat, axis=0, return_index=True)
     return torch.from_numpy(np.sort(first))
+
+
+# --- images that are shown beside samples ---
+
+
+def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> int:
+    """The position in ``images`` of a source's image that is nearest to a sample (figure 4)."""
+    mine = torch.nonzero(images.sources == source).squeeze(1)
+    if len(mine) == 0:
+        raise BadValue(f"source {source} owns no image of this training set")
+    # In parts, because a source may own more image files than memory holds.
+    distances = [distance(images.images[part], sample) for part in mine.split(_AT_ONCE)]
+    return int(mine[torch.cat(distances).argmin()])
+
+
+def shown_images(images: TrainingSet, sources: Iterable[int], samples: torch.Tensor) -> dict:
+    """The training images that attribution points to, as tensors of an artefact."""
+    shown = [
+        attributed_image(images, int(source), sample)
+        for source, sample in zip(sources, samples, strict=True)
+    ]
+    return {
+        "images": images.images[shown].clone(),
+        "labels": images.labels[shown].clone(),
+        "where": images.where[shown].clone(),
+    }

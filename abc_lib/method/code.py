@@ -15,7 +15,7 @@ import numpy as np
 
 from abc_lib.ground.errors import BadValue, NoSurvivors, positive_int
 from abc_lib.ground.seeds import derive
-from abc_lib.method.recipe import Recipe
+from abc_lib.method.recipe import Code, Recipe
 
 __all__ = ["Codebook", "draw_codebook", "smallest_sufficient_n", "codeword_at"]
 
@@ -25,7 +25,6 @@ Sources = int | Sequence[int] | np.ndarray
 
 def smallest_sufficient_n(num_sources: int) -> int:
     """The least ensemble size n with C(n, n // 2) >= ``num_sources`` (appendix A.2)."""
-    positive_int("num_sources", num_sources)
     n = 1
     while comb(n, n // 2) < num_sources:
         n += 1
@@ -105,24 +104,7 @@ class Codebook:
     @classmethod
     def draw(cls, n: int, weight: int, num_sources: int, seed: int) -> "Codebook":
         """A random codebook of ``num_sources`` codewords; the same seed gives the same one."""
-        positive_int("n", n)
-        positive_int("weight", weight)
-        positive_int("num_sources", num_sources)
-        if weight >= n:
-            raise BadValue(
-                f"weight {weight} of {n} members leaves none when a source is removed; choose a "
-                "smaller weight"
-            )
-        total = comb(n, weight)
-        if num_sources > total:
-            enough = smallest_sufficient_n(num_sources)
-            raise BadValue(
-                f"{n} members of weight {weight} give {total} codewords, too few for "
-                f"{num_sources} sources; {enough} members of weight {enough // 2} would do"
-            )
-        rng = random.Random(derive("codebook", n, weight, num_sources, seed))
-        ranks = _distinct_ranks(total, num_sources, rng)
-        return cls(np.stack([codeword_at(rank, n, weight) for rank in ranks]))
+        return _drawn(Code(n, weight, seed), positive_int("num_sources", num_sources))
 
     @property
     def num_sources(self) -> int:
@@ -204,5 +186,17 @@ class Codebook:
 
 def draw_codebook(recipe: Recipe) -> Codebook:
     """The recipe's code: which member sees which source."""
-    code = recipe.code
-    return Codebook.draw(code.n, code.weight, recipe.data.num_sources, code.seed)
+    return _drawn(recipe.code, recipe.data.num_sources)
+
+
+def _drawn(code: Code, num_sources: int) -> Codebook:
+    n, weight, total = code.n, code.weight, comb(code.n, code.weight)
+    if num_sources > total:
+        enough = smallest_sufficient_n(num_sources)
+        raise BadValue(
+            f"{n} members of weight {weight} give {total} codewords, too few for "
+            f"{num_sources} sources; {enough} members of weight {enough // 2} would do"
+        )
+    rng = random.Random(derive("codebook", n, weight, num_sources, code.seed))
+    ranks = _distinct_ranks(total, num_sources, rng)
+    return Codebook(np.array([codeword_at(rank, n, weight) for rank in ranks]))

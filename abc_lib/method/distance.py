@@ -1,9 +1,8 @@
 """Euclidean distances between images, without a network (B.6).
 
 They are those of the paper's figure 7: images in [0, 1], grey ones repeated to three
-channels, scaled to 3x256x256, so that data sets compare. The paper does not say how it scales;
-the authors' later release does: to the nearest pixel. Results from before were bilinear, which
-lies 0.03 to 0.10 lower in log10.
+channels, scaled to 3x256x256, so that data sets compare. The authors scale by the nearest pixel,
+as their later release shows; results from before were bilinear, 0.03 to 0.10 lower in log10.
 """
 
 from functools import lru_cache
@@ -20,13 +19,10 @@ SCALINGS = ("nearest", "bilinear")
 
 
 @lru_cache(maxsize=16)
-def resize_matrix(
-    side: int, resolution: int = RESOLUTION, scaling: str = "bilinear"
-) -> torch.Tensor:
+def resize_matrix(side: int, resolution: int = 256, scaling: str = "bilinear") -> torch.Tensor:
     """The linear map of a resize along one axis, (resolution, side), float64.
 
-    It is PyTorch's ``interpolate`` (bilinear: ``align_corners=False, antialias=False``), read off
-    the identity.
+    It is PyTorch's ``interpolate`` (``align_corners=False, antialias=False``) of the identity.
     """
     if scaling not in SCALINGS:
         raise unknown("scaling", scaling, SCALINGS)

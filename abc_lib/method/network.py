@@ -100,8 +100,3 @@ def build_network(
         # torch.manual_seed would seed the GPUs' generators as well
         torch.default_generator.manual_seed(seed)
         return NoisePredictor(network, shape, diffusion)
-
-
-def num_parameters(module: nn.Module) -> int:
-    """How many numbers a module learns."""
-    return sum(p.numel() for p in module.parameters())

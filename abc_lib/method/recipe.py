@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from abc_lib.ground.digests import spec_of
-from abc_lib.ground.errors import unknown
+from abc_lib.ground.errors import BadValue, Known, positive_int
 
 SCALES = ("laptop", "paper")
 
@@ -27,7 +27,7 @@ class Data:
     """what a data source is: ``image``, ``class``, ``group`` (random, equal sizes), or an owner:
     ``celebrity``, ``artist``"""
     num_sources: int = 0
-    """N"""
+    """N; 0 until it is said"""
     subset_seed: int = 0
     """which permutation of the split"""
     space: str = "pixel"
@@ -42,8 +42,11 @@ class Data:
     factor: float = 2.0
     """see ``shift``; latents are normalised by their own mean and deviation instead"""
     autoencoder: str = ""
-    """the identity of the autoencoder whose latents these are: empty in the registry, filled in
-    when it is at hand (``abc_lib.images.latents.bind``)"""
+    """the identity of the autoencoder whose latents these are; empty until it is at hand"""
+
+    def __post_init__(self) -> None:
+        positive_int("size", self.size)
+        positive_int("num_sources", self.num_sources or 1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class Code:
     n: int
     weight: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if positive_int("weight", self.weight) >= positive_int("n", self.n):
+            raise BadValue(
+                f"weight {self.weight} of {self.n} members leaves none when a source is removed; "
+                "choose a smaller weight"
+            )
 
 
 @dataclass(frozen=True)
@@ -152,18 +162,14 @@ class Recipe:
         return {key: value for key, value in self.model_spec.items() if key != "code"}
 
     @property
-    def images_a_member(self) -> float:
-        """How many images a member trains on, on average."""
-        return self.data.size * self.code.weight / self.code.n
-
-    @property
     def exposure(self) -> float:
         """How often a member sees each of its images in training, on average."""
-        return self.training.steps * self.training.batch_size / self.images_a_member
+        drawn = self.training.steps * self.training.batch_size
+        return drawn * self.code.n / (self.data.size * self.code.weight)
 
     def exposed(self, times: float) -> "Recipe":
         """The recipe whose members see each of their images so often; the steps follow."""
-        steps = round(times * self.images_a_member / self.training.batch_size)
+        steps = round(self.training.steps * times / self.exposure)
         return self.replace(training={"steps": max(1, steps)})
 
     @property
@@ -181,7 +187,7 @@ class Recipe:
 
 # --- shapes of images (B.1) ---
 
-SHAPES: dict[str, Shape] = {}
+SHAPES: dict[str, Shape] = Known("data family")
 """of an image of each family; ``abc_lib.images.families`` fills it, one file a family"""
 SCALED: dict[tuple[str, str], Shape] = {}
 """of the families whose images are scaled for a space, by family and space; filled likewise"""
@@ -189,8 +195,6 @@ SCALED: dict[tuple[str, str], Shape] = {}
 
 def image_shape(data: Data) -> Shape:
     """C, H, W of a recipe's images."""
-    if data.family not in SHAPES:
-        raise unknown("data family", data.family, SHAPES)
     return SCALED.get((data.family, data.space), SHAPES[data.family])
 
 

@@ -8,10 +8,9 @@ import torch
 
 from abc_lib.ground.devices import one_thread
 from abc_lib.ground.duals import Dual
-from abc_lib.ground.errors import BadValue, unknown
+from abc_lib.ground.errors import BadValue, Known
 from abc_lib.method.recipe import Data, Shape, image_shape, latent_shape
 
-SPACES = ("pixel", "basic", "stable-diffusion")
 STABLE_LATENT = (4, 32, 32)
 """the shape of a latent of the Stable Diffusion autoencoder"""
 STABLE_IMAGE = (3, 256, 256)
@@ -47,20 +46,25 @@ def to_images(x: State, data: Data) -> State:
     return (x / data.factor + data.shift).clamp(0, 1)
 
 
-def state_shape(data: Data) -> Shape:
-    """C, H, W of what a recipe's members denoise: of its images, or of their latents."""
-    if data.space == "pixel":
-        return image_shape(data)
-    if data.space == "basic":
-        return latent_shape(data.family)
-    if data.space != "stable-diffusion":
-        raise unknown("space", data.space, SPACES)
+def _basic(data: Data) -> Shape:
+    return latent_shape(data.family)
+
+
+def _stable(data: Data) -> Shape:
     if image_shape(data) != STABLE_IMAGE:
         raise BadValue(
             f"images of {data.family} are {image_shape(data)}; the Stable Diffusion autoencoder "
             f"takes {STABLE_IMAGE} here"
         )
     return STABLE_LATENT
+
+
+_SHAPES = Known("space", {"pixel": image_shape, "basic": _basic, "stable-diffusion": _stable})
+
+
+def state_shape(data: Data) -> Shape:
+    """C, H, W of what a recipe's members denoise: of its images, or of their latents."""
+    return _SHAPES[data.space](data)
 
 
 def same_bits(device: torch.device) -> AbstractContextManager[None]:
@@ -92,11 +96,6 @@ class Space:
                 "members that live in latents need their autoencoder and its normalisation; read "
                 "them with find_ensemble"
             )
-
-    @property
-    def shape(self) -> Shape:
-        """C, H, W of a state."""
-        return state_shape(self.data)
 
     @property
     def image_shape(self) -> Shape:

@@ -17,7 +17,7 @@ from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Content, Workspace, stopwatch
-from abc_lib.images.latents import bind
+from abc_lib.images.spaces import SPACES
 from abc_lib.method.recipe import Recipe
 
 Value = TypeVar("Value")
@@ -99,7 +99,7 @@ class Kind(Generic[Value]):
 
         ``like`` are values that their specs must have. The recipe's sampler must be theirs.
         """
-        recipe = bind(recipe, here.store)
+        recipe = SPACES[recipe.data.space].bind(recipe, here.store)
         like["sampling"] = spec_of(recipe.sampling)
         return [
             artefact
@@ -176,7 +176,7 @@ class BySample(Kind[Value]):
         """The artefacts of one ensemble and seed: the published ensemble's, else those of most
         samples.
         """
-        recipe = bind(recipe, here.store)
+        recipe = SPACES[recipe.data.space].bind(recipe, here.store)
         packed = here.store.find("ensemble", recipe.label, recipe.model_spec)
         groups: dict[tuple, list[Artefact]] = {}
         for artefact in here.store.find_all(self.folder, recipe.label):

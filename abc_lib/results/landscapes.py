@@ -16,18 +16,16 @@ import numpy as np
 import torch
 
 from abc_lib.ground.digests import digest
-from abc_lib.ground.errors import (
-    ArtefactError,
-    BadValue,
-    DataCorrupt,
-    DataMissing,
-    NotAvailable,
-    positive_int,
-)
+from abc_lib.ground.errors import ArtefactError, BadValue, positive_int
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Workspace, parquet_bytes
 from abc_lib.ground.tasks import run_blocks
-from abc_lib.images.training_set import TrainingSet, available, training_set
+from abc_lib.images.training_set import (
+    TrainingSet,
+    attributed_image,
+    shown_images,
+    training_set_at_hand,
+)
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
@@ -38,6 +36,7 @@ from abc_lib.results.kind import BySample, fresh_rows, name_and_scale, sample_nu
 from abc_lib.training.budget import samples_side_by_side, trajectories_side_by_side
 
 __all__ = [
+    "DEFAULT_SAMPLES",
     "KEEP",
     "KIND",
     "Check",
@@ -47,7 +46,6 @@ __all__ = [
     "counterfactuals",
     "find",
     "get",
-    "images_to_show",
     "kept_radii",
     "merge",
     "metric_radii",
@@ -57,15 +55,15 @@ __all__ = [
     "read_all_images",
     "regenerate",
     "stored",
-    "with_attributed_images",
 ]
 
+DEFAULT_SAMPLES = 12
+"""how many samples are computed when none are at hand and nobody says how many"""
 KEEP = 8
 """how many of a sample's counterfactuals, the farthest, are kept as images unless told otherwise"""
 SHOWN = 8
 """Samples that are published with several counterfactuals as images. The others show one: a
 hundred of each would be megabytes."""
-_AT_ONCE = 1024
 
 
 class _Landscapes(BySample[Landscapes]):
@@ -115,7 +113,7 @@ class _Landscapes(BySample[Landscapes]):
                 "kept_sources": torch.from_numpy(wanted),
             },
         }
-        images = images_to_show(recipe) if images is None else images
+        images = training_set_at_hand(recipe.data) if images is None else images
         if images is not None:
             files["attributed.safetensors"] = shown_images(images, wanted[:, 0], factual)
         if spec["everything"]:
@@ -237,7 +235,7 @@ def find(
 
 def get(
     ensemble: Ensemble,
-    num_samples: int,
+    num_samples: int | None = None,
     seed: int = 0,
     keep: int | None = None,
     chosen: Iterable[int] = (),
@@ -248,22 +246,35 @@ def get(
 ) -> Landscapes:
     """The landscapes of samples 0 .. num_samples - 1: those at hand, the missing ones computed.
 
-    ``keep`` passes over those with fewer kept images; by default all count, and what is
-    computed keeps eight. Other arguments as :func:`compute`.
+    ``num_samples=None`` takes all samples that are at hand, or computes 12. ``keep`` passes over
+    those with fewer kept images; by default all count, and what is computed keeps eight. Where
+    attributed images were not at hand when landscapes were computed, and are now, they are filled
+    in. Other arguments as :func:`compute`.
     """
     here = here or Here()
-    positive_int("num_samples", num_samples)
+    if num_samples is not None:
+        positive_int("num_samples", num_samples)
     chosen, how = tuple(chosen), {"all_images": all_images, "tangent_steps": tangent_steps}
     known = find(ensemble, seed, keep or 1, chosen, **how, here=here)
-    there = set() if known is None else set(known.indices.tolist())
-    missing = [i for i in range(num_samples) if i not in there]
+    there = [] if known is None else known.indices.tolist()
+    wanted = range(num_samples or DEFAULT_SAMPLES) if num_samples or not there else there
+    missing = sorted(set(wanted) - set(there))
     parts = [] if known is None else [known]
     if missing:
         made = compute(
             ensemble, missing, seed, keep or KEEP, chosen, images=images, **how, here=here
         )
-        parts.append(read(made))
-    return join(parts, list(range(num_samples)))
+        parts.append(KIND.read(made))
+    found = join(parts, wanted)
+    if found.attributed_images is None:
+        images = training_set_at_hand(ensemble.recipe.data) if images is None else images
+        if images is not None:
+            shown = shown_images(images, found.attributed_sources, found.factual)
+            labels = shown["labels"].numpy()
+            return dataclasses.replace(
+                found, attributed_images=shown["images"], attributed_labels=labels
+            )
+    return found
 
 
 def stored(recipe: Recipe, here: Here | None = None) -> Landscapes | None:
@@ -480,49 +491,7 @@ class _AllImages:
         return {"counterfactuals": torch.cat(parts)}
 
 
-# --- images of training sets, and counterfactuals made again ---
-
-
-def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> int:
-    """The position in ``images`` of a source's image that is nearest to a sample (figure 4)."""
-    mine = torch.nonzero(images.sources == source).squeeze(1)
-    if len(mine) == 0:
-        raise BadValue(f"source {source} owns no image of this training set")
-    # In parts, because a source may own more image files than memory holds.
-    distances = [distance(images.images[part], sample) for part in mine.split(_AT_ONCE)]
-    return int(mine[torch.cat(distances).argmin()])
-
-
-def shown_images(images: TrainingSet, sources: Iterable[int], samples: torch.Tensor) -> dict:
-    """The training images that attribution points to, as tensors of an artefact."""
-    shown = [
-        attributed_image(images, int(source), sample)
-        for source, sample in zip(sources, samples, strict=True)
-    ]
-    return {
-        "images": images.images[shown].clone(),
-        "labels": images.labels[shown].clone(),
-        "where": images.where[shown].clone(),
-    }
-
-
-def images_to_show(recipe: Recipe) -> TrainingSet | None:
-    """The recipe's training set if it is on this machine and sound: welcome but not needed."""
-    if not available(recipe.data.family, recipe.data.split):
-        return None
-    try:
-        return training_set(recipe.data)
-    except (DataMissing, DataCorrupt, NotAvailable) as error:
-        print(f"training images are not shown: {error}")
-        return None
-
-
-def with_attributed_images(landscapes: Landscapes, images: TrainingSet) -> Landscapes:
-    """The same landscapes with the training images that attribution points to filled in."""
-    shown = shown_images(images, landscapes.attributed_sources, landscapes.factual)
-    return dataclasses.replace(
-        landscapes, attributed_images=shown["images"], attributed_labels=shown["labels"].numpy()
-    )
+# --- images that were kept, and counterfactuals made again ---
 
 
 def read_all_images(artefact: Artefact, index: int) -> torch.Tensor:

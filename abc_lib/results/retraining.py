@@ -12,13 +12,12 @@ from abc_lib.ground.errors import BadValue, positive_int
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Workspace
 from abc_lib.ground.tasks import job_count, run_blocks
-from abc_lib.images.training_set import TrainingSet
+from abc_lib.images.training_set import TrainingSet, shown_images, training_set_at_hand
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.landscape import METRIC, Landscapes
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Kind, made, name_and_scale, sample_numbers
-from abc_lib.results.landscapes import images_to_show, shown_images
 from abc_lib.training.retrained import Retrained, get_retrained
 from abc_lib.training.together import FULL, TOGETHER, common_spec, require_removal, with_seed
 
@@ -150,7 +149,7 @@ class _Retraining(Kind[RetrainingLandscapes]):
         )
         tensors = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
         files = {"landscape.safetensors": tensors | {"sources": torch.from_numpy(sources)}}
-        images = images_to_show(recipe) if images is None else images
+        images = training_set_at_hand(recipe.data) if images is None else images
         if images is not None:
             kept, factual = tensors["kept_sources"][:, 0], tensors["factual"]
             files["attributed.safetensors"] = shown_images(images, kept, factual)

@@ -7,8 +7,8 @@ import numpy as np
 
 from abc_lib.ground.errors import AbcError, BadValue, positive_int
 from abc_lib.ground.here import Here
-from abc_lib.images.latents import bind
 from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import available, how_to_get
 from abc_lib.method.code import Codebook, draw_codebook
 from abc_lib.method.differential import Jacobians
@@ -19,7 +19,6 @@ from abc_lib.results import jacobians, landscapes
 from abc_lib.training.ensembles import cached_members, get_ensemble
 
 __all__ = [
-    "DEFAULT_SAMPLES",
     "Predictions",
     "Run",
     "Status",
@@ -31,9 +30,6 @@ __all__ = [
     "status",
     "stored_predictions",
 ]
-
-DEFAULT_SAMPLES = 12
-"""How many samples are computed when nothing is published and nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +62,10 @@ def run(
     here = here or Here()
     recipe = get_recipe(dataset, scale)
     if num_samples is not None:
+        # before anything is trained
         positive_int("num_samples", num_samples)
     ensemble = get_ensemble(recipe, here)
-    known = landscapes.find(ensemble, seed, here=here) if num_samples is None else None
-    if known is None:
-        known = landscapes.get(ensemble, num_samples or DEFAULT_SAMPLES, seed, here=here)
-    if known.attributed_images is None:
-        images = landscapes.images_to_show(recipe)
-        if images is not None:
-            known = landscapes.with_attributed_images(known, images)
-    return Run(recipe, ensemble, known)
+    return Run(recipe, ensemble, landscapes.get(ensemble, num_samples, seed, here=here))
 
 
 def ensemble_origin(ensemble: Ensemble) -> str:
@@ -166,7 +156,7 @@ def status(name: str, scale: str = "laptop", here: Here | None = None) -> Status
     here = here or Here()
     recipe = get_recipe(name, scale)
     try:
-        recipe = bind(recipe, here.store)
+        recipe = SPACES[recipe.data.space].bind(recipe, here.store)
         published = here.store.find("ensemble", recipe.label, recipe.model_spec)
         known = landscapes.stored(recipe, here)
         trained = published or cached_members(recipe, here)

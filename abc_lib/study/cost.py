@@ -16,11 +16,12 @@ from abc_lib.ground.errors import ArtefactError
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact
 from abc_lib.images.registry import get_recipe, recipe_names
-from abc_lib.method.network import build_network, num_parameters
+from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Network, Recipe
 from abc_lib.method.space import state_shape
 from abc_lib.results import jacobians, landscapes
 from abc_lib.study.speed import read_benchmarks
+from abc_lib.training.budget import num_parameters
 
 __all__ = [
     "Cost",

@@ -13,8 +13,8 @@ import pandas as pd
 from abc_lib.ground.here import Here
 from abc_lib.ground.paper import intersections as paper_intersections
 from abc_lib.ground.store import Artefact
-from abc_lib.images.latents import find_autoencoder
 from abc_lib.images.registry import family_of, get_recipe, recipe_names
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import training_set
 from abc_lib.method import attribution
 from abc_lib.method.code import draw_codebook
@@ -140,7 +140,7 @@ def latent_fids(scale: str = "laptop", here: Here | None = None) -> dict[str, li
 def latent_line(stored: Sequence[fids.SampleFID], here: Here | None = None) -> str:
     """An ensemble in latents and its autoencoder, in a sentence or two."""
     recipe = get_recipe(stored[0].name, stored[0].scale)
-    autoencoder = find_autoencoder(recipe, (here or Here()).store)
+    autoencoder = SPACES[recipe.data.space].find_autoencoder(recipe, (here or Here()).store)
     made = autoencoder.artefact if autoencoder else None
     shape = "×".join(map(str, state_shape(recipe.data)))
     text = f"**{recipe.label}**: {recipe.data.size:,} images, states of shape {shape}."

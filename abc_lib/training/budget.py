@@ -11,6 +11,11 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Shape
 
 
+def num_parameters(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(p.numel() for p in module.parameters())
+
+
 def activation_bytes(module: nn.Module, shape: Shape) -> int:
     """An upper bound on the memory one image takes in a forward pass without gradients, in bytes.
 

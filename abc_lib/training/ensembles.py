@@ -9,18 +9,17 @@ from abc_lib.ground.errors import ArtefactError, NotAvailable
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.ground.tasks import run_tasks
-from abc_lib.images.latents import FILE, bind, get_autoencoder, prepare, read_space, training_states
+from abc_lib.images.latents import FILE
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.code import Codebook, draw_codebook
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.training.members import (
-    BLOCK,
     CONTROL,
-    block_label,
-    block_spec,
+    block_work,
+    blocks_of,
     find_member,
-    member_folder,
     network_of,
     require_same_images,
     train_members,
@@ -32,13 +31,6 @@ def _train_task(
 ) -> None:
     # Only the cache: whoever trains has already looked at what is published.
     train_members(recipe, block, splits, here=Here(Store(cache, None), device))
-
-
-def _blocks(recipe: Recipe, members: list[int | str]) -> list[list[int | str]]:
-    """The blocks in which these members are trained: all are cut from the whole ensemble."""
-    n, size = recipe.code.n, recipe.training.block
-    whole = [list(range(k, min(k + size, n))) for k in range(0, n, size)]
-    return [block for block in (*whole, [CONTROL]) if set(block) & set(members)]
 
 
 def train_ensemble(
@@ -54,13 +46,14 @@ def train_ensemble(
     autoencoder and the latents are made first where they are missing.
     """
     here = here or Here()
-    recipe = prepare(recipe, here)
+    home = SPACES[recipe.data.space]
+    recipe = home.prepare(recipe, here)
     codebook = draw_codebook(recipe)
     members = list(range(codebook.n)) if members is None else members
     cached = here.store.cached()
     found = {m: find_member(recipe, m, cached) for m in members}
     if images is not None or None in found.values():
-        images = training_states(recipe, images, here)
+        images = home.states(recipe, images, here)
 
     def split(m: int | str) -> TrainingSet:
         # One at a time: half of a large set for each member would not fit into memory.
@@ -71,19 +64,13 @@ def train_ensemble(
             if found[m] is not None:
                 mine = split(m)
                 require_same_images(found[m], mine, mine.checksum)
-    blocks = _blocks(recipe, [m for m in members if found[m] is None])
+    blocks = blocks_of(recipe, [m for m in members if found[m] is None])
     if blocks:
         cache, device = here.store.cache, str(here.device)
         tasks = ((recipe, block, [split(m) for m in block], cache, device) for block in blocks)
         steps, sizes = recipe.training.steps, [len(block) for block in blocks]
         there = len(members) - sum(m in block for m in members for block in blocks)
-        works = [
-            (
-                here.store.workspace(BLOCK, block_label(recipe, block), block_spec(recipe, block)),
-                member_folder(recipe, block[-1], cached),
-            )
-            for block in blocks
-        ]
+        works = [block_work(recipe, block, cached) for block in blocks]
         for _ in run_tasks(
             _train_task,
             tasks,
@@ -96,7 +83,7 @@ def train_ensemble(
             poll=TrainingPoll(works, [steps * size for size in sizes], sizes, steps * there),
         ):
             pass
-    return _require_one_origin(recipe, [find_member(recipe, m, cached) for m in members])
+    return cached_members(recipe, here, members)
 
 
 class TrainingPoll:
@@ -124,16 +111,6 @@ class TrainingPoll:
         return done, f"loss {sum(losses) / len(losses):.4f}" if losses else ""
 
 
-def _require_one_origin(recipe: Recipe, artefacts: list[Artefact]) -> list[Artefact]:
-    origins = {a.info["origin"] for a in artefacts}
-    if len(origins) > 1:
-        raise ArtefactError(
-            f"the members of {recipe.label} were trained on different data "
-            f"({', '.join(sorted(origins))}); delete {artefacts[0].path.parent} and train again"
-        )
-    return artefacts
-
-
 def trained_from(artefacts: list[Artefact]) -> dict:
     """Of what several artefacts were made of: commits, hardware, the last time, all seconds."""
     seconds = (a.info.get("seconds", a.info.get("training_seconds", 0)) for a in artefacts)
@@ -150,7 +127,7 @@ def pack_ensemble(
 ) -> Artefact:
     """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``."""
     store = (here or Here()).store
-    recipe = bind(recipe, store)
+    recipe = SPACES[recipe.data.space].bind(recipe, store)
     parameters = [a.tensors("member.safetensors") for a in artefacts]
     tensors = {
         f"{i:02d}.{name}": value
@@ -182,28 +159,42 @@ def publish_ensemble(recipe: Recipe, here: Here | None = None) -> list[Artefact]
     look at a sample.
     """
     here = here or Here()
-    recipe = bind(recipe, here.store)
+    home = SPACES[recipe.data.space]
+    recipe = home.bind(recipe, here.store)
     packed = here.store.find("ensemble", recipe.label, recipe.model_spec)
     if packed:
         return [packed]
     members = train_ensemble(recipe, here=here)
-    recipe, made = bind(recipe, here.store), []
-    if recipe.data.space == "basic":
-        made.append(here.store.copy(get_autoencoder(recipe, here).artefact, "autoencoder"))
-    return [*made, pack_ensemble(recipe, members, here=here)]
+    recipe = home.bind(recipe, here.store)
+    return [*home.publish(recipe, here), pack_ensemble(recipe, members, here=here)]
 
 
-def cached_members(recipe: Recipe, here: Here | None = None) -> list[Artefact] | None:
-    """The artefacts of all members, in order, if every one of them is in the cache."""
+def cached_members(
+    recipe: Recipe, here: Here | None = None, members: list[int | str] | None = None
+) -> list[Artefact] | None:
+    """The artefacts of ``members``, by default all, if every one of them is in the cache.
+
+    Raises :class:`ArtefactError` where they were trained on different data.
+    """
     cached = (here or Here()).store.cached()
-    found = [find_member(recipe, m, cached) for m in range(recipe.code.n)]
-    return None if None in found else _require_one_origin(recipe, found)
+    members = list(range(recipe.code.n)) if members is None else members
+    found = [find_member(recipe, m, cached) for m in members]
+    if None in found:
+        return None
+    origins = {a.info["origin"] for a in found}
+    if len(origins) > 1:
+        raise ArtefactError(
+            f"the members of {recipe.label} were trained on different data "
+            f"({', '.join(sorted(origins))}); delete {found[0].path.parent} and train again"
+        )
+    return found
 
 
 def find_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble | None:
     """The ensemble if it was published or all its members are in the cache; else None."""
     here = here or Here()
-    recipe = bind(recipe, here.store)
+    home = SPACES[recipe.data.space]
+    recipe = home.bind(recipe, here.store)
     packed = here.store.find("ensemble", recipe.label, recipe.model_spec)
     if packed is not None:
         codebook = Codebook(packed.tensors("code.safetensors")["words"].numpy())
@@ -221,7 +212,7 @@ def find_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble | None:
         parameters = [a.tensors("member.safetensors") for a in artefacts]
         artefact = artefacts[-1]
     members = [network_of(recipe, member) for member in parameters]
-    space = read_space(recipe, artefact, here)
+    space = home.read(recipe, artefact, here)
     return Ensemble(recipe, codebook, members, identity_of(parameters), artefact, space)
 
 
@@ -261,13 +252,14 @@ def single_model(recipe: Recipe, here: Here | None = None) -> Ensemble:
     :func:`abc_lib.results.fids.member_weights` it is evaluated once a step.
     """
     here = here or Here()
-    recipe = bind(recipe, here.store)
+    home = SPACES[recipe.data.space]
+    recipe = home.bind(recipe, here.store)
     artefact = find_member(recipe, CONTROL, here.store)
     if artefact is None:
         (artefact,) = train_ensemble(recipe, members=[CONTROL], here=here)
     parameters = artefact.tensors("member.safetensors")
     codebook = draw_codebook(recipe)
     members = [network_of(recipe, parameters)] * codebook.n
-    space = read_space(recipe, artefact, here)
+    space = home.read(recipe, artefact, here)
     ensemble = Ensemble(recipe, codebook, members, identity_of([parameters]), artefact, space)
     return ensemble.to(here.device)

@@ -9,7 +9,7 @@ from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.loop import CHECKPOINT_SECONDS, last_loss, train
 from abc_lib.ground.seeds import derive
-from abc_lib.ground.store import Artefact, Store
+from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.images.latents import space_files, to_states
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import add_noise
@@ -41,20 +41,24 @@ def find_member(recipe: Recipe, member: int | str, store: Store) -> Artefact | N
     return store.find(KIND, member_label(recipe, member), member_spec(recipe, member))
 
 
-def member_folder(recipe: Recipe, member: int | str, store: Store) -> Path:
-    """Where in the cache a finished member lies."""
-    name = store.folder_name(member_label(recipe, member), member_spec(recipe, member))
-    return store.cache / KIND / name
+def blocks_of(recipe: Recipe, members: list[int | str]) -> list[list[int | str]]:
+    """The blocks in which these members are trained: all are cut from the whole ensemble."""
+    n, size = recipe.code.n, recipe.training.block
+    whole = [list(range(k, min(k + size, n))) for k in range(0, n, size)]
+    return [block for block in (*whole, [CONTROL]) if set(block) & set(members)]
 
 
-def block_spec(recipe: Recipe, members: list[int | str]) -> dict:
+def _block_spec(recipe: Recipe, members: list[int | str]) -> dict:
     """What determines how far the training of a block has come."""
     return recipe.model_spec | {"members": members}
 
 
-def block_label(recipe: Recipe, members: list[int | str]) -> str:
-    """What it is called: by its first member."""
-    return member_label(recipe, members[0])
+def block_work(recipe: Recipe, members: list[int | str], store: Store) -> tuple[Workspace, Path]:
+    """Where a block's training leaves its pieces, and the folder that is there when it is done."""
+    last, label = members[-1], member_label(recipe, members[0])
+    name = store.folder_name(member_label(recipe, last), member_spec(recipe, last))
+    workspace = store.workspace(BLOCK, label, _block_spec(recipe, members))
+    return workspace, store.cache / KIND / name
 
 
 def train_members(
@@ -73,10 +77,9 @@ def train_members(
     """
     here, store = here or Here(), (here or Here()).store
     checksums = [images.checksum for images in splits]
-    spec, label = block_spec(recipe, members), block_label(recipe, members)
-    with store.lock(BLOCK, label, spec):
+    workspace, _ = block_work(recipe, members, store)
+    with store.lock(BLOCK, member_label(recipe, members[0]), _block_spec(recipe, members)):
         done = [find_member(recipe, m, store) for m in members]
-        workspace = store.workspace(BLOCK, label, spec)
         if None in done:
             work = Block(recipe, members, splits, here.device)
             # A checkpoint holds for these images only: of a changed data set it starts anew.

@@ -11,7 +11,8 @@ from abc_lib.ground.digests import digest, identity_of
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact
-from abc_lib.images.latents import FILE, bind, read_space
+from abc_lib.images.latents import FILE
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import ExogenousNoise, denoise
 from abc_lib.method.network import NoisePredictor, build_network
@@ -196,7 +197,8 @@ def find_retrained(
     """The retrained models if all of them are published or in the cache, every byte checked."""
     here = here or Here()
     require_removal(removed)
-    recipe = bind(with_seed(recipe, seed), here.store)
+    home = SPACES[recipe.data.space]
+    recipe = home.bind(with_seed(recipe, seed), here.store)
     sources = chosen_sources(recipe, sources)
     there = stored_models(recipe, removed, here.store)
     models = [FULL, *sources]
@@ -215,7 +217,7 @@ def find_retrained(
         removed,
         parameters,
         artefacts=artefacts,
-        space=read_space(recipe, artefacts[0], here),
+        space=home.read(recipe, artefacts[0], here),
     )
 
 

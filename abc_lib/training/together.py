@@ -23,7 +23,8 @@ from abc_lib.ground.loop import CHECKPOINT_SECONDS, last_loss, train
 from abc_lib.ground.seeds import derive
 from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.ground.tasks import job_count, run_tasks
-from abc_lib.images.latents import black_state, prepare, space_files, to_states, training_states
+from abc_lib.images.latents import black_state, space_files, to_states
+from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.diffusion import add_noise
 from abc_lib.method.network import build_network
@@ -290,7 +291,8 @@ def train_retrained(
     require_removal(removed)
     recipe = with_seed(recipe, seed)
     models = [FULL, *chosen_sources(recipe, sources)]
-    recipe = prepare(recipe, here)
+    home = SPACES[recipe.data.space]
+    recipe = home.prepare(recipe, here)
     cached = here.store.cached()
     there = stored_models(recipe, removed, cached)
     # Groups are cut from the whole list, so that a run that goes on finds its own again.
@@ -298,7 +300,7 @@ def train_retrained(
     groups = _groups(models, models_together(recipe, here.memory, jobs, here.device))
     todo = [missing for group in groups if (missing := [m for m in group if m not in there])]
     if todo or images is not None:
-        images = training_states(recipe, images, here)
+        images = home.states(recipe, images, here)
         checksum = images.checksum
         for model in models:
             if model in there:

@@ -7,19 +7,22 @@ file adds or removes a family. What its images look like is told to ``abc_lib.me
 import importlib
 import pkgutil
 
-from abc_lib.ground.errors import unknown
+from abc_lib.ground.errors import Known
 from abc_lib.images.family import Family
 from abc_lib.method.recipe import SCALED, SHAPES
 
 
 def look_for_families(path=__path__) -> dict[str, Family]:
-    """The families whose files lie in a folder of this package, by name."""
+    """The families whose files lie in a folder of this package, by name.
+
+    Asked for one that is not there, the table raises :class:`UnknownName` with the closest.
+    """
     modules = [
         importlib.import_module(f"{__name__}.{module.name}")
         for module in pkgutil.iter_modules(path)
     ]
     families = [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
-    return {family.name: family for family in families}
+    return Known("data family", {family.name: family for family in families})
 
 
 FAMILIES = look_for_families()
@@ -27,10 +30,3 @@ FAMILIES = look_for_families()
 for _family in FAMILIES.values():
     SHAPES[_family.name] = _family.shape
     SCALED.update({(_family.name, space): shape for space, shape in _family.scaled.items()})
-
-
-def get_family(name: str) -> Family:
-    """The family of that name; raises :class:`UnknownName` with the closest one."""
-    if name not in FAMILIES:
-        raise unknown("data family", name, FAMILIES)
-    return FAMILIES[name]

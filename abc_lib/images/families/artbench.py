@@ -197,7 +197,7 @@ FAMILY = Family(
     shape=(3, 256, 256),
     splits=("train", "test", "landscapes"),
     present=_present,
-    load=_load,
+    read=_load,
     folder="artbench",
     remedy=f"download {_SPLIT}.tar and {_LIST} from https://github.com/liaopeiyuan/artbench "
     "and put them, the tar unpacked, into artbench/",

@@ -73,7 +73,7 @@ FAMILY = Family(
     scaled={"stable-diffusion": (3, 256, 256)},
     splits=tuple(_SPLITS),
     present=_present,
-    load=_load,
+    read=_load,
     folder=_FOLDER,
     remedy=f"download {_IMAGES}.zip, {_IDENTITIES} and {_PARTITION} from "
     "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and put them, the zip unpacked, "

@@ -11,7 +11,7 @@ FAMILY = Family(
     shape=(3, 32, 32),
     splits=("train", "test"),
     present=_FILES.present,
-    load=_FILES.load,
+    read=_FILES.load,
     folder="cifar-100-python",
     torchvision="CIFAR100",
     # B.2 prints (x - 1) * 4, which would put images in [-4, 0]. It also says that data were

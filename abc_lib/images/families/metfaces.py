@@ -57,7 +57,7 @@ FAMILY = Family(
     shape=(3, 256, 256),
     splits=("all",),
     present=_present,
-    load=_load,
+    read=_load,
     folder=_FOLDER,
     remedy=f"download {_LIST} and images/ from https://github.com/NVlabs/metfaces-dataset "
     f"and put them into {_FOLDER}/",
