@@ -2,7 +2,7 @@
 
     python benchmarks/remembering.py [--device auto] [--quick]
 
-Four members of one ensemble are trained in lockstep by each candidate, on one thread, and every
+Two members of one ensemble are trained in lockstep by each candidate, on one thread, and every
 candidate sees an image as often. Then: the squared error (as a velocity) on images that a member
 saw and on others, in the times [200, 400), where a network that memorises differs from one that
 does not, and samples of a member alone, by how much nearer they lie to an image that it saw than
@@ -22,7 +22,7 @@ from abc_lib.method.recipe import Network
 from abc_lib.training.budget import num_parameters
 from abc_lib.training.members import Block, network_of
 
-EXPOSURE, MEMBERS = 250, 4
+EXPOSURE, MEMBERS = 250, 2
 BAND = 1
 """of :data:`abc_lib.results.memory.BANDS`"""
 

@@ -197,7 +197,7 @@ display(Markdown(abc.exposures.p_verdict(measured)))
 # %% [markdown]
 # ## Which network remembers for its time
 #
-# Four members of each candidate, trained in lockstep on one core, every image seen equally often.
+# Two members of each candidate, trained in lockstep on one core, every image seen equally often.
 # The last line is what `abc.remembering` gives.
 
 # %% tags=["hide-input"]

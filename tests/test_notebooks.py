@@ -174,6 +174,24 @@ def test_other_notebooks_run_small(stem, parameters, says, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_members_remember_is_read_or_measured_now(tmp_path):
+    """The page from what is published, and with an ensemble that is trained as it runs."""
+    for exposure in (500, 10):
+        papermill.execute_notebook(
+            str(ROOT / "notebooks/memory.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            {"dataset": "digits_64", "exposure": exposure},
+            kernel_name="python3",
+            progress_bar=False,
+        )
+        cells = code_cells(nbformat.read(tmp_path / "out.ipynb", 4))
+        outputs = [o for c in cells for o in c.outputs if "data" in o]
+        text = "\n".join(o.data.get("text/markdown", "") for o in outputs)
+        assert "with networks that remember" in text and "by two standard errors" in text
+        assert sum("image/png" in o.data for o in outputs) >= 4
+
+
+@pytest.mark.slow
 def test_the_cost_page_follows_its_assumptions(tmp_path):
     said = {}
     for rate in (20.0, 40.0):
