@@ -146,6 +146,7 @@ def test_the_authors_points_lie_at_their_exposures():
     assert points.loc["mnist_256", "without nearest"] == 0
     assert points.loc["mnist_1024", "without nearest"] == pytest.approx(0.08)
     assert points.loc["mnist_256", "mean"] == pytest.approx(2.015, abs=5e-4)
+    assert len(exposures.authors_points("digits")) == 0
 
 
 def test_a_page_without_results_says_how_to_get_them():

@@ -171,7 +171,8 @@ def authors_points(family: str = "mnist") -> pd.DataFrame:
             row["without nearest"] = one["unchanged_without_nearest"] / one["samples"]
             row["without random"] = one["unchanged_without_random"] / one["samples"]
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("size", ignore_index=True)
+    columns = ["ensemble", "size", "exposure", "mean", "error", "without nearest", "without random"]
+    return pd.DataFrame(rows, columns=columns).sort_values("size", ignore_index=True)
 
 
 # --- what the page says ---
