@@ -7,7 +7,7 @@ import pytest
 
 import abc_lib
 from abc_lib.ground import errors
-from abc_lib.ground.errors import AbcError, BadValue, UnknownName, positive_int, unknown
+from abc_lib.ground.errors import AbcError, BadValue, Known, UnknownName, positive_int, unknown
 
 KINDS = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AbcError)
@@ -66,3 +66,10 @@ def test_numpys_whole_numbers_are_whole_numbers(value):
 def test_anything_else_is_refused_by_name(value):
     with pytest.raises(BadValue, match="^n is .*; it must be a whole number of at least 1$"):
         positive_int("n", value)
+
+
+def test_a_table_by_name_raises_its_own_error():
+    table = Known("scale", {"laptop": 1, "paper": 2})
+    assert table["paper"] == 2 and table.get("desk") is None and "desk" not in table
+    with pytest.raises(UnknownName, match="^unknown scale 'papr'; did you mean 'paper'[?]$"):
+        table["papr"]

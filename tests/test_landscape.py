@@ -410,6 +410,8 @@ def test_landscapes_work_where_the_training_images_are_not(trained, store, monke
     read = get_landscapes(trained.ensemble, 2, here=Here(store, jobs=1, progress=False))
     assert read.attributed_images is None and read.attributed_labels is None and len(read) == 2
     monkeypatch.undo()
+    found = find_landscapes(trained.ensemble, here=Here(store))
+    assert torch.equal(found.attributed_images, trained.images.images[found.attributed_sources])
     joined = get_landscapes(trained.ensemble, 3, here=Here(store, jobs=1, progress=False))
     assert len(joined) == 3 and len(joined.attributed_images) == 3  # filled in once they are there
 

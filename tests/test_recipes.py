@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from abc_lib.ground.digests import digest, spec_of
-from abc_lib.ground.errors import UnknownName
+from abc_lib.ground.errors import BadValue, UnknownName
 from abc_lib.ground.here import Here
 from abc_lib.ground.paths import PAPER
 from abc_lib.ground.store import Store
@@ -348,3 +348,17 @@ def test_all_statuses_cover_the_registry_in_order(empty_store):
     statuses = all_statuses(here=Here(empty_store))
     assert [each.name for each in statuses] == recipe_names()
     assert all(each.note and "\n" not in each.note for each in statuses)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"data": {"size": 0}}, "^size is 0; it must be"),
+        ({"data": {"num_sources": 2.5}}, "^num_sources is 2.5; it must be"),
+        ({"code": {"n": "14"}}, "^n is '14'; it must be"),
+        ({"code": {"weight": 14}}, "^weight 14 of 14 members leaves none"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_when_it_is_made(change, message):
+    with pytest.raises(BadValue, match=message):
+        get_recipe("digits_64").replace(**change)

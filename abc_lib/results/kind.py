@@ -153,9 +153,13 @@ class BySample(Kind[Value]):
         """Whether an artefact with this spec serves where one with ``wanted`` is asked for."""
         return True
 
+    def completed(self, found: Value, recipe: Recipe) -> Value:
+        """What was found, with what was not at hand where it was computed: here, as it is."""
+        return found
+
     def find(self, ensemble: Any, wanted: dict, here: Here) -> Value | None:
         """All results of this very ensemble that are at hand and serve, merged; or None."""
-        return self.merge(
+        found = self.merge(
             [
                 artefact
                 for artefact in here.store.find_all(self.folder, ensemble.recipe.label)
@@ -163,6 +167,7 @@ class BySample(Kind[Value]):
                 and self.accepts(artefact.spec, wanted)
             ]
         )
+        return None if found is None else self.completed(found, ensemble.recipe)
 
     def at_hand(self, ensemble: Any, wanted: dict, here: Here) -> tuple[list[Artefact], list[int]]:
         """Artefacts that serve for samples of ``wanted``, and the samples that none of them has."""

@@ -154,6 +154,17 @@ class _Landscapes(BySample[Landscapes]):
             spec.get("tangent_steps", 0),
         )
 
+    def completed(self, found: Landscapes, recipe: Recipe) -> Landscapes:
+        """With the training images that attribution points to, if they are at hand by now."""
+        lacking = found.attributed_images is None
+        images = training_set_at_hand(recipe.data) if lacking else None
+        if images is None:
+            return found
+        shown = shown_images(images, found.attributed_sources, found.factual)
+        return dataclasses.replace(
+            found, attributed_images=shown["images"], attributed_labels=shown["labels"].numpy()
+        )
+
     def merge(self, artefacts: list[Artefact]) -> Landscapes | None:
         """The samples of several artefacts of one ensemble and seed, each once, by index."""
         parts = [self.read(artefact).select(rows) for artefact, rows in fresh_rows(artefacts)]
@@ -226,7 +237,8 @@ def find(
     """All landscapes of this very ensemble under ``seed`` that are at hand, or None.
 
     Only those count that kept at least the images asked for, and exact ones are never mixed
-    with hybrid ones.
+    with hybrid ones. Where attributed images were not at hand when landscapes were computed, and
+    are now, they are filled in.
     """
     keep = min(keep, ensemble.codebook.num_sources)
     wanted = KIND.spec_for(ensemble, seed, [], keep, tuple(chosen), all_images, tangent_steps)
@@ -247,9 +259,8 @@ def get(
     """The landscapes of samples 0 .. num_samples - 1: those at hand, the missing ones computed.
 
     ``num_samples=None`` takes all samples that are at hand, or computes 12. ``keep`` passes over
-    those with fewer kept images; by default all count, and what is computed keeps eight. Where
-    attributed images were not at hand when landscapes were computed, and are now, they are filled
-    in. Other arguments as :func:`compute`.
+    those with fewer kept images; by default all count, and what is computed keeps eight. Other
+    arguments as :func:`compute`.
     """
     here = here or Here()
     if num_samples is not None:
@@ -265,16 +276,7 @@ def get(
             ensemble, missing, seed, keep or KEEP, chosen, images=images, **how, here=here
         )
         parts.append(KIND.read(made))
-    found = join(parts, wanted)
-    if found.attributed_images is None:
-        images = training_set_at_hand(ensemble.recipe.data) if images is None else images
-        if images is not None:
-            shown = shown_images(images, found.attributed_sources, found.factual)
-            labels = shown["labels"].numpy()
-            return dataclasses.replace(
-                found, attributed_images=shown["images"], attributed_labels=labels
-            )
-    return found
+    return join(parts, wanted)
 
 
 def stored(recipe: Recipe, here: Here | None = None) -> Landscapes | None:
