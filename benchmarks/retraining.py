@@ -51,7 +51,7 @@ class Vmapped(TrainingTogether):
             return torch.func.functional_call(base, parameters, (x, t))
 
         each = torch.func.vmap(one, in_dims=(0, 1, None), out_dims=1)
-        self.run = lambda x, t: each(stacked, x.unflatten(1, (n, -1)), t).flatten(1, 2)
+        self.run = lambda x, t: each(stacked, x.unflatten(1, (n, -1)), t[:, 0]).flatten(1, 2)
 
 
 def one_after_another(

@@ -254,14 +254,18 @@ def in_lockstep(options: Options) -> list[dict]:
             options.processes,
         )
         flops, batch = step_flops(recipe, SHAPES[recipe.data.family]), recipe.training.batch_size
-        work = Work(batch, flops, processes=options.processes)
+        work = {}
+        for way, one in (("ours", recipe), ("one by one", alone)):
+            short = one.replace(training={"steps": 3})
+            memory = peak_memory(options, _once, short, options, 1, False, threads=1)
+            work[way] = Work(batch, flops, memory, options.processes)
         rows.append(
             row(
                 f"training {n} members that remember, {name}{note}",
                 f"blocks of {recipe.training.block} as one network each against one by one",
                 "member and step",
                 turns,
-                {"ours": work, "one by one": work},
+                work,
                 TOLERANCE,
                 "one by one",
             )

@@ -25,6 +25,7 @@ def fewer():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(memory, "ATTRIBUTED", 4)
         patched.setattr(memory, "ALONE", 2)
+        patched.setattr(memory, "_DRAWS", 256)
         yield
 
 
@@ -138,7 +139,7 @@ def test_p_values_of_a_source_blind_ensemble_are_uniform(trained, tmp_path):
         book = Codebook.draw(6, 3, 12, seed)
         blind = Ensemble(recipe, book, nets, identity=f"blind {seed}")
         here = Here(Store(tmp_path, None), "cpu", jobs=1, progress=False)
-        ps.append(memory.get(blind, 4, seed, here=here).p_values.mean(axis=0))
+        ps.append(memory.get(blind, 2, seed, here=here).p_values.mean(axis=0))
     # Means over samples share codewords; codes are independent of each other.
     means = np.array(ps).mean(axis=1)
     assert abs(means.mean() - 5 / 9) < 4 * max(means.std(ddof=1), 0.05) / 6**0.5
