@@ -18,7 +18,7 @@ def tiny_recipe(steps=12):
     return get_recipe("digits_64").replace(
         data={"size": 12, "num_sources": 12},
         code=Code(6, 3),
-        network={"channels": (8, 8), "groups": 4},
+        network={"channels": (8,), "groups": 4},
         training={"steps": steps, "batch_size": 8, "warmup": 3},
         sampling={"steps": 6},
     )
@@ -30,7 +30,7 @@ def tiny_classes(steps=30):
     """
     return get_recipe("digits_classes").replace(
         data={"size": 128},
-        network={"channels": (8, 8), "groups": 4},
+        network={"channels": (8,), "groups": 4},
         training={"steps": steps, "batch_size": 16, "warmup": 3},
         sampling={"steps": 6},
     )

@@ -35,7 +35,7 @@ __all__ = [
     "table",
 ]
 
-EXPOSURES = (125, 500, 2000, None)
+EXPOSURES = (125, 500, 1000, 2000, None)
 """how often an image is seen, and the authors' design"""
 AUTHORS_DRAWN = 500_000
 """images that one of the authors' members draws, whatever N is: a million over N epochs over
