@@ -24,7 +24,7 @@ from abc_lib.training.members import Block, network_of
 
 EXPOSURE, MEMBERS = 250, 2
 BAND = 1
-"""of :data:`abc_lib.results.memory.BANDS`"""
+"""of :data:`abc_lib.results.placebos.memory.BANDS`"""
 
 
 def _candidates(name: str) -> dict[str, abc.Recipe]:

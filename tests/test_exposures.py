@@ -15,7 +15,7 @@ from abc_lib import figures  # noqa: E402
 from abc_lib.ground.errors import BadValue, UnknownName  # noqa: E402
 from abc_lib.images.registry import DRAWN, get_recipe, remembering  # noqa: E402
 from abc_lib.method.attribution import FalseAttribution  # noqa: E402
-from abc_lib.results.memory import Memory  # noqa: E402
+from abc_lib.results.placebos.memory import Memory  # noqa: E402
 from abc_lib.study import exposures  # noqa: E402
 
 

@@ -16,7 +16,7 @@ from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Diffusion
-from abc_lib.results import memory
+from abc_lib.results.placebos import memory
 
 
 @pytest.fixture(scope="module", autouse=True)

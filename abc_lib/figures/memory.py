@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from abc_lib.figures.style import ALERT, OURS, PAPERS, count_ticks
-from abc_lib.results.memory import Memory
+from abc_lib.results.placebos.memory import Memory
 
 
 def _by_name(measured: Sequence[Memory]) -> dict[str, list[Memory]]:

@@ -27,11 +27,11 @@ from abc_lib.results import (
     fids,
     jacobians,
     landscapes,
-    memory,
     removals,
     retraining,
     unattributable,
 )
+from abc_lib.results.placebos import memory
 from abc_lib.results.run import all_statuses
 from abc_lib.study.pages import execute_pages
 from abc_lib.study.plan import Piece, plan_study, study_names

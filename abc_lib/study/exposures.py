@@ -15,8 +15,8 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import derive
 from abc_lib.images.registry import family_of, remembering
-from abc_lib.results import memory
-from abc_lib.results.memory import Memory
+from abc_lib.results.placebos import memory
+from abc_lib.results.placebos.memory import Memory
 
 __all__ = [
     "EXPOSURES",

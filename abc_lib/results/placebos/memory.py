@@ -31,6 +31,7 @@ from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
 from abc_lib.results.measures.attributions import false_attribution_rate
+from abc_lib.results.placebos.evidence import owned_and_free, to_sources, without
 from abc_lib.training.budget import trajectories_side_by_side
 from abc_lib.training.ensembles import get_ensemble
 
@@ -105,38 +106,21 @@ def _task(
     workspace: Workspace, name: str,
 ) -> int:  # fmt: skip
     """All counterfactuals and all placebos of one sample."""
-    book = ensemble.codebook
-    words = np.concatenate([book.words, book.unowned(placebos)])
-    c = (1 - words) * (book.n / (book.n - book.weight))
-    factual, gallery = ensemble.sample(noise), images.images.flatten(1).double()
-    moved, to_images = [], []
-    for start in range(0, len(c), size):
-        part = c[start : start + size]
-        there = ensemble.sample(noise, part, torch.zeros(len(part), dtype=torch.int64))
-        moved.append(distance(there, factual, scaling="nearest"))
-        to_images.append(_to_sources(there, gallery, images.sources))
-    before = _to_sources(factual, gallery, images.sources)
-    away = torch.cat(to_images) - before
-    N = book.num_sources
+    words = owned_and_free(ensemble.codebook, placebos)
+    factual, there = without(ensemble, noise, words, size)
+    moved = distance(there, factual, scaling="nearest").float()
+    away = to_sources(there, images) - to_sources(factual, images)
+    N = ensemble.codebook.num_sources
     own, others = away[:N].diagonal(), away[N:]
     piece = {
-        "distances": torch.cat(moved)[:N].float(),
-        "placebos": torch.cat(moved)[N:].float(),
+        "distances": moved[:N],
+        "placebos": moved[N:],
         "away": own.float(),
         "p_values": ((others >= own).sum(0) + 1).float() / (len(others) + 1),
-        "nearest": before[0].argmin(),
+        "nearest": to_sources(factual, images)[0].argmin(),
     }
     workspace.save(name, {key: value.contiguous() for key, value in piece.items()})
-    return len(c)
-
-
-def _to_sources(
-    samples: torch.Tensor, gallery: torch.Tensor, sources: torch.Tensor
-) -> torch.Tensor:
-    """Native distances (B, N) from samples to the nearest image of each source, float64."""
-    apart = torch.cdist(samples.flatten(1).double(), gallery)
-    nearest = apart.new_full((len(samples), int(sources.max()) + 1), torch.inf)
-    return nearest.scatter_reduce_(1, sources.expand(len(samples), -1), apart, "amin")
+    return len(there)
 
 
 @torch.inference_mode()
