@@ -63,6 +63,7 @@ _NAMESPACES = {
     "study": "study",
     "sections": "study.sections",
     "exposures": "study.exposures",
+    "signals": "study.signals",
     "claims": "study.claims",
     "cost": "study.cost",
     "speed": "study.speed",

@@ -15,7 +15,14 @@ from abc_lib.figures.differential import (
 from abc_lib.figures.groups import strips, violins
 from abc_lib.figures.images import image_grid, image_rows, mosaic, show_image
 from abc_lib.figures.landscapes import landscape_curves, landscape_grid, radius_gallery
-from abc_lib.figures.memory import attribution_by_exposure, p_value_shares, radii_by_exposure
+from abc_lib.figures.placebos import (
+    attribution_by_exposure,
+    p_value_shares,
+    placebo_radii,
+    power_curves,
+    radii_by_exposure,
+    reliability_curves,
+)
 from abc_lib.figures.quality import fid_curves, removal_curve
 from abc_lib.figures.radius import below_threshold, radius_distribution, radius_law, removal_growth
 from abc_lib.figures.retraining import class_bars, class_changes, meeting_matrices
@@ -62,6 +69,9 @@ __all__ = [
     "radii_by_exposure",
     "attribution_by_exposure",
     "p_value_shares",
+    "placebo_radii",
+    "power_curves",
+    "reliability_curves",
     "jacobian_images",
     "predicted_distances",
     "screening_curves",

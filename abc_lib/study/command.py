@@ -1,4 +1,4 @@
-"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify, remember, explorer
+"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify, remember, signal, explorer
 
 Every slip ends with one line on standard error and the status 2.
 """
@@ -31,7 +31,7 @@ from abc_lib.results import (
     retraining,
     unattributable,
 )
-from abc_lib.results.placebos import memory
+from abc_lib.results.placebos import memory, signal
 from abc_lib.results.run import all_statuses
 from abc_lib.study.pages import execute_pages
 from abc_lib.study.plan import Piece, plan_study, study_names
@@ -401,6 +401,29 @@ def _remember(arguments: argparse.Namespace) -> None:
                 print(artefact.path)
 
 
+# --- signal ---
+
+
+def _signal_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+")
+    _number(parser, "--codes", "codes, each with members of its own", least=2, default=16)
+    _number(parser, "--exposure", "how often a member sees an image", least=1, default=500)
+    _number(parser, "--samples", "samples with landscapes", least=2, default=16)
+    _seed(parser)
+    _device(parser)
+
+
+def _signal(arguments: argparse.Namespace) -> None:
+    """train several codes and publish what they say together, not their members"""
+    here = Here(device=arguments.device)
+    for name in arguments.names:
+        recipe = remembering(name, arguments.exposure)
+        samples = range(arguments.samples)
+        found = signal.get(recipe, arguments.codes, samples, arguments.seed, here)
+        for artefact in signal.publish(found, here):
+            print(artefact.path)
+
+
 # --- explorer ---
 
 
@@ -439,5 +462,6 @@ _COMMANDS = {
     "certify": (_certify_arguments, _certify),
     "verify": (_verify_arguments, _verify),
     "remember": (_remember_arguments, _remember),
+    "signal": (_signal_arguments, _signal),
     "explorer": (_explorer_arguments, _explorer),
 }

@@ -88,3 +88,46 @@ def p_value_shares(values: dict[str, np.ndarray], ax: Axes) -> Axes:
     ax.set(xlabel="p-value", ylabel="share of sources with at most this p-value")
     ax.legend()
     return ax
+
+
+def placebo_radii(real: np.ndarray, chance: np.ndarray, ax: Axes) -> Axes:
+    """Radius of each sample against its placebo radius, a dot a sample and code, both log10."""
+    both = np.concatenate([real.ravel(), chance.ravel()])
+    ends = [both.min() - 0.02, both.max() + 0.02]
+    ax.plot(ends, ends, color="0.5", linewidth=1, label="equal")
+    ax.plot(chance.ravel(), real.ravel(), "o", color=OURS, markersize=4, alpha=0.6)
+    ax.set(xlabel="log10 placebo radius", ylabel="log10 counterfactual radius")
+    ax.set_aspect("equal")
+    ax.legend()
+    return ax
+
+
+def reliability_curves(
+    curves: dict[str, tuple[Sequence[int], np.ndarray, np.ndarray]], ax: Axes
+) -> Axes:
+    """Agreement of the mean of so many codes with that of as many others: counts, means, errors."""
+    for name, (counts, means, errors) in curves.items():
+        ax.errorbar(counts, means, errors, marker="o", markersize=4, capsize=2, label=name)
+    counts = max((counts for counts, _, _ in curves.values()), key=len)
+    ax.axhline(0, color="0.5", linewidth=1)
+    ax.set(xscale="log", xlabel="codes in each half", ylabel="correlation of the two halves")
+    count_ticks(ax, counts)
+    ax.legend()
+    return ax
+
+
+def power_curves(
+    strengths: Sequence[float], shares: dict[str, np.ndarray], samples: int, ax: Axes
+) -> Axes:
+    """Share of planted sources with p < 0.05 against the strength of the effect; bars are 95%."""
+    for name, found in shares.items():
+        errors = 1.96 * np.sqrt(found * (1 - found) / samples)
+        ax.errorbar(strengths, found, errors, marker="o", markersize=4, capsize=2, label=name)
+    ax.axhline(0.8, color="0.5", linewidth=1, linestyle=":")
+    ax.axhline(0.05, color="0.5", linewidth=1)
+    ax.set(xscale="log", ylim=(-0.02, 1.02))
+    ax.set(xlabel="share of the planted image in what a member predicts", ylabel="share found")
+    ax.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
+    ax.set_xticks([], minor=True)
+    ax.legend()
+    return ax

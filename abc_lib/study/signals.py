@@ -1,0 +1,247 @@
+"""What the page on signal and chance says of several codes: tables, and rules that judge.
+
+The rules were written before the numbers were seen. An effect counts where its interval over
+samples, two standard errors, leaves out what chance gives.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from abc_lib.results.measures import significance
+from abc_lib.results.placebos import signal
+from abc_lib.results.placebos.evidence import STATISTICS
+from abc_lib.results.placebos.signal import Signal
+from abc_lib.study.exposures import differs
+
+__all__ = [
+    "WORDS",
+    "agreement_of_samples",
+    "as_image",
+    "codes_needed",
+    "discovery_table",
+    "needed_table",
+    "nearest_source",
+    "opening",
+    "planted_table",
+    "placebo_table",
+    "power",
+    "radii",
+    "reliability_curve",
+    "reliability_verdict",
+    "smallest_found",
+    "source_verdict",
+]
+
+WORDS = {
+    "moved": "distance moved",
+    "away": "moved away from the image",
+    "projected": "moved against the image",
+}
+"""of :data:`abc_lib.results.placebos.evidence.STATISTICS`, for readers"""
+RATE = 0.1
+"""the false discovery rate that is held"""
+
+
+def opening(value: Signal) -> str:
+    """The first lines of the page: what was measured, where and when, and how to run it."""
+    made = value.artefact.provenance
+    return (
+        f"Scale *{value.scale}*, members that remember: {value.scores.shape[2]} samples of "
+        f"{value.name}, {value.scores.shape[1]} codes with members of their own, each image seen "
+        f"{value.exposure:,.0f} times; computed on {made['hardware']}, {made['time'][:10]}.\n\n"
+        f"<details><summary>Where each number comes from</summary>\n\n{signal.origin(value)}\n\n"
+        "</details>\n\n"
+        f"> **Run this page:** `papermill notebooks/06_signal.ipynb out.ipynb -p dataset "
+        f"{value.name} -p exposure {value.exposure:g}`"
+    )
+
+
+def _mean(values: np.ndarray, digits: int = 3) -> str:
+    values = values[~np.isnan(values)]
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    # Adding nothing turns a rounded -0.0 into 0.
+    return f"{round(float(values.mean()), digits) + 0.0:.{digits}f} ± {error:.{digits}f}"
+
+
+def as_image(values: np.ndarray) -> torch.Tensor:
+    """A kept sample (C, H, W) for a figure."""
+    return torch.from_numpy(values).float()
+
+
+def agreement_of_samples(value: Signal) -> tuple[float, float]:
+    """Median distance of two codes' samples from the same noise, and from other noise, native."""
+    flat = value.factual.reshape(*value.factual.shape[:2], -1)
+    R, S = flat.shape[:2]
+    same = [np.linalg.norm(flat[a] - flat[b], axis=1) for a in range(R) for b in range(a)]
+    turned = np.roll(flat, 1, axis=1)
+    other = [np.linalg.norm(flat[a] - turned[b], axis=1) for a in range(R) for b in range(a)]
+    return float(np.median(same)), float(np.median(other)) if S > 1 else float("nan")
+
+
+def radii(value: Signal) -> tuple[np.ndarray, np.ndarray]:
+    """log10 radii and placebo radii, (R, S) each, over as many codewords."""
+    count = min(value.distances.shape[2], value.placebos.shape[2])
+    return (
+        np.log10(value.distances[..., :count].max(-1)),
+        np.log10(value.placebos[..., :count].max(-1)),
+    )
+
+
+def placebo_table(value: Signal) -> pd.DataFrame:
+    """Mean log10 radius, its placebo and the paired difference, over samples, codes averaged."""
+    real, chance = radii(value)
+    by_code = (real - chance).mean(1)
+    return pd.DataFrame(
+        [
+            {
+                "ensemble": value.name,
+                "codes": len(real),
+                "mean log10 radius": _mean(real.mean(0)),
+                "placebo": _mean(chance.mean(0)),
+                "difference, paired": _mean((real - chance).mean(0), 4),
+                "by code": f"{by_code.min():.3f} to {by_code.max():.3f}",
+            }
+        ]
+    )
+
+
+def nearest_source(value: Signal) -> np.ndarray:
+    """The source whose image a sample lies nearest to in most codes, (S,)."""
+    return np.array([np.bincount(column).argmax() for column in value.nearest.T])
+
+
+def reliability_curve(
+    value: Signal, statistic: str
+) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """Codes a half, mean agreement of halves, its standard error, and each sample's, (L, S)."""
+    scores = value.scores[value.of(statistic)]
+    counts = [k for k in (*value.codes, len(scores) // 2) if 2 * k <= len(scores)]
+    counts = sorted(set(counts))
+    found = np.array([significance.reliability(scores, count) for count in counts])
+    errors = np.nanstd(found, axis=1, ddof=1) / np.sqrt(found.shape[1])
+    return counts, np.nanmean(found, axis=1), errors, found
+
+
+def codes_needed(value: Signal, statistic: str, wanted: float) -> float:
+    """How many codes reach a reliability, by Spearman and Brown from the largest half; inf where
+    the halves do not agree.
+    """
+    counts, means, _, _ = reliability_curve(value, statistic)
+    if means[-1] <= 0:
+        return float("inf")
+    one = significance.spearman_brown(means[-1], 1 / counts[-1])
+    return float(wanted * (1 - one) / (one * (1 - wanted)))
+
+
+def needed_table(value: Signal) -> pd.DataFrame:
+    """Reliability of one code and of all, and how many would reach 0.5 and 0.8."""
+    rows = []
+    for name in STATISTICS:
+        counts, means, _, found = reliability_curve(value, name)
+        whole = significance.spearman_brown(means[-1], value.scores.shape[1] / counts[-1])
+        row = {"statistic": WORDS[name], "one code": _mean(found[0])}
+        row[f"all {value.scores.shape[1]} codes"] = f"{whole:.2f}"
+        for wanted in (0.5, 0.8):
+            codes = codes_needed(value, name, wanted)
+            row[f"codes for {wanted}"] = "none" if np.isinf(codes) else f"{np.ceil(codes):,.0f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def discovery_table(value: Signal) -> pd.DataFrame:
+    """What passes at a false discovery rate of a tenth, beside placebos in the sources' place."""
+    rows, near = [], nearest_source(value)
+    for name in STATISTICS:
+        k = value.of(name)
+        for level, count in enumerate(value.codes):
+            p, placebo = value.p_values[k, level], value.placebo_p[k, level]
+            passed, by_chance = (significance.discoveries(x, RATE) for x in (p, placebo))
+            own = p[np.arange(len(near)), near]
+            rows.append(
+                {
+                    "statistic": WORDS[name],
+                    "codes": count,
+                    "p < 0.05": f"{(p < 0.05).mean():.3f}",
+                    "placebos": f"{(placebo < 0.05).mean():.3f}",
+                    "nearest, p < 0.05": f"{(own < 0.05).mean():.2f}",
+                    "found a sample": f"{passed.sum(-1).mean():.2f}",
+                    "placebos found": f"{by_chance.sum(-1).mean():.2f}",
+                    "samples with none": f"{(~passed.any(-1)).mean():.0%}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def power(value: Signal, statistic: str) -> np.ndarray:
+    """Share of planted sources with p < 0.05, (J, T): from the first 1 to J codes, by strength."""
+    return (value.planted_p[value.of(statistic)] < 0.05).mean(-1).T
+
+
+def smallest_found(value: Signal, statistic: str, codes: int, wanted: float = 0.8) -> float | None:
+    """The smallest planted strength from which on ``wanted`` of the sources are found, or None."""
+    enough = power(value, statistic)[codes - 1] >= wanted
+    if not enough[-1]:
+        return None
+    return float(value.strengths[int(np.flatnonzero(~enough)[-1]) + 1 if not enough.all() else 0])
+
+
+def planted_table(value: Signal) -> pd.DataFrame:
+    """The smallest planted effect that is found four times in five, by statistic and codes."""
+    rows = []
+    for name in STATISTICS:
+        row = {"statistic": WORDS[name]}
+        for codes in range(1, value.planted_p.shape[2] + 1):
+            least = smallest_found(value, name, codes)
+            row[f"{codes} code{'s' * (codes > 1)}"] = "none" if least is None else f"{least:g}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def reliability_verdict(value: Signal) -> str:
+    """Whether two halves of the codes agree about sources, by each statistic.
+
+    Rule: they do if the mean correlation over samples lies two standard errors or more above 0.
+    """
+    agree, rest = [], []
+    for name in STATISTICS:
+        counts, means, errors, found = reliability_curve(value, name)
+        words = f"{WORDS[name]} ({means[-1]:.2f} ± {errors[-1]:.2f})"
+        (agree if differs(found[-1][~np.isnan(found[-1])]) > 0 else rest).append(words)
+    half = counts[-1]
+    if not agree:
+        return (
+            f"**Two halves of {half} codes agree about no source** by any statistic: "
+            f"{'; '.join(rest)}."
+        )
+    text = f"**Two halves of {half} codes agree about sources** by {'; '.join(agree)}"
+    return f"{text}; not by {'; '.join(rest)}." if rest else f"{text}."
+
+
+def source_verdict(value: Signal) -> str:
+    """Whether more sources pass than placebos in their place, with all codes.
+
+    Rule: they do by a statistic if the difference, sample by sample, lies two standard errors
+    or more above 0.
+    """
+    found, missed = [], []
+    for name in STATISTICS:
+        k = value.of(name)
+        passed = significance.discoveries(value.p_values[k, -1], RATE).sum(-1)
+        chance = significance.discoveries(value.placebo_p[k, -1], RATE).sum(-1)
+        gap = (passed - chance).astype(float)
+        words = f"{WORDS[name]} ({passed.mean():.1f} a sample, placebos {chance.mean():.1f})"
+        (found if differs(gap) > 0 else missed).append(words)
+    R, N = value.scores.shape[1], value.scores.shape[3]
+    if not found:
+        return (
+            f"**With {R} codes no source can be told from a placebo** at a false discovery rate of "
+            f"{RATE:g}: {'; '.join(missed)}. The honest answer to *which of {N} images made this?* "
+            "is: none that can be named."
+        )
+    text = (
+        f"**With {R} codes some of the {N} sources stand out** at a false discovery rate of "
+        f"{RATE:g}, by {'; '.join(found)}"
+    )
+    return f"{text}; not by {'; '.join(missed)}." if missed else f"{text}."
+

@@ -1,0 +1,211 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Signal or chance
+#
+# **Asked:** when a sample changes without a source, was it the source? Which of them can be named,
+# and how many members and codes does an answer need?
+#
+# An ensemble of $n$ members cannot tell $N \gg n$ sources apart. A landscape over $N$ sources is
+# a function of $n$ numbers, which members stay, so whatever it says of a source it says as well of
+# the chance of its codeword. This page takes the two apart: by **placebos**, codewords that no
+# source owns; by **p-values**, the rank of a source among them; and by **several codes**, each
+# with members of its own, that confound a source with other chance.
+
+# %% tags=["parameters"]
+dataset = "digits_64"  # a set of digits, MNIST or Fashion-MNIST whose sources are its images
+exposure = 500  # how often members see each of their images
+sample = 0  # the sample whose p-values are drawn
+device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Markdown, display
+
+import abc_lib as abc
+
+here = abc.Here(device=device)
+recipe = abc.remembering(dataset, exposure)
+found = abc.signal.of(recipe, here=here)
+found.scores.shape  # statistics, codes, samples, sources
+
+# %% tags=["hide-input"]
+abc.figures.use_style()
+display(Markdown(abc.signals.opening(found)))
+
+# %% [markdown]
+# ## A placebo beside a counterfactual
+#
+# Computed now, with members that ship (of the other pages' training, which is shorter): a sample,
+# its farthest counterfactual, and its farthest placebo, for which no source was removed.
+
+# %%
+ensemble = abc.get_ensemble(abc.get_recipe(dataset), here)
+noise = ensemble.draw_noise(0, [sample])
+words = abc.evidence.owned_and_free(ensemble.codebook, 32)
+factual, there = abc.evidence.without(ensemble, noise, words[-64:], 64)
+moved = abc.distance(there, factual)
+real, chance = moved[:32], moved[32:]
+float(real.max()), float(chance.max())
+
+# %% mystnb={"image": {"alt": "A sample, its farthest of 32 counterfactuals and its farthest of 32 placebos."}} tags=["hide-input"]
+shown = [factual[0], there[:32][real.argmax()], there[32:][chance.argmax()]]
+titles, notes = ["sample", "source gone", "placebo"], ["", f"{real.max():.1f}", f"{chance.max():.1f}"]
+abc.figures.image_rows({"": shown}, titles, notes)
+plt.show()
+
+# %% [markdown]
+# Over all samples and codes, with the members that remember: each dot is a sample of one code. If
+# removing a source did more than removing as many members, dots would lie above the line.
+
+# %% mystnb={"image": {"alt": "Counterfactual radius of each sample and code against its placebo radius, with the diagonal."}} tags=["hide-input"]
+figure, ax = plt.subplots(figsize=(5, 4.6))
+abc.figures.placebo_radii(*abc.signals.radii(found), ax)
+plt.show()
+display(abc.figures.table(abc.signals.placebo_table(found)))
+
+# %% [markdown]
+# ## p-values
+#
+# Codewords are drawn uniformly. If a source made no difference, its codeword would be one of many
+# that could have been its own, so the rank of its statistic among placebos is a p-value, exact
+# whatever the network is. Three statistics: how far the sample moved; how much farther away from
+# the source's image it came to lie; how far it moved against the direction of that image.
+
+# %%
+names = list(abc.evidence.STATISTICS)
+away = found.of("away")
+one, all_codes = found.p_values[away, 0], found.p_values[away, -1]
+one[sample].round(2)[:10], all_codes[sample].round(3)[:10]
+
+# %% [markdown]
+# With several codes, scores in units of the placebos' spread are averaged, and the mean is held
+# against means of codewords drawn anew in each code. The five sources that most speak for
+# themselves, of one sample, with all codes; a $q$-value is Benjamini's and Hochberg's, over all
+# sources.
+
+# %% mystnb={"image": {"alt": "A sample of the first code and the training images with the smallest p-values, with p- and q-values."}} tags=["hide-input"]
+from scipy.stats import false_discovery_control
+
+q = false_discovery_control(all_codes[sample])
+best = np.argsort(all_codes[sample], kind="stable")[:5]
+images = abc.training_set(recipe.data).images
+shown = [abc.signals.as_image(found.factual[0, sample]), *images[best]]
+titles = ["sample", *(f"#{j}" for j in best)]
+notes = ["", *(f"p {all_codes[sample, j]:.3f}\nq {q[j]:.2f}" for j in best)]
+abc.figures.image_rows({"": shown}, titles, notes)
+plt.show()
+
+# %% mystnb={"image": {"alt": "Distribution functions of p-values of all sources with one code and with all codes, of placebos, and the diagonal."}} tags=["hide-input"]
+near = abc.signals.nearest_source(found)
+rows = np.arange(len(near))
+groups = {"sources, one code": one, f"sources, {found.codes[-1]} codes": all_codes}
+groups["placebos, as many codes"] = found.placebo_p[away, -1]
+groups["nearest images, as many codes"] = all_codes[rows, near]
+figure, ax = plt.subplots(figsize=(5.6, 4))
+abc.figures.p_value_shares(groups, ax)
+plt.show()
+
+# %% [markdown]
+# What passes at a false discovery rate of a tenth, beside placebos that were put in the sources'
+# place and held against the other placebos:
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.signals.discovery_table(found)))
+display(Markdown(abc.signals.source_verdict(found)))
+
+# %% [markdown]
+# ## Would an effect be found?
+#
+# A test that finds nothing may be blind. So effects of known size are planted: members that saw a
+# source, drawn at random for each sample, predict an image that is to a share $\delta$ the
+# source's. How often is it found at p < 0.05? The dotted line is four times in five, the lower one
+# what chance gives.
+
+# %% mystnb={"image": {"alt": "Share of planted sources that are found against the strength of the effect, for one to four codes."}} tags=["hide-input"]
+shares = abc.signals.power(found, "away")
+labels = {f"{j + 1} code{'s' * (j > 0)}": share for j, share in enumerate(shares)}
+figure, ax = plt.subplots(figsize=(5.6, 4))
+abc.figures.power_curves(found.strengths, labels, found.planted_p.shape[-1], ax)
+plt.show()
+
+# %% tags=["hide-input"]
+display(Markdown("The smallest share that is found four times in five, by statistic:"))
+display(abc.figures.table(abc.signals.planted_table(found)))
+
+# %% [markdown]
+# ## Several codes
+#
+# Split the codes in two halves and average scores in each: how far do the halves agree about which
+# sources matter to a sample? Pearson's correlation over sources, mean over samples, bars are
+# standard errors over samples.
+
+# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against how many codes a half has, for three statistics."}} tags=["hide-input"]
+curves = {}
+for name in names:
+    curves[abc.signals.WORDS[name]] = abc.signals.reliability_curve(found, name)[:3]
+figure, ax = plt.subplots(figsize=(5.6, 4))
+abc.figures.reliability_curves(curves, ax)
+plt.show()
+display(Markdown(abc.signals.reliability_verdict(found)))
+
+# %% [markdown]
+# ## What an attribution needs
+#
+# With reliability $\rho$ of one code, the mean of $R$ codes has $R\rho / (1 + (R - 1)\rho)$
+# (Spearman and Brown). From the largest halves that were measured, how many codes would reach one
+# half, where signal and noise are even, and four fifths?
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.signals.needed_table(found)))
+same, other = abc.signals.agreement_of_samples(found)
+members = found.scores.shape[1] * recipe.code.n
+text = (
+    f"One code has {recipe.code.n} members for {recipe.data.num_sources} sources; all codes "
+    f"together have {members}. They do not draw the same picture: from the same noise two codes' "
+    f"samples lie {same:.2f} apart (median, native), from other noise {other:.2f}. Part of what "
+    "the codes disagree about is therefore another sample."
+)
+display(Markdown(text))
+
+# %% [markdown]
+# ## What survives
+#
+# - The **radius** (3.4) is a property of the members' spread: page [](memory) shows it at every
+#   exposure, and the dots above lie on the line.
+# - A **landscape** (3.1) ranks codewords, not sources. Its top is confirmed by no other code unless
+#   the halves above agree by *distance moved*.
+# - **Leaving the nearest image out** changes a sample far more often than leaving out another one
+#   ([](memory)): members that remember do hold on to single images. The statistics that look at
+#   where a sample moved see it, the distance does not.
+#
+# ## Exercises
+#
+# 1. What is the least p-value that one code of `digits_64` can give, and that two can?
+# 2. Plant an effect of one half in the members that ship, and find it.
+
+# %% tags=["hide-cell"]
+# 1: a rank among the placebos and itself; two codes multiply
+placebos = found.placebos.shape[-1]
+abc.significance.least_p(placebos), abc.significance.least_p(placebos, 2)
+
+# %% tags=["hide-cell"]
+# 2: members that saw source 5 now believe to one half that all is image 5
+images = abc.training_set(ensemble.recipe.data)
+planted = abc.evidence.planted(ensemble, images, 5, 0.5)
+parts = abc.evidence.planted_statistics(planted, noise, images, 5, 32, 64)
+abc.significance.rank_p(parts["own"].numpy(), parts["free"].numpy()).ravel()
