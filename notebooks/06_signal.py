@@ -64,7 +64,10 @@ float(real.max()), float(chance.max())
 
 # %% mystnb={"image": {"alt": "A sample, its farthest of 32 counterfactuals and its farthest of 32 placebos."}} tags=["hide-input"]
 shown = [factual[0], there[:32][real.argmax()], there[32:][chance.argmax()]]
-titles, notes = ["sample", "source gone", "placebo"], ["", f"{real.max():.1f}", f"{chance.max():.1f}"]
+titles, notes = (
+    ["sample", "source gone", "placebo"],
+    ["", f"{real.max():.1f}", f"{chance.max():.1f}"],
+)
 abc.figures.image_rows({"": shown}, titles, notes)
 plt.show()
 

@@ -36,7 +36,7 @@
 # pages before, which were computed with bilinear scaling.
 
 # %% tags=["parameters"]
-families = ["digits_64", "mnist_256"]  # families of ensembles, each by one of its names
+families = ["digits_64", "mnist_256"]  # families, each by one of its names
 dataset = "digits_64"  # the ensemble of the steps that are written out
 exposure = 500  # how often its members see each of their images
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
@@ -50,7 +50,7 @@ import abc_lib as abc
 
 here = abc.Here(device=device)
 recipe = abc.remembering(dataset, exposure)
-recipe.network, recipe.training.steps, recipe.exposure
+recipe.network.channels, recipe.training.steps, recipe.exposure
 
 # %% tags=["hide-input"]
 abc.figures.use_style()
@@ -85,33 +85,36 @@ ablated.sum(axis=1)[:3], placebo.sum(axis=1)[:3]
 
 # %%
 memory = abc.memory.of(recipe, here)
-memory.distances.shape, memory.placebos.shape  # samples by sources, samples by placebos
+memory.distances.shape, memory.placebos.shape  # samples by sources or placebos
 
 # %%
 real, chance = np.log10(memory.radii), np.log10(memory.placebo_radii)
 difference = real - chance  # paired: both start from the same noise
 error = difference.std(ddof=1) / np.sqrt(len(difference))
-float(real.mean()), float(chance.mean()), float(difference.mean()), float(error)
+np.round([real.mean(), chance.mean(), difference.mean(), error], 3)
 
 # %% [markdown]
 # ## The radius and its placebo
 #
 # Mean log10 radius over samples against exposure; bars are standard errors. The dotted lines are
-# placebo radii: definition 1 over as many codewords that no source owns.
+# placebo radii: definition 1 over as many codewords that no source owns. Grey: the authors'
+# ensembles of MNIST at their exposures, each with its number of images.
 
-# %% mystnb={"image": {"alt": "Mean log10 radius against exposure, a line an ensemble, with placebo radii dotted beside it."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Mean log10 radius against exposure, a line an ensemble, with placebo radii dotted beside it and the authors' ensembles in grey."}} tags=["hide-input"]
 kinds = {}
 for value in measured:
     kinds.setdefault(value.name.split("_")[0], []).append(value)
 for kind, values in kinds.items():
-    figure, ax = plt.subplots(figsize=(6.4, 4))
-    abc.figures.radii_by_exposure(values, ax)
+    figure, ax = plt.subplots(figsize=(6.4, 4.6))
+    theirs = abc.exposures.authors_points(kind)
+    abc.figures.radii_by_exposure(values, ax, theirs if len(theirs) else None)
     ax.set_title(kind)
     plt.show()
 
 # %%
 table = abc.exposures.table(measured)
-table[["ensemble", "times seen", "mean log10 radius", "placebo", "radius less placebo"]]
+columns = ["ensemble", "times seen", "mean log10 radius", "placebo"]
+table[[*columns, "radius less placebo"]]
 
 # %% tags=["hide-input"]
 display(Markdown(abc.exposures.placebo_verdict(measured)))
@@ -124,8 +127,9 @@ display(Markdown(abc.exposures.placebo_verdict(measured)))
 # then: $\log_{10} r = a + b \log_{10} N + c \log_{10} E$, with $E$ the exposure.
 
 # %%
-laws = {kind: abc.exposures.law_or_none(values) for kind, values in kinds.items()}
-placebo_laws = {kind: abc.exposures.law_or_none(values, True) for kind, values in kinds.items()}
+law = abc.exposures.law_or_none
+laws = {kind: law(values) for kind, values in kinds.items()}
+placebo_laws = {kind: law(values, placebo=True) for kind, values in kinds.items()}
 
 # %% tags=["hide-input"]
 display(abc.figures.table(abc.exposures.law_table(laws, placebo_laws)))
@@ -134,6 +138,29 @@ display(abc.figures.table(abc.exposures.law_table(laws, placebo_laws)))
 # Along the authors' design $N E$ is constant, so a law of size alone has the slope $b - c$ there.
 # The intervals draw samples anew, with the same noise in all ensembles; they do not say what
 # another training seed would change.
+#
+# Does the radius level off with training? How much it grows a doubling of the exposure, from the
+# same noise before and after:
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.exposures.levelling_table(measured)))
+display(Markdown(abc.exposures.levelling_verdict(measured)))
+
+# %% [markdown]
+# Is there one variable behind size and exposure? The same radii against what members remember: by
+# how much nearer the samples of a member alone lie to an image that it saw than to any other.
+
+# %% mystnb={"image": {"alt": "Mean log10 radius against the ratio of distances to own and other images, a line an ensemble."}} tags=["hide-input"]
+for kind, values in kinds.items():
+    figure, ax = plt.subplots(figsize=(6.4, 4))
+    abc.figures.radii_by_memory(values, ax)
+    ax.set_title(kind)
+    plt.show()
+    display(abc.figures.table(abc.exposures.one_variable_table(values)))
+
+# %% [markdown]
+# The tables say how far the mean log10 radius of an ensemble lies from what a fit to the other
+# ensembles foretells.
 
 # %% [markdown]
 # ## What members remember

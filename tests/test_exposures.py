@@ -1,6 +1,7 @@
 """What the page on memory says: its rules with evidence for and against, its law against data
 made by one."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import matplotlib
@@ -195,3 +196,51 @@ def test_uniform_p_values_lie_on_the_diagonal(ax):
     figures.p_value_shares({"uniform": np.arange(1, 101) / 100}, ax)
     step = ax.lines[0]
     assert np.allclose(step.get_xdata(), step.get_ydata(), atol=0.011)
+
+
+# --- levelling off, and one variable ---
+
+
+def at(exposure, log, name="digits_64", size=64, ratio=None):
+    value = measured(name, exposure, size=size, log=log)
+    return dataclasses.replace(value, ratios=np.full((4, 2), 1.0 if ratio is None else ratio))
+
+
+def test_a_radius_that_stops_growing_levels_off_and_one_that_grows_does_not():
+    stops = [at(125, 1.5), at(500, 1.9), at(2000, 1.91)]
+    grows = [at(125, 1.5), at(500, 1.9), at(2000, 2.3)]
+    flat = [at(125, 1.5), at(500, 1.5), at(2000, 1.5)]
+    assert "levels off** in digits_64" in exposures.levelling_verdict(stops)
+    assert "does not level off" in exposures.levelling_verdict(grows)
+    assert "does not level off" in exposures.levelling_verdict(flat)  # it never grew
+    assert "nothing can be said" in exposures.levelling_verdict(stops[:2])
+    table = exposures.levelling_table(stops)
+    assert list(table["times seen"]) == ["125 to 500", "500 to 2,000"]
+    assert table["log10 radius, a doubling"].iloc[0].startswith("0.200")
+
+
+def test_the_variable_that_made_the_radii_foretells_them():
+    rng = np.random.default_rng(0)
+    by_memory, by_size = [], []
+    for size in (64, 128, 256, 512):
+        for exposure in (125, 500, 2000):
+            ratio = float(rng.uniform(0.2, 0.9))
+            name = f"digits_{size}"
+            by_memory.append(at(exposure, 2.1 - 0.5 * ratio, name, size, ratio))
+            law = 2 - 0.2 * np.log10(size) + 0.1 * np.log10(exposure)
+            by_size.append(at(exposure, law, name, size, ratio))
+    for values, best in ((by_memory, "what members remember"), (by_size, "size and exposure")):
+        table = exposures.one_variable_table(values).set_index("foretold by").iloc[:, 0]
+        assert table.astype(float).idxmin() == best
+    assert len(exposures.one_variable_table(by_size[:2])) == 1
+
+
+def test_figures_of_memory_show_every_ensemble():
+    values = [at(125, 1.5), at(500, 1.9), at(125, 1.4, "digits_128", 128)]
+    _, axes = plt.subplots(2)
+    figures.radii_by_memory(values, axes[0])
+    figures.radii_by_exposure(values, axes[1], exposures.authors_points("mnist"))
+    words = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert words == ["digits_64", "digits_128"]
+    assert "authors, by size" in [text.get_text() for text in axes[1].get_legend().get_texts()]
+    plt.close("all")

@@ -21,6 +21,7 @@ from abc_lib.figures.placebos import (
     placebo_radii,
     power_curves,
     radii_by_exposure,
+    radii_by_memory,
     reliability_curves,
 )
 from abc_lib.figures.quality import fid_curves, removal_curve
@@ -67,6 +68,7 @@ __all__ = [
     "below_threshold",
     "removal_growth",
     "radii_by_exposure",
+    "radii_by_memory",
     "attribution_by_exposure",
     "p_value_shares",
     "placebo_radii",

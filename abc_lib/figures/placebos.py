@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from abc_lib.figures.style import ALERT, OURS, PAPERS, count_ticks
+from abc_lib.figures.style import ALERT, LABEL, OURS, PAPERS, count_ticks
 from abc_lib.results.placebos.memory import Memory
 
 
@@ -18,9 +18,20 @@ def _by_name(measured: Sequence[Memory]) -> dict[str, list[Memory]]:
     return names
 
 
-def radii_by_exposure(measured: Sequence[Memory], ax: Axes) -> Axes:
-    """Mean log10 radius over exposure, a colour an ensemble; placebo radii dashed beside it."""
+def radii_by_exposure(
+    measured: Sequence[Memory], ax: Axes, theirs: pd.DataFrame | None = None
+) -> Axes:
+    """Mean log10 radius over exposure, a colour an ensemble; placebo radii dotted beside it.
+
+    ``theirs`` are the authors' ensembles at their exposures, each with its size written by it.
+    """
     names = _by_name(measured)
+    if theirs is not None:
+        style = {"color": PAPERS, "marker": "s", "markersize": 5, "label": "authors, by size"}
+        ax.errorbar(theirs["exposure"], theirs["mean"], theirs["error"], capsize=2, **style)
+        for size, time, mean in zip(theirs["size"], theirs["exposure"], theirs["mean"]):
+            place = {"xytext": (5, 4), "textcoords": "offset points", "color": "0.4"}
+            ax.annotate(f"{size:,}", (time, mean), fontsize=LABEL, **place)
     colours = sns.color_palette("viridis", len(names))
     for (name, values), colour in zip(names.items(), colours):
         times = [value.exposure for value in values]
@@ -30,9 +41,26 @@ def radii_by_exposure(measured: Sequence[Memory], ax: Axes) -> Axes:
             errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
             style = {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 4}
             ax.errorbar(times, means, errors, capsize=2, label=label, **style)
-    _times(ax, measured)
+    _times(ax, measured if theirs is None else [*measured, *theirs["exposure"]])
     ax.set(ylabel="mean log10 counterfactual radius")
     ax.plot([], [], color="0.3", linestyle=":", label="placebo codewords")
+    ax.legend()
+    return ax
+
+
+def radii_by_memory(measured: Sequence[Memory], ax: Axes) -> Axes:
+    """Mean log10 radius against what members remember, a colour a size, larger at more exposure."""
+    names = _by_name(measured)
+    colours = sns.color_palette("viridis", len(names))
+    for (name, values), colour in zip(names.items(), colours):
+        shares = [float(np.median(value.ratios)) for value in values]
+        logs = [np.log10(value.radii) for value in values]
+        errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
+        style = {"color": colour, "marker": "o", "markersize": 5, "capsize": 2, "linewidth": 1}
+        ax.errorbar(shares, [one.mean() for one in logs], errors, label=name, **style)
+    ax.invert_xaxis()
+    ax.set(xlabel="own over others: 1 remembers nothing, 0 repeats")
+    ax.set(ylabel="mean log10 counterfactual radius")
     ax.legend()
     return ax
 

@@ -4,6 +4,7 @@ The ensembles are named by what they are trained on and by their exposure: a num
 the authors' design, in which the number of images that a member draws is fixed.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,10 @@ __all__ = [
     "law",
     "law_or_none",
     "law_table",
+    "levelling_table",
+    "levelling_verdict",
     "nearest_p",
+    "one_variable_table",
     "opening",
     "p_verdict",
     "placebo_verdict",
@@ -63,7 +67,9 @@ def _size(value: Memory) -> int:
 
 def _mean(values: np.ndarray) -> str:
     """A mean over samples with its standard error, as text."""
-    return f"{values.mean():.3f} ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    # Adding nothing turns a rounded -0.0 into 0.
+    return f"{round(float(values.mean()), 3) + 0.0:.3f} ± {error:.3f}"
 
 
 def nearest_p(value: Memory) -> np.ndarray:
@@ -150,6 +156,89 @@ def law(measured: Iterable[Memory], placebo: bool = False, resamples: int = 2000
         len(measured),
         count,
     )
+
+
+def _steps(measured: Iterable[Memory]) -> list[tuple[Memory, Memory, np.ndarray]]:
+    """Ensembles of one set that follow each other in exposure, and how much log10 radii grow for
+    each doubling of it, sample by sample.
+    """
+    found = []
+    for before, after in itertools.pairwise(measured):
+        if before.name == after.name:
+            count = min(len(before.radii), len(after.radii))
+            grown = np.log10(after.radii[:count]) - np.log10(before.radii[:count])
+            found.append((before, after, grown / np.log2(after.exposure / before.exposure)))
+    return found
+
+
+def levelling_table(measured: Iterable[Memory]) -> pd.DataFrame:
+    """How much the mean log10 radius grows a doubling of the exposure, paired over samples."""
+    rows = [
+        {
+            "ensemble": before.name,
+            "times seen": f"{before.exposure:,.0f} to {after.exposure:,.0f}",
+            "own over others": f"{np.median(before.ratios):.2f} to {np.median(after.ratios):.2f}",
+            "log10 radius, a doubling": _mean(grown),
+        }
+        for before, after, grown in _steps(measured)
+    ]
+    return pd.DataFrame(rows or [{"ensemble": "none was measured at two exposures"}])
+
+
+def levelling_verdict(measured: Iterable[Memory]) -> str:
+    """Whether the radius levels off with training.
+
+    Rule: it does in a set of images if it grows by two standard errors or more over some
+    doubling, and over the last one by less than half of the most that it grew, by two standard
+    errors of the difference. Sets with two steps or more are judged.
+    """
+    steps: dict[str, list[np.ndarray]] = {}
+    for before, _, grown in _steps(measured):
+        steps.setdefault(before.name, []).append(grown)
+    judged = {name: grown for name, grown in steps.items() if len(grown) > 1}
+    level, grows = [], []
+    for name, grown in judged.items():
+        most = max(grown[:-1], key=lambda one: one.mean())
+        settled = differs(most) > 0 and differs(most / 2 - grown[-1]) > 0
+        (level if settled else grows).append(name)
+    if not judged:
+        return "No set of images was measured at three exposures; nothing can be said."
+    if not level:
+        return f"**It does not level off** in {', '.join(grows)} up to the exposures measured."
+    text = f"**The radius levels off** in {', '.join(level)}"
+    return f"{text}; in {', '.join(grows)} that cannot be said." if grows else f"{text}."
+
+
+def one_variable_table(measured: Sequence[Memory]) -> pd.DataFrame:
+    """Which variables foretell the mean log10 radius of an ensemble that was left out of the fit.
+
+    Least squares over all but one ensemble, in turn. *What members remember* is the median of
+    :attr:`Memory.ratios`, and its square.
+    """
+    means = np.array([np.log10(value.radii).mean() for value in measured])
+    size = np.log10([_size(value) for value in measured])
+    times = np.log10([value.exposure for value in measured])
+    share = np.array([np.median(value.ratios) for value in measured])
+    ways = {
+        "none, the mean of the others": [],
+        "size": [size],
+        "exposure": [times],
+        "size and exposure": [size, times],
+        "what members remember": [share, share**2],
+    }
+    rows = []
+    for words, columns in ways.items():
+        axes = np.stack([np.ones(len(means)), *columns], axis=1)
+        if len(means) < axes.shape[1] + 2:
+            continue
+        missed = []
+        for left in range(len(means)):
+            kept = np.arange(len(means)) != left
+            fit = np.linalg.lstsq(axes[kept], means[kept], rcond=None)[0]
+            missed.append(means[left] - axes[left] @ fit)
+        error = np.sqrt(np.mean(np.square(missed)))
+        rows.append({"foretold by": words, "error, log10 radius": f"{error:.3f}"})
+    return pd.DataFrame(rows or [{"foretold by": "too few ensembles"}])
 
 
 def authors_points(family: str = "mnist") -> pd.DataFrame:

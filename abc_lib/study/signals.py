@@ -244,4 +244,3 @@ def source_verdict(value: Signal) -> str:
         f"{RATE:g}, by {'; '.join(found)}"
     )
     return f"{text}; not by {'; '.join(missed)}." if missed else f"{text}."
-
