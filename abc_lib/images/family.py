@@ -43,6 +43,7 @@ class Family:
     unseen: str = ""
     """a split that the ensembles in its latents do not see: its autoencoder is trained on it"""
     steps: int = 200_000
-    """of training at the paper's scale, which the paper does not print"""
+    """of training at the paper's scale, which the paper does not print; 0 where the authors'
+    released script says it"""
     laptop_members: int = 20
     """n of all its ensembles at the laptop scale: enough codewords for the largest"""
