@@ -39,6 +39,7 @@ _NAMESPACES = {
     "unattributable": "results.unattributable",
     "removals": "results.removals",
     "memory": "results.placebos.memory",
+    "placebos": "results.placebos.landscapes",
     "evidence": "results.placebos.evidence",
     "signal": "results.placebos.signal",
     "radii": "results.measures.radii",

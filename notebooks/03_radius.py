@@ -229,6 +229,28 @@ lines = abc.sections.law_lines(every, paper)
 display(Markdown("\n".join(f"- {line}" for line in lines)))
 
 # %% [markdown]
+# ### Is it the source? A placebo
+#
+# Removing a source removes half of the members. How far does a sample move when as many go along a
+# codeword that **no source owns**? Of the same samples, from the same noise, over as many codewords:
+
+# %%
+book = abc.draw_codebook(recipe)
+free = book.unowned(4)  # codewords that nobody owns: no source goes with these members
+1 - free  # the members that stay
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.signals.published_placebos(scale)))
+display(Markdown(abc.signals.published_verdict(scale)))
+
+# %% [markdown]
+# So the law above is one of how much members vary, and of how that depends on size and training,
+# before it is one of sources. Where members are made to remember, and what size and training do
+# apart from each other, is on the page [](memory); which sources can be named all the same, on
+# [](06_signal).
+#
+# ### The settings
+#
 # What differs, side by side. The sets that both have differ in the network, the members, the
 # training and the number of samples; the metric is the same, Euclidean distance scaled to
 # 3×256×256. The paper does not say for how many steps it trained. The authors' later release does

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.results import landscapes
 from abc_lib.results.measures import significance
+from abc_lib.results.placebos import landscapes as placebo_landscapes
 from abc_lib.results.placebos import signal
 from abc_lib.results.placebos.evidence import STATISTICS
 from abc_lib.results.placebos.signal import Signal
@@ -23,8 +26,10 @@ __all__ = [
     "needed_table",
     "nearest_source",
     "opening",
-    "planted_table",
     "placebo_table",
+    "planted_table",
+    "published_placebos",
+    "published_verdict",
     "power",
     "radii",
     "reliability_curve",
@@ -103,6 +108,57 @@ def placebo_table(value: Signal) -> pd.DataFrame:
                 "by code": f"{by_code.min():.3f} to {by_code.max():.3f}",
             }
         ]
+    )
+
+
+def _beside(scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """log10 radii and placebo radii of the same samples, of every ensemble that has both."""
+    found = {}
+    for name in recipe_names():
+        recipe = get_recipe(name, scale)
+        chance = placebo_landscapes.stored(recipe)
+        real = landscapes.stored(recipe) if chance else None
+        if real is not None:
+            samples, *logs = placebo_landscapes.beside(real, chance)
+            if len(samples) > 1:
+                found[name] = tuple(logs)
+    return found
+
+
+def published_placebos(scale: str = "laptop") -> pd.DataFrame:
+    """A row an ensemble with landscapes and placebo landscapes: paired over their samples."""
+    rows = [
+        {
+            "ensemble": name,
+            "samples": len(real),
+            "mean log10 radius": _mean(real),
+            "placebo": _mean(chance),
+            "difference, paired": _mean(real - chance),
+            "radius over placebo": f"{10 ** (real - chance).mean():.3f}",
+        }
+        for name, (real, chance) in _beside(scale).items()
+    ]
+    return pd.DataFrame(rows or [{"ensemble": "none has both"}])
+
+
+def published_verdict(scale: str = "laptop") -> str:
+    """Whether radii are larger than their placebos, over ensembles.
+
+    Rule: an ensemble's is if the mean paired difference lies two standard errors or more above 0.
+    """
+    signs = [differs(real - chance) for real, chance in _beside(scale).values()]
+    if not signs:
+        return "No ensemble has placebos yet; abc.placebos.publish makes them."
+    above, below = signs.count(1), signs.count(-1)
+    words = (
+        f"**{above} of {len(signs)} ensembles** have a radius above their placebo radius by two "
+        f"standard errors, {below} below it."
+    )
+    if above > max(1, 0.1 * len(signs)):
+        return words
+    return (
+        f"{words} A radius is as large where no source is removed: it measures how far half of the "
+        "members lie from all of them, whichever half."
     )
 
 
