@@ -1,6 +1,6 @@
 """Every effect beside its placebo: ablations along codewords that no source owns.
 
-``landscapes`` are placebo landscapes, ``memory`` holds one ensemble's radii beside placebo radii and what its members remember,
-``evidence`` what one code says about every source, ``signal`` several codes together: p-values,
-reliability and power.
+``landscapes`` are placebo landscapes, ``memory`` one ensemble's radii beside placebo radii and what
+its members remember, ``evidence`` what one code says about every source, ``signal`` several codes
+together: p-values, reliability and power.
 """
