@@ -1,6 +1,7 @@
 """Several codes, p-values and reliability, against worked-out and simulated truths."""
 
 from itertools import permutations, product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
 from abc_lib.images.training_set import training_set
 from abc_lib.method.code import Codebook
+from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
 from abc_lib.results.measures import significance
 from abc_lib.results.placebos import evidence, signal
+from abc_lib.results.placebos import landscapes as placebos
 from abc_lib.training.ensembles import get_ensemble
 
 # --- p-values ---
@@ -252,3 +255,36 @@ def test_too_few_codes_are_refused(tiny, quiet, one_line):
     with pytest.raises(BadValue) as error:
         signal.get(tiny, 1, here=quiet)
     assert one_line(error)
+
+
+# --- placebo landscapes ---
+
+
+def test_placebo_landscapes_are_those_of_ablating_by_hand_and_add_up(trained, tmp_path):
+    here = Here(Store(tmp_path / "cache", tmp_path / "shown"), "cpu", jobs=1, progress=False)
+    ensemble = trained.ensemble
+    part = placebos.get(ensemble, [2], here=here)
+    both = placebos.get(ensemble, [0, 2], here=here)
+    assert both.indices.tolist() == [0, 2] and np.array_equal(both.distances[1], part.distances[0])
+    noise = ensemble.draw_noise(0, [2])
+    factual = ensemble.sample(noise)
+    for word, moved in zip(ensemble.codebook.unowned(8), part.distances[0], strict=True):
+        there = ensemble.sample(noise, torch.tensor([0.0 if bit else 2.0 for bit in word]))
+        assert float(distance(there, factual)) == pytest.approx(moved, rel=1e-3)
+    placebos.publish(ensemble, 1, here=here)
+    found = placebos.stored(trained.recipe, here)
+    assert found.indices.tolist() == [0, 2] and "Placebo" in placebos.origin(found)
+
+
+def test_radii_are_paired_by_sample_over_as_many_codewords(trained, tmp_path):
+    here = Here(Store(tmp_path, None), "cpu", jobs=1, progress=False)
+    chance = placebos.get(trained.ensemble, [0, 1], here=here)
+    rng = np.random.default_rng(0)
+    moved = rng.uniform(1, 2, (3, 12))
+    real = SimpleNamespace(indices=np.array([1, 5, 0]), seed=0, distances=moved)
+    samples, logs, against = placebos.beside(real, chance)
+    assert samples.tolist() == [0, 1]
+    assert np.allclose(logs, np.log10(moved[[2, 0], :8].max(1)))
+    assert np.allclose(against, np.log10(chance.distances.max(1)))
+    other = SimpleNamespace(indices=real.indices, seed=1, distances=moved)
+    assert len(placebos.beside(other, chance)[0]) == 0  # other noise

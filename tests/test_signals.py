@@ -130,3 +130,17 @@ def test_figures_show_what_they_are_given(none, some):
 def test_the_opening_says_what_when_and_how(none):
     text = signals.opening(none)
     assert "8 codes" in text and "2026-11-23" in text and "-p dataset digits_64" in text
+
+
+def test_published_radii_are_judged_against_their_placebos(monkeypatch):
+    rng = np.random.default_rng(0)
+    chance = rng.normal(1.5, 0.2, 16)
+    same = {f"set_{k}": (chance + rng.normal(0, 0.02, 16), chance) for k in range(6)}
+    above = {name: (real + 0.1, placebo) for name, (real, placebo) in same.items()}
+    for found, words in ((same, "whichever half"), (above, "**6 of 6 ensembles**")):
+        monkeypatch.setattr(signals, "_beside", lambda scale, found=found: found)
+        assert words in signals.published_verdict()
+        assert list(signals.published_placebos()["samples"]) == [16] * 6
+    assert "whichever half" not in signals.published_verdict()
+    monkeypatch.setattr(signals, "_beside", lambda scale: {})
+    assert "No ensemble has placebos" in signals.published_verdict()
