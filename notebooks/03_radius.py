@@ -232,7 +232,8 @@ display(Markdown("\n".join(f"- {line}" for line in lines)))
 # ### Is it the source? A placebo
 #
 # Removing a source removes half of the members. How far does a sample move when as many go along a
-# codeword that **no source owns**? Of the same samples, from the same noise, over as many codewords:
+# codeword that **no source owns**? Of the same samples, from the same noise, over as many
+# codewords:
 
 # %%
 book = abc.draw_codebook(recipe)

@@ -60,14 +60,12 @@ words = abc.evidence.owned_and_free(ensemble.codebook, 32)
 factual, there = abc.evidence.without(ensemble, noise, words[-64:], 64)
 moved = abc.distance(there, factual)
 real, chance = moved[:32], moved[32:]
-float(real.max()), float(chance.max())
+round(float(real.max()), 2), round(float(chance.max()), 2)
 
 # %% mystnb={"image": {"alt": "A sample, its farthest of 32 counterfactuals and its farthest of 32 placebos."}} tags=["hide-input"]
 shown = [factual[0], there[:32][real.argmax()], there[32:][chance.argmax()]]
-titles, notes = (
-    ["sample", "source gone", "placebo"],
-    ["", f"{real.max():.1f}", f"{chance.max():.1f}"],
-)
+titles = ["sample", "source gone", "placebo"]
+notes = ["", f"{real.max():.1f}", f"{chance.max():.1f}"]
 abc.figures.image_rows({"": shown}, titles, notes)
 plt.show()
 
@@ -75,10 +73,12 @@ plt.show()
 # Over all samples and codes, with the members that remember: each dot is a sample of one code. If
 # removing a source did more than removing as many members, dots would lie above the line.
 
-# %% mystnb={"image": {"alt": "Counterfactual radius of each sample and code against its placebo radius, with the diagonal."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Counterfactual radius of each sample and code against its placebo radius, with the diagonal."}}
 figure, ax = plt.subplots(figsize=(5, 4.6))
 abc.figures.placebo_radii(*abc.signals.radii(found), ax)
 plt.show()
+
+# %% tags=["hide-input"]
 display(abc.figures.table(abc.signals.placebo_table(found)))
 
 # %% [markdown]
@@ -93,7 +93,7 @@ display(abc.figures.table(abc.signals.placebo_table(found)))
 names = list(abc.evidence.STATISTICS)
 away = found.of("away")
 one, all_codes = found.p_values[away, 0], found.p_values[away, -1]
-one[sample].round(2)[:10], all_codes[sample].round(3)[:10]
+one[sample, :5].round(2), all_codes[sample, :5].round(3)  # of the first five sources
 
 # %% [markdown]
 # With several codes, scores in units of the placebos' spread are averaged, and the mean is held
@@ -129,6 +129,18 @@ plt.show()
 
 # %% tags=["hide-input"]
 display(abc.figures.table(abc.signals.discovery_table(found)))
+
+# %% [markdown]
+# The mean score of a code, over all samples and sources, is 0 give or take if no source matters.
+# Codes are independent, so its mean and standard error are over them:
+
+# %%
+for name in names:
+    by_code = abc.signals.mean_scores(found, name)
+    error = by_code.std(ddof=1) / len(by_code) ** 0.5
+    print(f"{abc.signals.WORDS[name]}: {by_code.mean():.3f} ± {error:.3f}")
+
+# %% tags=["hide-input"]
 display(Markdown(abc.signals.source_verdict(found)))
 
 # %% [markdown]
@@ -139,7 +151,7 @@ display(Markdown(abc.signals.source_verdict(found)))
 # source's. How often is it found at p < 0.05? The dotted line is four times in five, the lower one
 # what chance gives.
 
-# %% mystnb={"image": {"alt": "Share of planted sources that are found against the strength of the effect, for one to four codes."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Share of planted sources that are found against the strength of the effect, for one to four codes."}}
 shares = abc.signals.power(found, "away")
 labels = {f"{j + 1} code{'s' * (j > 0)}": share for j, share in enumerate(shares)}
 figure, ax = plt.subplots(figsize=(5.6, 4))
@@ -154,16 +166,18 @@ display(abc.figures.table(abc.signals.planted_table(found)))
 # ## Several codes
 #
 # Split the codes in two halves and average scores in each: how far do the halves agree about which
-# sources matter to a sample? Pearson's correlation over sources, mean over samples, bars are
-# standard errors over samples.
+# sources matter to a sample? Pearson's correlation over sources, mean over samples. Shaded is
+# what chance gives when sources are shuffled in every code: samples share a code's chance.
 
-# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against how many codes a half has, for three statistics."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against how many codes a half has, for three statistics."}}
 curves = {}
 for name in names:
-    curves[abc.signals.WORDS[name]] = abc.signals.reliability_curve(found, name)[:3]
+    curves[abc.signals.WORDS[name]] = abc.signals.reliability_curve(found, name)
 figure, ax = plt.subplots(figsize=(5.6, 4))
 abc.figures.reliability_curves(curves, ax)
 plt.show()
+
+# %% tags=["hide-input"]
 display(Markdown(abc.signals.reliability_verdict(found)))
 
 # %% [markdown]

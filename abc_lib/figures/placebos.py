@@ -131,12 +131,16 @@ def placebo_radii(real: np.ndarray, chance: np.ndarray, ax: Axes) -> Axes:
 
 
 def reliability_curves(
-    curves: dict[str, tuple[Sequence[int], np.ndarray, np.ndarray]], ax: Axes
+    curves: dict[str, tuple[Sequence[int], np.ndarray, np.ndarray, np.ndarray]], ax: Axes
 ) -> Axes:
-    """Agreement of the mean of so many codes with that of as many others: counts, means, errors."""
-    for name, (counts, means, errors) in curves.items():
-        ax.errorbar(counts, means, errors, marker="o", markersize=4, capsize=2, label=name)
-    counts = max((counts for counts, _, _ in curves.values()), key=len)
+    """Agreement of two halves against codes a half; the shaded band is what chance gives.
+
+    Each curve is counts, means, and the lower and upper end of its band.
+    """
+    for name, (counts, means, low, high) in curves.items():
+        (line,) = ax.plot(counts, means, "o-", markersize=4, label=name)
+        ax.fill_between(counts, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    counts = max((curve[0] for curve in curves.values()), key=len)
     ax.axhline(0, color="0.5", linewidth=1)
     ax.set(xscale="log", xlabel="codes in each half", ylabel="correlation of the two halves")
     count_ticks(ax, counts)

@@ -1,7 +1,7 @@
 """What the page on signal and chance says of several codes: tables, and rules that judge.
 
-The rules were written before the numbers were seen. An effect counts where its interval over
-samples, two standard errors, leaves out what chance gives.
+The rules were written before the numbers were seen. Samples share the chance of a code, so what
+is said of sources is tested over codes, which are independent, and not over samples.
 """
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "codes_needed",
     "discovery_table",
     "needed_table",
+    "mean_scores",
     "nearest_source",
     "opening",
     "placebo_table",
@@ -170,21 +171,24 @@ def nearest_source(value: Signal) -> np.ndarray:
 def reliability_curve(
     value: Signal, statistic: str
 ) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
-    """Codes a half, mean agreement of halves, its standard error, and each sample's, (L, S)."""
+    """Codes a half, the mean agreement of halves over samples, and the 2.5th and 97.5th percentile
+    of what chance gives.
+    """
     scores = value.scores[value.of(statistic)]
-    counts = [k for k in (*value.codes, len(scores) // 2) if 2 * k <= len(scores)]
-    counts = sorted(set(counts))
-    found = np.array([significance.reliability(scores, count) for count in counts])
-    errors = np.nanstd(found, axis=1, ddof=1) / np.sqrt(found.shape[1])
-    return counts, np.nanmean(found, axis=1), errors, found
+    half = len(scores) // 2
+    counts = sorted({k for k in (*value.codes, half) if k <= half})
+    means = [np.nanmean(significance.reliability(scores, count)) for count in counts]
+    chance = [significance.reliability_by_chance(scores, count) for count in counts]
+    low, high = np.percentile(chance, [2.5, 97.5], axis=1)
+    return counts, np.array(means), low, high
 
 
 def codes_needed(value: Signal, statistic: str, wanted: float) -> float:
     """How many codes reach a reliability, by Spearman and Brown from the largest half; inf where
-    the halves do not agree.
+    the halves agree no more than by chance.
     """
-    counts, means, _, _ = reliability_curve(value, statistic)
-    if means[-1] <= 0:
+    counts, means, _, high = reliability_curve(value, statistic)
+    if means[-1] <= high[-1]:
         return float("inf")
     one = significance.spearman_brown(means[-1], 1 / counts[-1])
     return float(wanted * (1 - one) / (one * (1 - wanted)))
@@ -194,15 +198,23 @@ def needed_table(value: Signal) -> pd.DataFrame:
     """Reliability of one code and of all, and how many would reach 0.5 and 0.8."""
     rows = []
     for name in STATISTICS:
-        counts, means, _, found = reliability_curve(value, name)
+        counts, means, low, high = reliability_curve(value, name)
         whole = significance.spearman_brown(means[-1], value.scores.shape[1] / counts[-1])
-        row = {"statistic": WORDS[name], "one code": _mean(found[0])}
+        row = {"statistic": WORDS[name], "one code": f"{means[0]:.3f}"}
+        row["largest halves"] = f"{means[-1]:.3f} (chance {low[-1]:.2f} to {high[-1]:.2f})"
         row[f"all {value.scores.shape[1]} codes"] = f"{whole:.2f}"
         for wanted in (0.5, 0.8):
             codes = codes_needed(value, name, wanted)
             row[f"codes for {wanted}"] = "none" if np.isinf(codes) else f"{np.ceil(codes):,.0f}"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def mean_scores(value: Signal, statistic: str) -> np.ndarray:
+    """Mean score over all samples and sources of each code, (R,): 0 give or take, if no source
+    mattered at all.
+    """
+    return value.scores[value.of(statistic)].mean((1, 2))
 
 
 def discovery_table(value: Signal) -> pd.DataFrame:
@@ -257,46 +269,43 @@ def planted_table(value: Signal) -> pd.DataFrame:
 def reliability_verdict(value: Signal) -> str:
     """Whether two halves of the codes agree about sources, by each statistic.
 
-    Rule: they do if the mean correlation over samples lies two standard errors or more above 0.
+    Rule: they do if their mean correlation lies above the 97.5th percentile of what chance gives
+    when sources are shuffled in every code.
     """
     agree, rest = [], []
     for name in STATISTICS:
-        counts, means, errors, found = reliability_curve(value, name)
-        words = f"{WORDS[name]} ({means[-1]:.2f} ± {errors[-1]:.2f})"
-        (agree if differs(found[-1][~np.isnan(found[-1])]) > 0 else rest).append(words)
+        counts, means, _, high = reliability_curve(value, name)
+        words = f"{WORDS[name]} ({means[-1]:.2f}, chance below {high[-1]:.2f})"
+        (agree if means[-1] > high[-1] else rest).append(words)
     half = counts[-1]
     if not agree:
         return (
-            f"**Two halves of {half} codes agree about no source** by any statistic: "
-            f"{'; '.join(rest)}."
+            f"**Two halves of {half} codes do not agree about which sources matter** by any "
+            f"statistic: {'; '.join(rest)}."
         )
-    text = f"**Two halves of {half} codes agree about sources** by {'; '.join(agree)}"
+    text = f"**Two halves of {half} codes agree about which sources matter** by {'; '.join(agree)}"
     return f"{text}; not by {'; '.join(rest)}." if rest else f"{text}."
 
 
 def source_verdict(value: Signal) -> str:
-    """Whether more sources pass than placebos in their place, with all codes.
+    """Whether sources matter at all, and how many can be named with all codes.
 
-    Rule: they do by a statistic if the difference, sample by sample, lies two standard errors
-    or more above 0.
+    Rule: they matter by a statistic if the mean score of a code lies two standard errors or more
+    above 0, over codes. They can be named if more pass than placebos in their place.
     """
     found, missed = [], []
     for name in STATISTICS:
-        k = value.of(name)
-        passed = significance.discoveries(value.p_values[k, -1], RATE).sum(-1)
-        chance = significance.discoveries(value.placebo_p[k, -1], RATE).sum(-1)
-        gap = (passed - chance).astype(float)
-        words = f"{WORDS[name]} ({passed.mean():.1f} a sample, placebos {chance.mean():.1f})"
-        (found if differs(gap) > 0 else missed).append(words)
-    R, N = value.scores.shape[1], value.scores.shape[3]
+        k, scores = value.of(name), mean_scores(value, name)
+        passed = significance.discoveries(value.p_values[k, -1], RATE).sum(-1).mean()
+        chance = significance.discoveries(value.placebo_p[k, -1], RATE).sum(-1).mean()
+        words = f"{WORDS[name]}: mean score {_mean(scores)}, {passed:.1f} named a sample"
+        words += f" (placebos {chance:.1f})"
+        (found if differs(scores) > 0 else missed).append(words)
+    R, N = value.scores.shape[1:4:2]
     if not found:
         return (
-            f"**With {R} codes no source can be told from a placebo** at a false discovery rate of "
-            f"{RATE:g}: {'; '.join(missed)}. The honest answer to *which of {N} images made this?* "
-            "is: none that can be named."
+            f"**With {R} codes no source can be told from a placebo.** {'; '.join(missed)}. The "
+            f"honest answer to *which of {N} images made this?* is: none that can be named."
         )
-    text = (
-        f"**With {R} codes some of the {N} sources stand out** at a false discovery rate of "
-        f"{RATE:g}, by {'; '.join(found)}"
-    )
-    return f"{text}; not by {'; '.join(missed)}." if missed else f"{text}."
+    text = f"**With {R} codes sources can be told from placebos** by {'; '.join(found)}."
+    return f"{text} They cannot by {'; '.join(missed)}." if missed else text

@@ -18,6 +18,7 @@ __all__ = [
     "least_p",
     "rank_p",
     "reliability",
+    "reliability_by_chance",
     "spearman_brown",
     "standardised",
 ]
@@ -101,6 +102,21 @@ def reliability(scores: np.ndarray, count: int = 1, splits: int = 50, seed: int 
         halves = scores[order[:count]].mean(0), scores[order[count : 2 * count]].mean(0)
         found.append(_correlations(*halves))
     return np.mean(found, axis=0)
+
+
+def reliability_by_chance(
+    scores: np.ndarray, count: int = 1, draws: int = 200, seed: int = 0
+) -> np.ndarray:
+    """The mean over samples of :func:`reliability` if sources meant nothing, (draws,).
+
+    Sources are shuffled in every code, for all samples alike: samples share a code's chance, so
+    their spread alone would call too much certain.
+    """
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(draws):
+        shuffled = np.stack([code[:, rng.permutation(code.shape[1])] for code in scores])
+        found.append(np.nanmean(reliability(shuffled, count, 3, int(rng.integers(2**31)))))
+    return np.array(found)
 
 
 def spearman_brown(one: float | np.ndarray, times: float) -> float | np.ndarray:
