@@ -18,9 +18,10 @@ from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
 from abc_lib.results.measures import significance
-from abc_lib.results.placebos import evidence, signal
+from abc_lib.results.placebos import evidence, retrained, signal
 from abc_lib.results.placebos import landscapes as placebos
 from abc_lib.training.ensembles import get_ensemble
+from abc_lib.training.retrained import get_retrained
 
 # --- p-values ---
 
@@ -288,3 +289,21 @@ def test_radii_are_paired_by_sample_over_as_many_codewords(trained, tmp_path):
     assert np.allclose(against, np.log10(chance.distances.max(1)))
     other = SimpleNamespace(indices=real.indices, seed=1, distances=moved)
     assert len(placebos.beside(other, chance)[0]) == 0  # other noise
+
+
+# --- retraining ---
+
+
+def test_retrainings_are_asked_by_the_same_statistics(tiny, tmp_path):
+    here = Here(Store(tmp_path, None), "cpu", jobs=1, progress=False)
+    found = retrained.get(tiny, 2, [0, 3], here=here)
+    assert found.own.shape == (3, 2, 2, 12)
+    models = get_retrained(tiny, seed=1, here=here)
+    samples = models.sample(models.draw_noise(0, [3]), ["full", 7])
+    images = training_set(tiny.data)
+    for k, measure in enumerate(evidence.STATISTICS.values()):
+        by_hand = float(measure(samples[0], samples[1], images)[0, 7])
+        assert found.own[k, 1, 1, 7] == pytest.approx(by_hand, rel=1e-3, abs=1e-4)
+    again = retrained.stored(tiny, here)
+    assert np.array_equal(again.own, found.own)
+    assert "2 training seeds" in retrained.origin(again)
