@@ -12,6 +12,7 @@ import pytest  # noqa: E402
 
 from abc_lib import figures  # noqa: E402
 from abc_lib.results.measures import significance  # noqa: E402
+from abc_lib.results.placebos.retrained import RetrainedEvidence  # noqa: E402
 from abc_lib.results.placebos.signal import Signal  # noqa: E402
 from abc_lib.study import signals  # noqa: E402
 
@@ -125,8 +126,33 @@ def test_the_nearest_source_is_that_of_most_codes(none):
 
 def test_samples_of_one_noise_are_held_against_those_of_another(none):
     alike = np.repeat(none.factual[:1], R, axis=0)
-    same, other = signals.agreement_of_samples(replaced(none, factual=alike))
+    same, other = signals.agreement_of_samples(alike)
     assert same == 0 and other > 1
+    assert "draw the same picture" in signals.sameness(replaced(none, factual=alike))
+    assert "draw not the same picture" in signals.sameness(none)
+
+
+def retrainings(own, factual):
+    return RetrainedEvidence("digits_64", "laptop", own, np.zeros((4, S)), factual, None)
+
+
+def test_ablation_and_retraining_agree_only_where_they_share_a_cause():
+    rng = np.random.default_rng(7)
+    truth = rng.normal(size=(3, 1, S, N))
+    ablation = replaced(BARE, scores=truth + rng.normal(size=(3, R, S, N)))
+    factual = BARE.factual[:4]
+    same = retrainings(truth + rng.normal(size=(3, 4, S, N)), factual)
+    other = retrainings(rng.normal(size=(3, 4, S, N)), factual)
+    half = 0.5 * truth + 0.87 * rng.normal(size=truth.shape)
+    partly = retrainings(half + 0.5 * rng.normal(size=(3, 4, S, N)), factual)
+    found = signals.beside_retraining(ablation, same)
+    assert "agree about which" in signals.retraining_verdict(found)
+    assert "as well as the noise" in signals.retraining_verdict(found)
+    assert list(signals.retraining_table(found)["statistic"]) == list(signals.WORDS.values())
+    for evidence, words in ((partly, "less than the noise"), (other, "do not agree")):
+        found = signals.beside_retraining(ablation, evidence)
+        assert words in signals.retraining_verdict(found)
+    assert "single model on everything draw the same" in signals.sameness(ablation, same)
 
 
 def test_figures_show_what_they_are_given(none, some):

@@ -14,6 +14,7 @@ from abc_lib.results.measures import significance
 from abc_lib.results.placebos import landscapes as placebo_landscapes
 from abc_lib.results.placebos import signal
 from abc_lib.results.placebos.evidence import STATISTICS
+from abc_lib.results.placebos.retrained import RetrainedEvidence
 from abc_lib.results.placebos.signal import Signal
 from abc_lib.study.exposures import differs
 
@@ -21,6 +22,7 @@ __all__ = [
     "WORDS",
     "agreement_of_samples",
     "as_image",
+    "beside_retraining",
     "codes_needed",
     "discovery_table",
     "needed_table",
@@ -35,6 +37,9 @@ __all__ = [
     "radii",
     "reliability_curve",
     "reliability_verdict",
+    "retraining_table",
+    "retraining_verdict",
+    "sameness",
     "smallest_found",
     "source_verdict",
 ]
@@ -75,9 +80,11 @@ def as_image(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values).float()
 
 
-def agreement_of_samples(value: Signal) -> tuple[float, float]:
-    """Median distance of two codes' samples from the same noise, and from other noise, native."""
-    flat = value.factual.reshape(*value.factual.shape[:2], -1)
+def agreement_of_samples(factual: np.ndarray) -> tuple[float, float]:
+    """Median native distance of samples of two models, (R, S, C, H, W), from the same noise, and
+    from other noise.
+    """
+    flat = factual.reshape(*factual.shape[:2], -1)
     R, S = flat.shape[:2]
     same = [np.linalg.norm(flat[a] - flat[b], axis=1) for a in range(R) for b in range(a)]
     turned = np.roll(flat, 1, axis=1)
@@ -239,6 +246,83 @@ def discovery_table(value: Signal) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+Corrected = dict[str, dict[str, tuple[float, float, float]]]
+
+
+def beside_retraining(value: Signal, again: RetrainedEvidence) -> Corrected:
+    """Of each statistic, how far ablation and retraining agree about sources, as
+    :func:`abc_lib.results.measures.significance.corrected_correlation` says it.
+    """
+    shared = min(value.scores.shape[2], again.own.shape[2])
+    return {
+        name: significance.corrected_correlation(
+            value.scores[value.of(name)][:, :shared], again.own[again.of(name)][:, :shared], 400
+        )
+        for name in STATISTICS
+    }
+
+
+def retraining_table(corrected: Corrected) -> pd.DataFrame:
+    """A row a statistic: correlation, both reliabilities, correlation corrected for both."""
+    words = {
+        "plain": "correlation",
+        "first": "reliability, ablation",
+        "second": "reliability, retraining",
+        "corrected": "corrected for both",
+    }
+    rows = []
+    for name, found in corrected.items():
+        row = {"statistic": WORDS[name]}
+        for key, heading in words.items():
+            middle, low, high = found[key]
+            text = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+            row[heading] = "too unreliable" if np.isnan(middle) else text
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def retraining_verdict(corrected: Corrected) -> str:
+    """Whether ablation and retraining agree about which sources matter (3.2).
+
+    Rule: they do by a statistic if the 95% interval of their plain correlation, over samples and
+    sources, lies above 0; and as well as noise allows if that of the corrected one reaches 1.
+    """
+    agree = [name for name, found in corrected.items() if found["plain"][1] > 0]
+    rest = "; ".join(WORDS[name] for name in corrected if name not in agree)
+    whole = "; ".join(WORDS[name] for name in agree if corrected[name]["corrected"][2] >= 1)
+    if not agree:
+        return "**Ablation and retraining do not agree** about which sources matter."
+    words = "; ".join(WORDS[name] for name in agree)
+    text = f"**Ablation and retraining agree about which sources matter** by {words}"
+    text += f"; not by {rest}." if rest else "."
+    if whole:
+        return f"{text} By {whole} as well as the noise of both allows."
+    return f"{text} But less than the noise of both allows: they are not the same experiment."
+
+
+def sameness(value: Signal, again: RetrainedEvidence | None = None) -> str:
+    """Whether codes, and retrainings, draw the same picture from the same noise.
+
+    Rule: they do if samples from the same noise lie less than half as far apart as others.
+    """
+    same, other = agreement_of_samples(value.factual)
+    words = "the same picture" if same < other / 2 else "not the same picture"
+    text = (
+        f"From the same noise two codes draw {words}: their samples lie {same:.2f} apart (median, "
+        f"native), from other noise {other:.2f}."
+    )
+    if again is None:
+        return text
+    shared = min(value.factual.shape[1], again.factual.shape[1])
+    both = np.concatenate([value.factual[:1, :shared], again.factual[:1, :shared]])
+    same, other = agreement_of_samples(both)
+    words = "the same picture" if same < other / 2 else "not the same picture"
+    return (
+        f"{text} An ensemble and a single model on everything draw {words} ({same:.2f}; "
+        f"{other:.2f})."
+    )
 
 
 def power(value: Signal, statistic: str) -> np.ndarray:
