@@ -247,8 +247,8 @@ display(Markdown(abc.signals.published_verdict(scale)))
 # %% [markdown]
 # So the law above is one of how much members vary, and of how that depends on size and training,
 # before it is one of sources. Where members are made to remember, and what size and training do
-# apart from each other, is on the page [](memory); which sources can be named all the same, on
-# [](06_signal).
+# apart from each other, is on the page [members that remember](memory.ipynb); which sources can be
+# named all the same, on [signal or chance](06_signal.ipynb).
 #
 # ### The settings
 #

@@ -28,7 +28,7 @@
 # with members of its own, that confound a source with other chance.
 
 # %% tags=["parameters"]
-dataset = "digits_64"  # a set of digits, MNIST or Fashion-MNIST whose sources are its images
+dataset = "digits_64"  # of digits, MNIST or Fashion-MNIST, sources are images
 exposure = 500  # how often members see each of their images
 sample = 0  # the sample whose p-values are drawn
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
@@ -88,14 +88,14 @@ display(abc.figures.table(abc.signals.placebo_table(found)))
 #
 # Codewords are drawn uniformly. If a source made no difference, its codeword would be one of many
 # that could have been its own, so the rank of its statistic among placebos is a p-value, exact
-# whatever the network is. Three statistics: how far the sample moved; how much farther away from
-# the source's image it came to lie; how far it moved against the direction of that image.
+# whatever the network is. Three statistics: the *distance moved*; how much farther *away* from the
+# source's image the sample came to lie; how far it moved *against* the direction of that image.
 
 # %%
 names = list(abc.evidence.STATISTICS)
 away = found.of("away")
 one, all_codes = found.p_values[away, 0], found.p_values[away, -1]
-one[sample, :5].round(2), all_codes[sample, :5].round(3)  # of the first five sources
+one[sample, :5].round(2), all_codes[sample, :5].round(3)  # first five sources
 
 # %% [markdown]
 # With several codes, scores in units of the placebos' spread are averaged, and the mean is held
@@ -111,7 +111,7 @@ best = np.argsort(all_codes[sample], kind="stable")[:5]
 images = abc.training_set(recipe.data).images
 shown = [abc.signals.as_image(found.factual[0, sample]), *images[best]]
 titles = ["sample", *(f"#{j}" for j in best)]
-notes = ["", *(f"p {all_codes[sample, j]:.3f}\nq {q[j]:.2f}" for j in best)]
+notes = ["", *(f"p {all_codes[sample, j]:.4f}\nq {q[j]:.3f}" for j in best)]
 abc.figures.image_rows({"": shown}, titles, notes)
 plt.show()
 
@@ -219,14 +219,14 @@ else:
 # ## What survives
 #
 # - The **radius** (3.5) is a property of the members' spread: the dots above lie on the line, and
-#   page [](memory) shows the same at every exposure.
+#   page on [members that remember](memory.ipynb) shows the same at every exposure.
 # - A **landscape** (2.3) of one code ranks codewords more than sources, as the reliability of one
 #   code says. Averaged over codes it becomes one of sources, sooner by where a sample moved than by
 #   how far.
 # - **Ablation beside retraining** (3.2): one code and one retraining correlate weakly because both
 #   are noisy, not because they answer different questions. The table above takes the noise out.
 # - **The nearest image** (3.4) matters: leaving it out changes a sample far more often than leaving
-#   out another one ([](memory)), and its p-values are the smallest.
+#   out another one ([members that remember](memory.ipynb)), and its p-values are the smallest.
 #
 # ## Exercises
 #

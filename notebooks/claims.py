@@ -26,7 +26,8 @@
 # from published artefacts. Each verdict follows a rule, which stands beside it and is written down
 # in `abc_lib/study/claims/`; evidence is what lies two standard errors from no effect, and without
 # it a claim is *undecided*. *Holds for placebos as well*: the same comes out where no source is
-# removed ([](memory)). Where a claim could not be tried, it says what it needs.
+# removed ([members that remember](memory.ipynb)). Where a claim could not be tried, it says what it
+# needs.
 
 # %% tags=["parameters"]
 scale = "laptop"  # the scale of the results; there are none of another yet

@@ -44,11 +44,7 @@ __all__ = [
     "source_verdict",
 ]
 
-WORDS = {
-    "moved": "distance moved",
-    "away": "moved away from the image",
-    "projected": "moved against the image",
-}
+WORDS = {"moved": "distance moved", "away": "moved away", "projected": "moved against"}
 """of :data:`abc_lib.results.placebos.evidence.STATISTICS`, for readers"""
 RATE = 0.1
 """the false discovery rate that is held"""
