@@ -1,0 +1,127 @@
+"""What tables say: files from outside scored, truths compared, advice that follows from rules."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.method.recipe import Recipe
+from abc_lib.yardstick.table import Relabelled, Yardstick, rows, stored
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "advice",
+    "as_text",
+    "compare_truths",
+    "find",
+    "read_scores",
+    "same_ranking",
+    "score_file",
+]
+
+LEVEL = 0.05
+
+
+def find(recipe: Recipe, here: Here | None = None) -> Yardstick:
+    """The table of a recipe that is at hand; raises :class:`BadValue` where there is none."""
+    found = stored(recipe, here)
+    if found is None:
+        raise BadValue(
+            f"{recipe.label} has no table of methods; make one with python -m abc_lib yardstick "
+            f"{recipe.name} --publish"
+        )
+    return found
+
+
+def read_scores(path: Path | str) -> np.ndarray:
+    """Scores from a ``.npy`` file; raises :class:`BadValue` for a file that is none."""
+    try:
+        scores = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise BadValue(f"{path} is no .npy file of numbers; write it with numpy.save") from error
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu":
+        raise BadValue(f"{path} does not hold one array of numbers; write it with numpy.save")
+    return scores
+
+
+def score_file(found: Yardstick, path: Path | str) -> "pd.DataFrame":
+    """What scores (S, N) in a ``.npy`` file reach, in rows as those of ``found.table``."""
+    import pandas as pd
+
+    scores = read_scores(path)
+    return pd.DataFrame(rows(found.task, scores, Relabelled(found.task))).assign(
+        method=Path(path).name
+    )
+
+
+def as_text(table: "pd.DataFrame") -> str:
+    """Rows for a terminal, without what is the same in all."""
+    order = "method truth queries score low high ceiling chance p top1 top8 seconds".split()
+    shown = table[[column for column in order if column in table]]
+    return shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+
+
+def compare_truths(table: "pd.DataFrame", queries: str = "held out") -> "pd.DataFrame":
+    """A row for each method and a column for each truth, scores as shares of the ceiling."""
+    mine = table[table["queries"] == queries]
+    shares = mine.assign(share=mine["score"] / mine["ceiling"])
+    wide = shares.pivot(index="method", columns="truth", values="share")
+    return wide.sort_values("members", ascending=False)
+
+
+def same_ranking(table: "pd.DataFrame", queries: str = "held out") -> dict[tuple[str, str], float]:
+    """Spearman's correlation of the methods' order under every two truths."""
+    from scipy.stats import spearmanr
+
+    wide = compare_truths(table, queries).dropna()
+    names = list(wide.columns)
+    return {
+        (a, b): float(spearmanr(wide[a], wide[b]).statistic)
+        for k, a in enumerate(names)
+        for b in names[k + 1 :]
+    }
+
+
+def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("members",)) -> list[str]:
+    """Three sentences, each of which a rule chooses from the tables by name.
+
+    First, which method is best on every set and group of queries, among those that need neither
+    the truth's losses nor counterfactuals. Second, how many of all scores exceed what relabelled
+    members give. Third, whether gradients exceed pixels by more than their intervals.
+    """
+    import pandas as pd
+
+    parts = [table.assign(name=name) for name, table in tables.items()]
+    whole = pd.concat(parts, ignore_index=True)
+    free = whole[
+        whole["truth"].isin(truths) & whole["needs"].isin(["nothing", "images", "gradients"])
+    ]
+    groups = [group for _, group in free.groupby(["name", "truth", "queries"])]
+    best = {group.loc[group["score"].idxmax(), "method"] for group in groups}
+    if len(best) == 1:
+        first = f"Of the methods without counterfactuals, {best.pop()} is best everywhere."
+    else:
+        first = (
+            "Of the methods without counterfactuals none is best everywhere: it is "
+            f"{' or '.join(sorted(best))}, so measure on your own set."
+        )
+    tried = free[free["method"] != "random"]
+    passed = int((tried["p"] <= LEVEL).sum())
+    second = (
+        f"Ask for a control: {passed} of {len(tried)} scores exceed what {1 - LEVEL:.0%} of "
+        "relabelled members give."
+    )
+    wins = 0
+    for group in groups:
+        by = {need: each.loc[each["score"].idxmax()] for need, each in group.groupby("needs")}
+        wins += bool(by["gradients"]["low"] > by["images"]["high"])
+    third = (
+        f"Gradients are worth their time in {wins} of {len(groups)} comparisons, where the best of "
+        "them exceeds the best of pixels by more than both intervals."
+    )
+    return [first, second, third]
