@@ -299,17 +299,22 @@ if by_image:
         f"Ablation and retraining differ by {100 * abs(gap):.0f} points, {apart:.1f} standard "
         "errors: "
     )
-    text += (
-        "comparable, which is what the paper finds. "
-        if apart < 2
-        else f"the lists of {two[gap > 0]} agree more with visual ones, where the paper finds the "
-        "two comparable. "
-    )
+    if min(each.p for each in met.values()) >= 0.01:
+        text += "where none lies above chance, there is nothing to compare. "
+    elif apart >= 2:
+        text += f"the lists of {two[gap > 0]} agree more with visual ones, where the paper finds "
+        text += "the two comparable. "
+    elif abs(gap) + 2 * error < 0.1:
+        text += "comparable, which is what the paper finds. "
+    else:
+        text += "too few samples to say whether they are comparable, as the paper finds. "
+    gain = share["differential"] - share["ablation"]
+    spread = sum(share[m] * (1 - share[m]) / met[m].samples for m in ("differential", "ablation"))
     text += (
         "Differential ablation is closer to visual attribution than ablation is, as in the paper."
-        if share["differential"] > 1.2 * share["ablation"]
-        else "The paper finds differential ablation far closer to visual attribution; here it is "
-        "not."
+        if gain > 2 * spread**0.5
+        else "The paper finds differential ablation far closer to visual attribution; here that "
+        "does not show."
     )
     display(Markdown(text))
 

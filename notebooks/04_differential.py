@@ -305,7 +305,7 @@ display(abc.figures.table(table))
 # %% [markdown]
 # By chance one sample in ten would have a rank of 0.1 or less. In the paper attributed images look
 # similar where training sets are small, and less so the larger they get; [the
-# digits](04_differential) show the same.
+# digits](04_differential) do with 64 images, and hardly with more.
 
 # %% [markdown]
 # ## The radius from a few exact counterfactuals

@@ -17,7 +17,9 @@
 # # Signal or chance
 #
 # **Asked:** when a sample changes without a source, was it the source? Which of them can be named,
-# and how many members and codes does an answer need?
+# and how many members and codes does an answer need? **Found:** one code says little more than
+# chance. Several codes of members that remember agree about which sources matter, retraining agrees
+# with them, and some sources can be named.
 #
 # An ensemble of $n$ members cannot tell $N \gg n$ sources apart. A landscape over $N$ sources is
 # a function of $n$ numbers, which members stay, so whatever it says of a source it says as well of
@@ -216,13 +218,15 @@ else:
 # %% [markdown]
 # ## What survives
 #
-# - The **radius** (3.4) is a property of the members' spread: page [](memory) shows it at every
-#   exposure, and the dots above lie on the line.
-# - A **landscape** (3.1) ranks codewords, not sources. Its top is confirmed by no other code unless
-#   the halves above agree by *distance moved*.
-# - **Leaving the nearest image out** changes a sample far more often than leaving out another one
-#   ([](memory)): members that remember do hold on to single images. The statistics that look at
-#   where a sample moved see it, the distance does not.
+# - The **radius** (3.5) is a property of the members' spread: the dots above lie on the line, and
+#   page [](memory) shows the same at every exposure.
+# - A **landscape** (2.3) of one code ranks codewords more than sources, as the reliability of one
+#   code says. Averaged over codes it becomes one of sources, sooner by where a sample moved than by
+#   how far.
+# - **Ablation beside retraining** (3.2): one code and one retraining correlate weakly because both
+#   are noisy, not because they answer different questions. The table above takes the noise out.
+# - **The nearest image** (3.4) matters: leaving it out changes a sample far more often than leaving
+#   out another one ([](memory)), and its p-values are the smallest.
 #
 # ## Exercises
 #

@@ -17,7 +17,10 @@
 # # Members that remember
 #
 # **Asked:** does an ablation move a sample because a *source* went, or because *members* went? And
-# does the answer change with how often the members saw their images?
+# does the answer change with how often the members saw their images? **Found:** how *far* it moves
+# is a matter of the members, at every exposure. *Where to* is a matter of the source as well: a
+# sample forgets the image that it lay nearest to when that is left out, the more often the better
+# members remember.
 #
 # The other pages measure how far samples move when the members that saw a source are taken away.
 # That number has no control. This page gives it one: take as many members away along a codeword
@@ -192,6 +195,13 @@ for kind, values in kinds.items():
 # %% tags=["hide-input"]
 columns = ["ensemble", "times seen", "unchanged without nearest", "without another"]
 display(abc.figures.table(table[columns]))
+
+# %% [markdown]
+# How near does the longest training here come to the authors', whose members see an image more
+# often still and have several hundred times as many parameters?
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.exposures.authors_table(measured)))
 
 # %% [markdown]
 # ## A p-value for every source

@@ -12,83 +12,117 @@ from abc_lib.images.registry import get_recipe
 from abc_lib.method.radius import fit_law
 from abc_lib.results import class_counts
 from abc_lib.results.measures import radii
+from abc_lib.study import exposures
 from abc_lib.study.claims import measures, rules
 from abc_lib.study.claims.__init__ import ROWS, claims, claims_table, judge
-from abc_lib.study.claims.rules import NO, OPEN, PARTLY, YES
+from abc_lib.study.claims.rules import LENGTH, NO, OPEN, PARTLY, PLACEBO, UNDECIDED, VERDICTS, YES
 
 RULES = dict(inspect.getmembers(rules, inspect.isfunction))
 RULES = {name: rule for name, rule in RULES.items() if not name.startswith("_")}
+
+
+def cases(name, keys, *rows):
+    """Numbers by their names, and the verdict that stands last."""
+    return [(name, dict(zip(keys.split(), row[:-1])), row[-1]) for row in rows]
+
+
+# Of every rule: evidence for, evidence against, and too little of either.
 CASES = [
-    ("viable", {"ratio": 0.94, "paper_low": 0.5, "paper_high": 1.6}, YES),
-    ("viable", {"ratio": 1.7, "paper_low": 0.5, "paper_high": 1.6}, NO),
-    ("hurts_then_helps", {"small": 1.4, "large": 0.6}, YES),
-    ("hurts_then_helps", {"small": 1.4, "large": 1.1}, PARTLY),
-    ("hurts_then_helps", {"small": 0.7, "large": 0.8}, NO),
-    ("pullovers_rise", {"rise": 0.03, "error": 0.01}, YES),
-    ("pullovers_rise", {"rise": -0.01, "error": 0.01}, PARTLY),
-    ("pullovers_rise", {"rise": -0.03, "error": 0.01}, NO),
-    ("lists_comparable", {"apart": 1.9}, YES),
-    ("lists_comparable", {"apart": 4.3}, NO),
-    ("predicted_lists", {"ratio": 2.1}, YES),
-    ("predicted_lists", {"ratio": 1.5}, PARTLY),
-    ("predicted_lists", {"ratio": 1.1}, NO),
-    ("looks_alike", {"ablation": 0.3, "retraining": 0.25}, YES),
-    ("looks_alike", {"ablation": 0.4, "retraining": 0.25}, PARTLY),
-    ("looks_alike", {"ablation": 0.5, "retraining": 0.25}, NO),
-    ("predicted_looks_alike", {"differential": 0.05, "ablation": 0.3}, YES),
-    ("predicted_looks_alike", {"differential": 0.2, "ablation": 0.3}, PARTLY),
-    ("predicted_looks_alike", {"differential": 0.3, "ablation": 0.3}, NO),
-    ("prediction_diverges", {"small": [0.1, 0.2], "trend": [0.6, 0]}, YES),
-    ("prediction_diverges", {"small": [0.1, 0.4], "trend": [0.6, 0]}, PARTLY),
-    ("prediction_diverges", {"small": [0.1, 0.2], "trend": [-0.1, 1]}, NO),
-    ("distance_diverges", {"small": [0.8, 0.7], "large": [0.55, 0.3]}, YES),
-    ("distance_diverges", {"small": [0.8, 0.7], "large": [0.65, 0.5]}, PARTLY),
-    ("distance_diverges", {"small": [0.8, 0.5], "large": [0.55, 0.5]}, PARTLY),
-    ("distance_diverges", {"small": [0.5, 0.7], "large": [0.5, 0.8]}, NO),
-    ("truly_unattributable", {"unattributable": [0, 3]}, YES),
-    ("truly_unattributable", {"unattributable": [0, 0]}, NO),
-    ("never_exactly", {"zeros": 0, "samples": 50}, YES),
-    ("never_exactly", {"zeros": 1, "samples": 100}, NO),
-    ("nearly_unattributable", {"small": [0.1, 0.4], "large": [0.8, 0.5]}, YES),
-    ("nearly_unattributable", {"small": [0.1, 0.4], "large": [0.8, 0.3]}, PARTLY),
-    ("nearly_unattributable", {"small": [0.1, 0.4], "large": [0.1, 0.3]}, NO),
-    ("radius_falls", {"slope": [-0.4, -0.1], "p": [0.01, 0.5]}, YES),
-    ("radius_falls", {"slope": [-0.4, -0.1], "p": [0.06, 0.5]}, PARTLY),
-    ("radius_falls", {"slope": [0.1, 0.2], "p": [0.01, 0.01]}, NO),
-    ("slope_is_theirs", {"slope": [-0.2, -0.3], "wide": [0.1, 0.2], "paper_slope": -0.2}, YES),
-    ("slope_is_theirs", {"slope": [-0.4, -0.3], "wide": [0.1, 0.2], "paper_slope": -0.2}, PARTLY),
-    ("slope_is_theirs", {"slope": [-0.4, 0.3], "wide": [0.1, 0.2], "paper_slope": -0.2}, NO),
-    ("extrapolates", {"far": [6, 13]}, YES),
-    ("extrapolates", {"far": [6, 0.7]}, PARTLY),
-    ("extrapolates", {"far": [0.1, 15]}, NO),
-    ("falls_in_other_metrics", {"slope": -0.4}, PARTLY),
-    ("falls_in_other_metrics", {"slope": 0.1}, NO),
-    ("ranks_predicted", {"small": 0.7}, YES),
-    ("ranks_predicted", {"small": 0.4}, PARTLY),
-    ("pixels_predicted", {"small": 0.95}, YES),
-    ("pixels_predicted", {"small": 0.8}, PARTLY),
-    ("few_members", {"members": [11, 19], "sources": [384, 50_000]}, YES),
-    ("few_members", {"members": [11, 32], "sources": [384, 50_000]}, NO),
-    ("linear_time", {"N": 0.96, "n": 1.1, "pixels": 0.9}, YES),
-    ("linear_time", {"N": 0.96, "n": 1.2, "pixels": 0.9}, PARTLY),
+    *cases("viable", "mean wide", (0.05, 0.1, YES), (0.5, 0.2, NO), (-0.5, 0.2, NO)),
+    # All of 0.54 to 1.58, the range that passed before, and no interval that is as wide.
+    *cases("viable", "mean wide", (0.06, 0.3, UNDECIDED), (np.log(0.54), 0.2, NO)),
+    *cases("hurts_then_helps", "small large", (1.4, 0.6, YES), (0.7, 0.8, NO), (1.4, 1.3, NO)),
+    # Five seeds of the single model on the largest set move its FID by as much as that.
+    *cases("hurts_then_helps", "small large", (1.8, 0.92, UNDECIDED)),
+    *cases("pullovers_rise", "rise error", (0.03, 0.01, YES), (-0.03, 0.01, NO)),
+    *cases("pullovers_rise", "rise error", (-0.01, 0.01, UNDECIDED)),
+    *cases("lists_comparable", "gap error", (0.02, 0.03, YES), (0.2, 0.05, NO)),
+    *cases("lists_comparable", "gap error", (0.02, 0.2, UNDECIDED)),  # few samples prove nothing
+    *cases("predicted_lists", "gain error", ([0.2, 0.3], [0.05, 0.05], YES)),
+    *cases("predicted_lists", "gain error", ([0.2, 0.0], [0.05, 0.05], PARTLY)),
+    *cases("predicted_lists", "gain error", ([-0.2, 0.0], [0.05, 0.05], NO)),
+    *cases("predicted_lists", "gain error", ([0.05, 0.0], [0.05, 0.05], UNDECIDED)),
+    *cases("predicted_looks_alike", "lower error", ([0.2, 0.1], [0.04, 0.04], YES)),
+    *cases("predicted_looks_alike", "lower error", ([0.2, 0.0], [0.04, 0.04], PARTLY)),
+    *cases("predicted_looks_alike", "lower error", ([-0.2, 0.0], [0.04, 0.04], NO)),
+    *cases("predicted_looks_alike", "lower error", ([0.01, 0.0], [0.04, 0.04], UNDECIDED)),
+    *cases("truly_unattributable", "unattributable", ([0, 3], YES), ([0, 0], NO)),
+    *cases("never_exactly", "zeros samples", (0, 50, YES), (1, 100, NO)),
+    *cases("nearly_unattributable", "more error", ([0.5, 0.4], [0.1, 0.1], YES)),
+    *cases("nearly_unattributable", "more error", ([0.5, 0.1], [0.1, 0.1], PARTLY)),
+    *cases("nearly_unattributable", "more error", ([-0.5, 0.1], [0.1, 0.1], NO)),
+    *cases("nearly_unattributable", "more error", ([0.1, 0.1], [0.1, 0.1], UNDECIDED)),
+    *cases("nearest_hardly_matters", "faster error", ([0.2, 0.3], [0.05, 0.1], YES)),
+    *cases("nearest_hardly_matters", "faster error", ([0.2, 0.1], [0.05, 0.1], PARTLY)),
+    *cases("nearest_hardly_matters", "faster error", ([-0.2, 0.1], [0.05, 0.1], NO)),
+    *cases("nearest_hardly_matters", "faster error", ([0.01, 0.1], [0.05, 0.1], UNDECIDED)),
+    *cases("extrapolates", "far_low far_high", ([4, 5], [13, 12], YES)),
+    *cases("extrapolates", "far_low far_high", ([4, 0.1], [13, 50], PARTLY)),
+    *cases("extrapolates", "far_low far_high", ([0.1, 0.1], [1, 50], NO)),
+    *cases("extrapolates", "far_low far_high", ([0.1, 0.1], [50, 50], UNDECIDED)),
+    *cases("falls_in_other_metrics", "slope p", (-0.4, 0.01, PARTLY), (0.1, 0.01, NO)),
+    *cases("falls_in_other_metrics", "slope p", (-0.4, 0.2, UNDECIDED)),
+    *cases("ranks_predicted", "small", (0.95, YES), (0.7, PARTLY), (0.5, NO)),
+    *cases("pixels_predicted", "small", (0.95, YES), (0.8, PARTLY), (0.3, NO)),
+    *cases("few_members", "members sources", ([11, 19], [384, 50_000], YES)),
+    *cases("few_members", "members sources", ([11, 32], [384, 50_000], NO)),
+    *cases("linear_time", "N n pixels", (0.96, 1.1, 0.9, YES), (0.96, 1.2, 0.9, PARTLY)),
+    *cases("linear_time", "N n pixels", (0.96, 1.5, 0.9, NO)),
 ]
-VANISH = ("by_ablation", "by_retraining", "kept_by_ablation", "kept_by_retraining")
+LAW = "slope p by_size_low by_size_high placebo_by_size"
+NOT = (np.nan,) * 3
 CASES += [
-    ("classes_vanish", dict(zip(VANISH, ([10, 9], [9, 10], [0.1, 0.4], [0.15, 0.35]))), YES),
-    ("classes_vanish", dict(zip(VANISH, ([10, 8], [9, 10], [0.1, 0.4], [0.15, 0.35]))), PARTLY),
-    ("classes_vanish", dict(zip(VANISH, ([10, 9], [9, 10], [0.1, 0.4], [0.15, 0.2]))), PARTLY),
+    *cases("radius_falls", LAW, ([-0.4, -0.1], [0.01, 0.02], *NOT, YES)),
+    *cases("radius_falls", LAW, ([-0.4, -0.1], [0.01, 0.02], -0.3, -0.1, 0.0, YES)),
+    *cases("radius_falls", LAW, ([-0.4, -0.1], [0.01, 0.02], -0.3, -0.1, -0.2, PLACEBO)),
+    # The smallest of two p-values is no evidence at 0.05.
+    *cases("radius_falls", LAW, ([-0.4, -0.1], [0.03, 0.5], *NOT, UNDECIDED)),
+    *cases("radius_falls", LAW, ([-0.4, -0.1], [0.01, 0.5], *NOT, PARTLY)),
+    *cases("radius_falls", LAW, ([0.4, -0.1], [0.01, 0.5], -0.3, -0.1, -0.2, NO)),
 ]
-MEET = ("ablation", "retraining", "ablation_error", "retraining_error", "chance")
+LAW = "slope wide paper_slope by_exposure_low by_exposure_high"
 CASES += [
-    ("lists_meet", dict(zip(MEET, (0.4, 0.6, 0.05, 0.05, 0.14))), YES),
-    ("lists_meet", dict(zip(MEET, (0.4, 0.6, 0.10, 0.05, 0.14))), NO),
-    ("lists_meet", dict(zip(MEET, (0.4, 0.2, 0.05, 0.05, 0.14))), NO),
+    *cases("slope_is_theirs", LAW, ([-0.2, -0.25], [0.08, 0.09], -0.2, -0.1, 0.1, YES)),
+    *cases("slope_is_theirs", LAW, ([-0.2, -0.4], [0.08, 0.09], -0.2, -0.1, 0.1, PARTLY)),
+    *cases("slope_is_theirs", LAW, ([0.43, -0.4], [10, 0.09], -0.2, -0.1, 0.1, NO)),
+    # An interval that holds everything is no agreement.
+    *cases("slope_is_theirs", LAW, ([0.43, 0.1], [10, 9], -0.2, np.nan, np.nan, UNDECIDED)),
+    *cases("slope_is_theirs", LAW, ([-0.2, -0.25], [0.08, 0.09], -0.2, 0.1, 0.3, LENGTH)),
 ]
-FAR = ("small", "large", "small_set", "large_set")
+RANKS = "ablation retraining ablation_error retraining_error"
 CASES += [
-    ("nearest_hardly_matters", dict(zip(FAR, ([32, 15], [5, 7], [64, 256], [1024, 1024]))), YES),
-    ("nearest_hardly_matters", dict(zip(FAR, ([32, 15], [5, 8], [64, 256], [1024, 1024]))), PARTLY),
-    ("nearest_hardly_matters", dict(zip(FAR, ([32, 15], [9, 8], [64, 256], [1024, 1024]))), NO),
+    *cases("looks_alike", RANKS, (0.3, 0.28, 0.02, 0.02, YES), (0.4, 0.2, 0.02, 0.02, PARTLY)),
+    *cases("looks_alike", RANKS, (0.6, 0.2, 0.02, 0.02, NO), (0.48, 0.2, 0.02, 0.02, UNDECIDED)),
+]
+RANKS = "small small_error rise rise_error"
+CASES += [
+    *cases("prediction_diverges", RANKS, ([0.2, 0.3], [0.02] * 2, [0.3, 0.2], [0.03] * 2, YES)),
+    *cases("prediction_diverges", RANKS, ([0.2, 0.49], [0.02] * 2, [0.3, 0], [0.03] * 2, PARTLY)),
+    *cases("prediction_diverges", RANKS, ([0.6, 0.49], [0.02] * 2, [0.3, 0], [0.03] * 2, NO)),
+    *cases("prediction_diverges", RANKS, ([0.2], [0.02], [0.03], [0.03], UNDECIDED)),
+]
+RANKS = "small small_error fall fall_error large"
+EVEN, FAR = [0.52, 0.55], [0.52, 0.3]
+CASES += [
+    *cases("distance_diverges", RANKS, ([0.8, 0.7], [0.02] * 2, [0.3, 0.2], [0.03] * 2, EVEN, YES)),
+    *cases(
+        "distance_diverges", RANKS, ([0.8, 0.7], [0.02] * 2, [0.3, 0.2], [0.03] * 2, FAR, PARTLY)
+    ),
+    *cases("distance_diverges", RANKS, ([0.4, 0.51], [0.02] * 2, [0, 0], [0.03] * 2, EVEN, NO)),
+    *cases("distance_diverges", RANKS, ([0.51], [0.02], [0], [0.03], [0.5], UNDECIDED)),
+]
+VANISH = "by_ablation by_retraining kept_by_ablation kept_by_retraining"
+CASES += [
+    *cases("classes_vanish", VANISH, ([10, 9], [9, 10], [0.1, 0.4], [0.15, 0.35], YES)),
+    *cases("classes_vanish", VANISH, ([10, 8], [9, 10], [0.1, 0.4], [0.15, 0.35], PARTLY)),
+    *cases("classes_vanish", VANISH, ([10, 9], [9, 10], [0.1, 0.4], [0.15, 0.2], PARTLY)),
+    *cases("classes_vanish", VANISH, ([10, 2], [9, 10], [0.1, 0.4], [0.15, 0.35], NO)),
+]
+MEET = "ablation retraining ablation_error retraining_error chance"
+CASES += [
+    *cases("lists_meet", MEET, (0.4, 0.6, 0.05, 0.05, 0.14, YES)),
+    *cases("lists_meet", MEET, (0.4, 0.6, 0.10, 0.05, 0.14, UNDECIDED)),
+    *cases("lists_meet", MEET, (0.4, 0.1, 0.05, 0.05, 0.14, NO)),
 ]
 
 
@@ -101,7 +135,9 @@ def test_a_rule_follows_its_numbers(name, numbers, verdict):
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_can_come_out_two_ways_and_says_when(name):
-    assert len({verdict for case, _, verdict in CASES if case == name}) > 1
+    verdicts = {verdict for case, _, verdict in CASES if case == name}
+    # Evidence for gives another verdict than evidence against, and every rule can say no.
+    assert verdicts & {YES, PARTLY} and NO in verdicts
     text = inspect.getdoc(RULES[name])
     assert text.startswith("Agrees ") and text.endswith(".")
     assert ". " not in text.replace("\n", " ")
@@ -127,13 +163,17 @@ def test_every_section_that_makes_claims_has_a_row():
 
 
 def test_texts_are_filled_in_and_verdicts_follow():
-    parts = [{"family": "digits", "far": 6.0}, {"family": "MNIST", "far": 0.5}]
+    parts = [
+        {"family": "digits", "far": 6.0, "far_low": 4.0, "far_high": 12.0},
+        {"family": "MNIST", "far": 0.5, "far_low": 0.1, "far_high": 2.0},
+    ]
     claim = judge("extrapolates", {"parts": parts, "paper_far": 7.3})
     assert claim.paper == "7.3 from the published radii" and claim.verdict == PARTLY
     assert claim.ours == (
-        "6 from the line of digits; 0.5 from the line of MNIST, five decades beyond their data"
+        "6 (4 to 12, 95%) from the line of digits; 0.5 (0.1 to 2, 95%) from the line of MNIST, "
+        "five decades beyond their data"
     )
-    assert claim.rule.startswith("Agrees where the line of every family gives a radius between")
+    assert claim.rule.startswith("Agrees where the 95% interval of every family's line lies")
 
 
 @pytest.mark.parametrize("numbers", [None, {"parts": [], "paper_far": 7.3}])
@@ -156,7 +196,7 @@ def every():
 def test_rows_are_whole(every):
     assert len(every) == len(ROWS)
     for claim in every:
-        assert claim.verdict in (YES, PARTLY, NO, OPEN)
+        assert claim.verdict in VERDICTS
         assert claim.paper and claim.ours and "nan" not in claim.ours and "\n" not in claim.ours
         assert claim.ours.startswith("needs ") == (claim.verdict == OPEN)
         assert "{" not in claim.paper + claim.ours
@@ -197,7 +237,21 @@ def test_the_pullovers_are_those_that_were_counted(every):
     # two shares of so many samples each: the usual test of their difference, pooled
     pooled = (with_them + without) / (2 * samples)
     z = (without - with_them) / samples / np.sqrt(2 * pooled * (1 - pooled) / samples)
-    assert row.verdict == (YES if z > 2 else NO if z < -2 else PARTLY) or abs(abs(z) - 2) < 0.05
+    assert row.verdict == (YES if z > 2 else NO if z < -2 else UNDECIDED) or abs(abs(z) - 2) < 0.05
+
+
+def test_what_the_digits_64_show_is_asked_of_the_other_sizes(every):
+    for claim in every:
+        if claim.claim.startswith("Differential ablation"):
+            assert all(f"digits_{size}" in claim.ours for size in (64, 128, 256, 512))
+
+
+def test_the_law_is_held_against_placebos_and_exposure(every):
+    law = exposures.law(exposures.at_hand(["digits_64"]))
+    row = next(claim for claim in every if claim.claim.startswith("Mean log10 radius falls"))
+    assert f"{law.by_size:.2f}" in row.ours and row.verdict == PLACEBO
+    row = next(claim for claim in every if claim.claim.startswith("The slope is"))
+    assert f"{law.by_exposure:.2f}" in row.ours and row.verdict == LENGTH
 
 
 def test_the_table_links_to_pages(every):

@@ -210,9 +210,9 @@ def test_a_radius_that_stops_growing_levels_off_and_one_that_grows_does_not():
     stops = [at(125, 1.5), at(500, 1.9), at(2000, 1.91)]
     grows = [at(125, 1.5), at(500, 1.9), at(2000, 2.3)]
     flat = [at(125, 1.5), at(500, 1.5), at(2000, 1.5)]
-    assert "levels off** in digits_64" in exposures.levelling_verdict(stops)
-    assert "does not level off" in exposures.levelling_verdict(grows)
-    assert "does not level off" in exposures.levelling_verdict(flat)  # it never grew
+    assert "radius levels off** in digits_64" in exposures.levelling_verdict(stops)
+    assert "still grows** in digits_64" in exposures.levelling_verdict(grows)
+    assert "Undecided** in digits_64" in exposures.levelling_verdict(flat)  # it never grew
     assert "nothing can be said" in exposures.levelling_verdict(stops[:2])
     table = exposures.levelling_table(stops)
     assert list(table["times seen"]) == ["125 to 500", "500 to 2,000"]
@@ -244,3 +244,15 @@ def test_figures_of_memory_show_every_ensemble():
     assert words == ["digits_64", "digits_128"]
     assert "authors, by size" in [text.get_text() for text in axes[1].get_legend().get_texts()]
     plt.close("all")
+
+
+def test_the_longest_trained_of_ours_stands_beside_the_authors():
+    values = [at(125, 1.5, "mnist_256", 256), at(500, 1.9, "mnist_256", 256), at(500, 1.9)]
+    table = exposures.authors_table(values)
+    assert len(table) == 1 and table["times seen"].iloc[0] == "500; theirs 3,906"
+    theirs = exposures.authors_points("mnist").set_index("ensemble").loc["mnist_256"]
+    logs = np.log10(values[1].radii)
+    assert float(table["less theirs"].iloc[0]) == pytest.approx(
+        logs.mean() - theirs["mean"], abs=1e-3
+    )
+    assert "none" in exposures.authors_table(values[2:])["ensemble"].iloc[0]

@@ -192,6 +192,22 @@ def test_what_members_remember_is_read_or_measured_now(tmp_path):
 
 
 @pytest.mark.slow
+def test_signal_and_chance_are_told_from_what_is_published(tmp_path):
+    papermill.execute_notebook(
+        str(ROOT / "notebooks/06_signal.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        {"dataset": "digits_64", "sample": 3},
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    cells = code_cells(nbformat.read(tmp_path / "out.ipynb", 4))
+    outputs = [o for c in cells for o in c.outputs if "data" in o]
+    text = "\n".join(o.data.get("text/markdown", "") for o in outputs)
+    assert "published with this repository" in text and "about which sources matter" in text
+    assert sum("image/png" in o.data for o in outputs) == 6
+
+
+@pytest.mark.slow
 def test_the_cost_page_follows_its_assumptions(tmp_path):
     said = {}
     for rate in (20.0, 40.0):

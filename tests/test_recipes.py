@@ -319,7 +319,7 @@ def test_status_of_a_latent_ensemble_without_images_says_what_to_download(
     monkeypatch.setattr("abc_lib.images.training_set.data_roots", lambda: [tmp_path / "nothing"])
     found = status("metfaces", here=Here(empty_store))
     assert (
-        found.runs
+        not found.runs
         and "metfaces/" in found.note
         and "ABC_DATA" in found.note
         and "\n" not in found.note

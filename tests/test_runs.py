@@ -11,6 +11,7 @@ from abc_lib.ground import paths
 from abc_lib.ground.errors import AbcError, BadValue, DataMissing, UnknownName
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
+from abc_lib.images.autoencoders import stable
 from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.results import retraining as retraining_room
@@ -293,9 +294,17 @@ def test_a_status_tells_what_is_missing(store, monkeypatch, tmp_path):
     for name, folder in (("mnist_1024", "mnist/"), ("cifar10_1024", "cifar10")):
         if name in recipe_names():
             found = status(name, here=Here(store))
-            assert found.runs and "not at hand" in found.note and folder in found.note
+            assert not found.runs and "not at hand" in found.note and folder in found.note
+    monkeypatch.delenv("ABC_WEIGHTS", raising=False)
+    monkeypatch.setattr(stable, "_cached", lambda: None)
     latent = status("celeba_sd_512", here=Here(store))
-    assert "not at hand" in latent.note and "celeba/" in latent.note
+    assert not latent.runs and "celeba/" in latent.note and "ABC_WEIGHTS" in latent.note
+    # With the images alone it still lacks the weights, and with both it runs.
+    monkeypatch.setattr(runs, "available", lambda family, split: True)
+    latent = status("celeba_sd_512", here=Here(store))
+    assert not latent.runs and "ABC_WEIGHTS" in latent.note and "celeba/" not in latent.note
+    monkeypatch.setattr(stable, "at_hand", lambda: True)
+    assert status("celeba_sd_512", here=Here(store)).runs
 
 
 def test_a_damaged_artefact_shows_in_the_status(with_members, one_line):

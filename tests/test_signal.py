@@ -142,6 +142,8 @@ def test_the_corrected_correlation_is_that_without_noise():
     a, b = repeated(rng, truth, 2, 12), repeated(rng, other, 1, 4)
     found = significance.corrected_correlation(a, b, 100)
     value, low, high = found["corrected"]
+    one = [[np.mean([np.corrcoef(x[s], y[s])[0, 1] for s in range(8)]) for x in a] for y in b]
+    assert found["single"][0] == pytest.approx(np.mean(one)) and found["single"][0] < 0.25
     assert found["plain"][0] < 0.52 < value and low < 0.6 < high and value < 0.7
     unrelated = significance.corrected_correlation(a, repeated(rng, truth[::-1], 1, 4), 100)
     assert unrelated["corrected"][1] < 0 < unrelated["corrected"][2]

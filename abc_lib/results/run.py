@@ -7,6 +7,7 @@ import numpy as np
 
 from abc_lib.ground.errors import AbcError, BadValue, positive_int
 from abc_lib.ground.here import Here
+from abc_lib.images.autoencoders import stable
 from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import available, how_to_get
@@ -152,7 +153,8 @@ class Status:
 
 
 def status(name: str, scale: str = "laptop", here: Here | None = None) -> Status:
-    """Whether an ensemble is published, can be trained here, or why not, in one line."""
+    """Whether an ensemble is published, can be trained here, or which images or weights it lacks,
+    in one line."""
     here = here or Here()
     recipe = get_recipe(name, scale)
     try:
@@ -166,12 +168,19 @@ def status(name: str, scale: str = "laptop", here: Here | None = None) -> Status
         samples = "" if known is None else f", {len(known)} samples with landscapes"
         place = "published" if published else "trained on this machine"
         return Status(name, scale, True, place + samples)
-    if available(recipe.data.family, recipe.data.split):
-        ready = recipe.data.space == "pixel" or recipe.data.autoencoder
-        first = "" if ready else ", its autoencoder is trained or downloaded first"
-        return Status(name, scale, True, "can be trained here: its images are at hand" + first)
-    remedy = how_to_get(recipe.data.family)
-    return Status(name, scale, True, f"its images are not at hand: {remedy}")
+    shown = "" if known is None else f"{len(known)} samples with landscapes are at hand; "
+    lacks = []
+    if not available(recipe.data.family, recipe.data.split):
+        lacks.append(f"its images are not at hand: {how_to_get(recipe.data.family)}")
+    needs_weights = recipe.data.space == "stable-diffusion" and not recipe.data.autoencoder
+    if needs_weights and not stable.at_hand():
+        lacks.append(f"{stable.TITLE} is not at hand: {stable.REMEDY}, or let it be downloaded")
+    if lacks:
+        # What is published is shown without images; nothing is trained before they are here.
+        return Status(name, scale, known is not None, shown + "; ".join(lacks))
+    ready = recipe.data.space == "pixel" or recipe.data.autoencoder
+    first = "" if ready else ", its autoencoder is trained or read first"
+    return Status(name, scale, True, f"{shown}can be trained here: its images are at hand{first}")
 
 
 def all_statuses(scale: str = "laptop", here: Here | None = None) -> list[Status]:

@@ -24,6 +24,7 @@ __all__ = [
     "ExposureLaw",
     "at_hand",
     "authors_points",
+    "authors_table",
     "differs",
     "law",
     "law_or_none",
@@ -190,23 +191,26 @@ def levelling_verdict(measured: Iterable[Memory]) -> str:
 
     Rule: it does in a set of images if it grows by two standard errors or more over some
     doubling, and over the last one by less than half of the most that it grew, by two standard
-    errors of the difference. Sets with two steps or more are judged.
+    errors of the difference; it still grows if it does so over the last one; else that is
+    undecided. Sets with two steps or more are judged.
     """
     steps: dict[str, list[np.ndarray]] = {}
     for before, _, grown in _steps(measured):
         steps.setdefault(before.name, []).append(grown)
     judged = {name: grown for name, grown in steps.items() if len(grown) > 1}
-    level, grows = [], []
-    for name, grown in judged.items():
-        most = max(grown[:-1], key=lambda one: one.mean())
-        settled = differs(most) > 0 and differs(most / 2 - grown[-1]) > 0
-        (level if settled else grows).append(name)
     if not judged:
         return "No set of images was measured at three exposures; nothing can be said."
-    if not level:
-        return f"**It does not level off** in {', '.join(grows)} up to the exposures measured."
-    text = f"**The radius levels off** in {', '.join(level)}"
-    return f"{text}; in {', '.join(grows)} that cannot be said." if grows else f"{text}."
+    verdicts: dict[str, list[str]] = {}
+    for name, grown in judged.items():
+        most = max(grown[:-1], key=lambda one: one.mean())
+        if differs(most) > 0 and differs(most / 2 - grown[-1]) > 0:
+            words = "**The radius levels off**"
+        elif differs(grown[-1]) > 0:
+            words = "**It still grows**"
+        else:
+            words = "**Undecided**"
+        verdicts.setdefault(words, []).append(name)
+    return "; ".join(f"{words} in {', '.join(names)}" for words, names in verdicts.items()) + "."
 
 
 def one_variable_table(measured: Sequence[Memory]) -> pd.DataFrame:
@@ -262,6 +266,26 @@ def authors_points(family: str = "mnist") -> pd.DataFrame:
         rows.append(row)
     columns = ["ensemble", "size", "exposure", "mean", "error", "without nearest", "without random"]
     return pd.DataFrame(rows, columns=columns).sort_values("size", ignore_index=True)
+
+
+def authors_table(measured: Iterable[Memory]) -> pd.DataFrame:
+    """Of sets that the authors have too, the longest trained of ours beside theirs."""
+    rows = []
+    for value in sorted(measured, key=lambda one: one.exposure):
+        theirs = authors_points(value.name.split("_")[0]).set_index("ensemble")
+        if value.name not in theirs.index:
+            continue
+        rows = [row for row in rows if row["ensemble"] != value.name]
+        one, rate = theirs.loc[value.name], value.attribution
+        log = np.log10(value.radii)
+        row = {"ensemble": value.name}
+        row["times seen"] = f"{value.exposure:,.0f}; theirs {one['exposure']:,.0f}"
+        row["mean log10 radius"] = f"{_mean(log)}; theirs {one['mean']:.3f}"
+        row["less theirs"] = f"{log.mean() - one['mean']:.3f}"
+        row["unchanged without nearest"] = f"{rate.again:.2f}; theirs {one['without nearest']:.2f}"
+        row["without another"] = f"{rate.instead:.2f}; theirs {one['without random']:.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows or [{"ensemble": "none that the authors have"}])
 
 
 # --- what the page says ---

@@ -480,8 +480,11 @@ class Change:
         return float(self.log.std(ddof=1) / np.sqrt(len(self.log)))
 
     def moved(self, other: "Change") -> tuple[float, float]:
-        """How much larger the mean log10 radius is than another's, and its standard error."""
-        return float(self.log.mean() - other.log.mean()), float(np.hypot(self.error, other.error))
+        """How much larger the mean log10 radius is than another's, and its standard error, paired:
+        both start from the same noise.
+        """
+        gap = self.log - other.log
+        return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
 
 
 CHANGES = {

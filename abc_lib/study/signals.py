@@ -267,7 +267,8 @@ def beside_retraining(value: Signal, again: RetrainedEvidence) -> Corrected:
 def retraining_table(corrected: Corrected) -> pd.DataFrame:
     """A row a statistic: correlation, both reliabilities, correlation corrected for both."""
     words = {
-        "plain": "correlation",
+        "single": "one code, one retraining",
+        "plain": "means of all",
         "first": "reliability, ablation",
         "second": "reliability, retraining",
         "corrected": "corrected for both",

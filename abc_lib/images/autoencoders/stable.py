@@ -18,8 +18,8 @@ from abc_lib.method.space import STABLE_IMAGE, STABLE_LATENT
 
 REPOSITORY, SUBFOLDER = "stable-diffusion-v1-5/stable-diffusion-v1-5", "vae"
 FOLDER = "stable-diffusion-v1-5/vae"
-_TITLE = "the Stable Diffusion v1-5 autoencoder (335 MB)"
-_REMEDY = (
+TITLE = "the Stable Diffusion v1-5 autoencoder (335 MB)"
+REMEDY = (
     "put config.json and diffusion_pytorch_model.safetensors of "
     f"https://huggingface.co/{REPOSITORY}/tree/main/{SUBFOLDER} "
     f"into the folder that ABC_WEIGHTS names, as {FOLDER}/"
@@ -80,7 +80,7 @@ def _download() -> Path:
     from huggingface_hub import hf_hub_download
 
     print(
-        f"{_TITLE} is not on this machine; downloading it from https://huggingface.co/{REPOSITORY}"
+        f"{TITLE} is not on this machine; downloading it from https://huggingface.co/{REPOSITORY}"
     )
     try:
         config = hf_hub_download(REPOSITORY, f"{SUBFOLDER}/config.json")
@@ -88,7 +88,7 @@ def _download() -> Path:
     except Exception as error:
         # The client has errors of its own; some take several lines.
         raise NotAvailable(
-            f"{_TITLE} could not be downloaded ({_reason(error)}): {_REMEDY}, or try again with a "
+            f"{TITLE} could not be downloaded ({_reason(error)}): {REMEDY}, or try again with a "
             "network"
         ) from None
     return Path(config).parent
@@ -97,6 +97,11 @@ def _download() -> Path:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def at_hand() -> bool:
+    """Whether the weights are on this machine; nothing is read."""
+    return bool(_local() or _cached())
 
 
 def find_stable() -> StableDiffusion | None:
@@ -143,7 +148,7 @@ def _load(folder: Path, changed: tuple) -> tuple[torch.nn.Module, str]:
         # Torch, safetensors, json and diffusers each raise something else for a file that is cut
         # short.
         raise DataCorrupt(
-            f"{folder} is not {_TITLE} or not whole ({_reason(error)}): {_REMEDY}"
+            f"{folder} is not {TITLE} or not whole ({_reason(error)}): {REMEDY}"
         ) from None
     downs = len(network.config.block_out_channels) - 1
     if wrong or network.config.latent_channels != STABLE_LATENT[0] or downs != 3:
@@ -152,5 +157,5 @@ def _load(folder: Path, changed: tuple) -> tuple[torch.nn.Module, str]:
             if wrong
             else "its latents of a 256x256 image are not 4x32x32"
         )
-        raise DataCorrupt(f"{folder} is not {_TITLE} or not whole ({why}): {_REMEDY}")
+        raise DataCorrupt(f"{folder} is not {TITLE} or not whole ({why}): {REMEDY}")
     return network, StableDiffusion(network).identity

@@ -130,15 +130,17 @@ def corrected_correlation(
     """How far two ways agree about sources, and how far they would if neither were noisy.
 
     ``a`` (R, S, N) and ``b`` (Q, S, N) are repetitions of two ways. Each entry is the value and
-    its 95% interval over bootstrap draws of samples and of sources: ``plain``, the mean over
-    samples of the correlation of both means; ``first`` and ``second``, the reliabilities of these
-    means (split halves, Spearman and Brown); ``corrected``, plain over the root of both (Spearman
+    its 95% interval over bootstrap draws of samples and of sources: ``single``, the mean over
+    samples of the correlation of one repetition with one; ``plain``, that of both means; ``first``
+    and ``second``, the reliabilities of these means (split halves, Spearman and Brown);
+    ``corrected``, plain over the root of both (Spearman
     1904), NaN where a reliability is not above 0.
     """
     S, N = a.shape[1:]
     rng = np.random.default_rng(seed)
 
     def worked_out(a, b, splits):
+        single = float(np.nanmean(_correlations(a[:, None], b[None])))
         plain = float(np.nanmean(_correlations(a.mean(0), b.mean(0))))
         whole = []
         for way in (a, b):
@@ -147,7 +149,7 @@ def corrected_correlation(
             whole.append(float(spearman_brown(each, len(way) / half)))
         product = whole[0] * whole[1]
         fine = min(whole) > 0
-        return plain, *whole, plain / product**0.5 if fine else float("nan")
+        return single, plain, *whole, plain / product**0.5 if fine else float("nan")
 
     found = worked_out(a, b, 50)
     drawn = []
@@ -155,5 +157,5 @@ def corrected_correlation(
         rows, columns = rng.integers(S, size=S), rng.integers(N, size=N)
         drawn.append(worked_out(a[:, rows][..., columns], b[:, rows][..., columns], 2))
     low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
-    names = ("plain", "first", "second", "corrected")
+    names = ("single", "plain", "first", "second", "corrected")
     return {n: (v, float(x), float(y)) for n, v, x, y in zip(names, found, low, high)}

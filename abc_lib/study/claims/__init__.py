@@ -15,9 +15,22 @@ import pandas as pd
 
 from abc_lib.ground.here import Here
 from abc_lib.study.claims import measures, rules
-from abc_lib.study.claims.rules import NO, OPEN, PARTLY, YES
+from abc_lib.study.claims.rules import LENGTH, NO, OPEN, PARTLY, PLACEBO, UNDECIDED, YES
 
-__all__ = ["claims", "claims_table", "Claim", "judge", "ROWS", "YES", "PARTLY", "NO", "OPEN"]
+__all__ = [
+    "claims",
+    "claims_table",
+    "Claim",
+    "judge",
+    "ROWS",
+    "YES",
+    "PARTLY",
+    "NO",
+    "UNDECIDED",
+    "LENGTH",
+    "PLACEBO",
+    "OPEN",
+]
 
 ROWS: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_name("table.toml").read_text(encoding="utf-8")

@@ -41,6 +41,7 @@ from abc_lib.results.class_counts import standard_errors
 from abc_lib.results.measures import radii
 from abc_lib.results.measures.agreement import in_common, predicted_landscapes
 from abc_lib.results.run import stored_predictions
+from abc_lib.study import exposures
 from abc_lib.study.speed import read_benchmarks
 from abc_lib.training.classifier.values import classifier_metric, find_classifier
 
@@ -66,21 +67,32 @@ def _range(values: dict[str, float]) -> Numbers | None:
     return _ends(dict(sorted(values.items(), key=lambda item: item[1]))) if values else None
 
 
-def _along_sizes(
-    measure: Callable[[Recipe, Here], Numbers | None], key: str, here: Here
-) -> Numbers:
-    """One of an ensemble's numbers on the smallest and the largest set of each family of which
-    three sizes or more have it, and how it goes along with size (Spearman); no parts without the
-    digits."""
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    """A mean and its standard error."""
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def _along_sizes(measure: Callable[[Recipe, Here], Numbers | None], here: Here) -> Numbers:
+    """A number a sample, on the smallest and the largest set of each family of which three sizes or
+    more have it: means, standard errors, and how far the mean rises; no parts without the digits.
+    """
     parts = {}
     for family, first in FAMILIES.items():
         values = {}
         for recipe in map(get_recipe, family_of(first)):
-            if numbers := measure(recipe, here):
-                values[recipe.data.size] = numbers[key]
+            if (numbers := measure(recipe, here)) is not None:
+                values[recipe.data.size] = numbers
         if len(values) > 2:
-            trend = stats.spearmanr(list(values), list(values.values())).statistic
-            parts[family] = {"family": family, "trend": float(trend), **_ends(values)}
+            ends = _ends(values)
+            small, small_error = _mean(ends["small"])
+            large, large_error = _mean(ends["large"])
+            parts[family] = {"family": family, **ends, "small": small, "large": large} | {
+                "small_error": small_error,
+                "rise": large - small,
+                "rise_error": float(np.hypot(small_error, large_error)),
+                "fall": small - large,
+                "fall_error": float(np.hypot(small_error, large_error)),
+            }
     return {"parts": list(parts.values()) if "digits" in parts else []}
 
 
@@ -119,7 +131,16 @@ def viable(here: Here) -> Numbers | None:
         numbers[f"{before}ratio"] = ratios.median()
         numbers[f"{before}low"] = ratios.min()
         numbers[f"{before}high"] = ratios.max()
-    return numbers if len(table) else None
+    if len(table) < 3:
+        return None
+    logs = np.log(table["fid_ensemble"] / table["fid_single"])
+    mean, error = _mean(logs.to_numpy())
+    return numbers | {
+        "mean": mean,
+        "wide": float(stats.t.ppf(0.975, len(logs) - 1)) * error,
+        "factor": float(np.exp(mean)),
+        "times": float(np.exp(stats.t.ppf(0.975, len(logs) - 1) * error)),
+    }
 
 
 def hurts_then_helps(here: Here) -> Numbers | None:
@@ -199,15 +220,42 @@ def lists(here: Here) -> Numbers | None:
         numbers[f"{name}_error"] = float(standard_errors(numbers[name], met.samples))
         numbers["chance"] = met.chance
     gap = numbers["retraining"] - numbers["ablation"]
-    error = np.hypot(numbers["ablation_error"], numbers["retraining_error"])
+    error = float(np.hypot(numbers["ablation_error"], numbers["retraining_error"]))
     theirs = {way: met["euclidean"] for way, met in paper.intersections("mnist_384").items()}
     return numbers | {
         **{f"paper_{way}": count for way, count in theirs.items()},
         "paper_gap_points": 100 * ((theirs["retraining"] - theirs["ablation"]) / 1024),
-        "paper_ratio": theirs["differential"] / theirs["ablation"],
+        "gap": gap,
+        "error": error,
         "gap_points": 100 * gap,
-        "apart": abs(gap) / error,
-        "ratio": numbers["differential"] / numbers["ablation"],
+        "error_points": 100 * error,
+    }
+
+
+def predicted_lists(here: Here) -> Numbers:
+    """On each set of digits, in which share of the samples the top 3 by derivatives and by ablation
+    meet the visual top 3, and their difference with its standard error."""
+    parts = []
+    for name in family_of(SMALLEST):
+        ways = _both_ways(get_recipe(name), here)
+        if ways is None:
+            continue
+        looks, exact, derived = ways
+        met = {
+            "ablation": top_k_intersections(looks, exact, 3),
+            "differential": top_k_intersections(looks, derived, 3),
+        }
+        part = {"name": name, "samples": len(looks)}
+        part |= {way: found.count / found.samples for way, found in met.items()}
+        errors = [float(standard_errors(part[way], len(looks))) for way in met]
+        part["gain"] = part["differential"] - part["ablation"]
+        part["error"] = float(np.hypot(*errors))
+        parts.append(part)
+    theirs = {way: met["euclidean"] for way, met in paper.intersections("mnist_384").items()}
+    return {
+        "parts": parts,
+        **{f"paper_{way}": count for way, count in theirs.items()},
+        "paper_ratio": theirs["differential"] / theirs["ablation"],
     }
 
 
@@ -223,33 +271,47 @@ def looks_alike(here: Here) -> Numbers | None:
     for name, way in ways.items():
         both, _, (distances, _) = in_common([way, ways["retraining"]])
         looks = visual_distances(way.factual[_rows(way, both)], _images(recipe))
-        numbers[name] = visual_similarity_ranks(looks, top_counterfactual(distances)[:, 0]).mean()
+        ranks = visual_similarity_ranks(looks, top_counterfactual(distances)[:, 0])
+        numbers[name], numbers[f"{name}_error"] = _mean(ranks)
     return numbers
 
 
-def _looks(recipe: Recipe, here: Here) -> Numbers | None:
-    """Over the samples with landscape and Jacobian, the median rank in looks of the source that
-    each of the two names."""
+def _both_ways(recipe: Recipe, here: Here) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Of the samples with landscape and Jacobian, distances (S, N) in looks, exact and derived."""
     exact = landscapes.stored(recipe, here)
     derivatives = jacobians.stored(recipe, here)
     images = _images(recipe)
     if exact is None or derivatives is None or images is None:
         return None
     both = [int(index) for index in exact.indices if index in derivatives.indices]
-    looks = visual_distances(exact.factual[_rows(exact, both)], images)
-    numbers = {"samples": len(both)}
-    for name, distances in (
-        ("ablation", exact.distances[_rows(exact, both)]),
-        ("differential", derivatives.only(both).landscape(draw_codebook(recipe))),
-    ):
-        ranks = visual_similarity_ranks(looks, top_counterfactual(distances)[:, 0])
-        numbers[name] = float(np.median(ranks))
-    return numbers
+    rows = _rows(exact, both)
+    derived = derivatives.only(both).landscape(draw_codebook(recipe))
+    return visual_distances(exact.factual[rows], images), exact.distances[rows], derived
 
 
-def predicted_looks_alike(here: Here) -> Numbers | None:
-    """These ranks on digits_64."""
-    return _looks(get_recipe(SMALLEST), here)
+def _ranks(recipe: Recipe, here: Here) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of these samples, the ranks (S,) in looks of the source that ablation names, and of the one
+    that derivatives name."""
+    ways = _both_ways(recipe, here)
+    if ways is None:
+        return None
+    looks, *distances = ways
+    tops = [top_counterfactual(each)[:, 0] for each in distances]
+    exact, derived = (visual_similarity_ranks(looks, top) for top in tops)
+    return exact, derived
+
+
+def predicted_looks_alike(here: Here) -> Numbers:
+    """These mean ranks on each set of digits, and their difference, paired over samples."""
+    parts = []
+    for name in family_of(SMALLEST):
+        ranks = _ranks(get_recipe(name), here)
+        if ranks is not None:
+            lower, error = _mean(ranks[0] - ranks[1])
+            means = {"ablation": ranks[0].mean(), "differential": ranks[1].mean()}
+            parts.append({"name": name, "samples": len(ranks[0]), **means})
+            parts[-1] |= {"lower": lower, "error": error}
+    return {"parts": parts}
 
 
 # --- sections 3.3 and 3.4, appendices C.4 and C.5 ---
@@ -257,31 +319,57 @@ def predicted_looks_alike(here: Here) -> Numbers | None:
 
 def prediction_diverges(here: Here) -> Numbers:
     """These ranks by differential ablation, along training set size."""
-    return _along_sizes(_looks, "differential", here)
+
+    def by_derivatives(recipe: Recipe, here: Here) -> np.ndarray | None:
+        ranks = _ranks(recipe, here)
+        return None if ranks is None else ranks[1]
+
+    return _along_sizes(by_derivatives, here)
 
 
-def _nearest(recipe: Recipe, here: Here) -> Numbers | None:
-    """Of counterfactuals without the training image nearest to the sample, the mean distance rank
-    and the median distance."""
+def _nearest(recipe: Recipe, here: Here) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of counterfactuals without the training image nearest to the sample, distance ranks and
+    distances, (S,) each."""
     exact = landscapes.stored(recipe, here)
     images = _images(recipe)
     if exact is None or images is None:
         return None
     nearest = top_visual(visual_distances(exact.factual, images))
-    return {
-        "rank": float(counterfactual_distance_ranks(exact.distances, nearest[:, 0]).mean()),
-        "distance": float(np.median(np.take_along_axis(exact.distances, nearest, axis=1))),
-    }
+    ranks = counterfactual_distance_ranks(exact.distances, nearest[:, 0])
+    return ranks, np.take_along_axis(exact.distances, nearest, axis=1)[:, 0]
 
 
 def distance_diverges(here: Here) -> Numbers:
     """These ranks, along training set size."""
-    return _along_sizes(_nearest, "rank", here)
+
+    def ranks(recipe: Recipe, here: Here) -> np.ndarray | None:
+        found = _nearest(recipe, here)
+        return None if found is None else found[0]
+
+    return _along_sizes(ranks, here)
 
 
 def nearest_hardly_matters(here: Here) -> Numbers:
-    """These distances, along training set size."""
-    return _along_sizes(_nearest, "distance", here)
+    """By how much faster than one over the root of the number of images their median falls, in
+    log10, with a bootstrap standard error over samples."""
+    parts, rng = [], np.random.default_rng(0)
+    for family, first in FAMILIES.items():
+        values = {}
+        for recipe in map(get_recipe, family_of(first)):
+            if (found := _nearest(recipe, here)) is not None:
+                values[recipe.data.size] = found[1]
+        if len(values) > 2:
+            ends = _ends(values)
+            drawn = [
+                np.log10(np.median(rng.choice(ends[end], (1000, len(ends[end]))), axis=1))
+                for end in ("small", "large")
+            ]
+            small, large = (float(np.median(ends[end])) for end in ("small", "large"))
+            root = 0.5 * np.log10(ends["large_set"] / ends["small_set"])
+            parts.append({"family": family, **ends, "small": small, "large": large})
+            parts[-1]["faster"] = float(np.log10(small / large) - root)
+            parts[-1]["error"] = float((drawn[0] - drawn[1]).std())
+    return {"parts": parts if parts and parts[0]["family"] == "digits" else []}
 
 
 # --- sections 3.5 and 3.6, appendix C.6 ---
@@ -320,32 +408,64 @@ def _families(here: Here) -> dict[str, dict[str, np.ndarray]]:
 
 
 def nearly_unattributable(here: Here) -> Numbers:
-    """Which share of the samples of an ensemble has a radius below the median of its family."""
+    """Which share of the samples of a family's largest set has a radius below the tenth percentile
+    of its smallest."""
     parts = []
     for groups in _families(here).values():
-        tau = float(np.median(np.concatenate(list(groups.values()))))
-        shares = {name: float((values < tau).mean()) for name, values in groups.items()}
-        parts.append({"tau": tau, **_ends(shares)})
+        ends = _ends(groups)
+        tau = float(np.quantile(ends["small"], 0.1))
+        small, large = (float((ends[end] < tau).mean()) for end in ("small", "large"))
+        errors = [
+            float(standard_errors(share, len(ends[end])))
+            for share, end in ((small, "small"), (large, "large"))
+        ]
+        part = {"tau": tau, **ends, "small": small, "large": large}
+        parts.append(part | {"more": large - small, "error": float(np.hypot(*errors))})
     return {"parts": parts}
 
 
 def laws(here: Here) -> Numbers:
     """Lines through mean log10 radius over log10 training set size, of each family, of all and of
-    the paper's ensembles, and the radius that they give for 10^8 images."""
+    the paper's ensembles, the radius that they give for 10^8 images, and the exponents of size and
+    of exposure where both vary, for radii and for placebo radii."""
     groups = {word: radii.summaries(groups) for word, groups in _families(here).items()}
     every = radii.summaries(radii.of_all(here=here))
-    lines = {word: fit_law(group) for word, group in groups.items()}
     theirs = fit_law(radii.paper_summaries())
+    nothing = float("nan")
+    numbers = {f"by_{which}{end}": nothing for which in ("size", "exposure") for end in _ENDS}
+    numbers |= {"placebo_by_size": nothing}
+    if groups:
+        measured = exposures.at_hand([SMALLEST], here)
+        real = exposures.law_or_none(measured)
+        placebo = exposures.law_or_none(measured, placebo=True)
+        if real is not None and placebo is not None:
+            ends = (real.by_size, *real.size_interval, real.by_exposure, *real.exposure_interval)
+            numbers = dict(zip(numbers, ends)) | {"placebo_by_size": placebo.by_size}
     return {
-        "parts": [{"family": word, **_line(law)} for word, law in lines.items()],
-        "all_slope": fit_law(every).slope if lines else None,
+        "parts": [{"family": word, **_line(group)} for word, group in groups.items()],
+        "all_slope": fit_law(every).slope if groups else None,
         "all_ensembles": len(every),
-        **{f"paper_{name}": value for name, value in _line(theirs).items()},
+        **numbers,
+        **{f"paper_{name}": value for name, value in asdict(theirs).items()},
+        "paper_far": theirs.radius_at(1e8),
     }
 
 
-def _line(law) -> Numbers:
-    return {**asdict(law), "far": law.radius_at(1e8)}
+_ENDS = ("", "_low", "_high")
+
+
+def _line(summaries) -> Numbers:
+    """A fitted line and the 95% interval of the radius that it gives for 10^8 images."""
+    law = fit_law(summaries)
+    x = np.log10([summary.size for summary in summaries])
+    y = np.array([summary.mean for summary in summaries])
+    left = y - law.intercept - law.slope * x
+    apart = ((x - x.mean()) ** 2).sum()
+    spread = np.sqrt((left**2).sum() / (len(x) - 2) * (1 / len(x) + (8 - x.mean()) ** 2 / apart))
+    wide = float(stats.t.ppf(0.975, len(x) - 2) * spread)
+    far = law.radius_at(1e8)
+    ends = {"far_low": far / 10**wide, "far_high": far * 10**wide}
+    return {**asdict(law), "far": far, **ends}
 
 
 def falls_in_other_metrics(here: Here) -> Numbers | None:
@@ -357,7 +477,7 @@ def falls_in_other_metrics(here: Here) -> Numbers | None:
         return None
     metric = classifier_metric(classifier)
     groups = {name: landscapes.kept_radii(exact, metric) for name, exact in stored.items()}
-    return _line(fit_law(radii.summaries(groups)))
+    return _line(radii.summaries(groups))
 
 
 # --- appendices A and C.2 ---

@@ -1,7 +1,9 @@
 """The rules of the claims' verdicts: functions of numbers, whose first sentence stands on the page.
 
 A rule takes numbers by the names that its claim's measure gives them. Of a claim that is tried
-on several families of training sets it gets an array for each, with the digits first.
+on several families or sets it gets an array for each, with the digits first. Evidence is a number
+that lies two standard errors or more from what would be no effect; without it a claim is neither
+agreed nor disagreed with.
 """
 
 import numpy as np
@@ -9,151 +11,212 @@ import numpy as np
 YES = "agrees"
 PARTLY = "agrees in part"
 NO = "disagrees"
+UNDECIDED = "undecided"
+LENGTH = "depends on the length of training"
+PLACEBO = "holds for placebos as well"
 OPEN = "not run"
+VERDICTS = (YES, PARTLY, NO, UNDECIDED, LENGTH, PLACEBO, OPEN)
 
 
-def _verdict(agrees: bool, in_part: bool = False) -> str:
-    return YES if agrees else PARTLY if in_part else NO
+def _signs(values, errors):
+    """1 where a value lies two standard errors or more above 0, -1 as far below, else 0."""
+    values, errors = np.atleast_1d(values), np.atleast_1d(errors)
+    return np.sign(values) * (np.abs(values) >= 2 * errors)
 
 
-def viable(ratio, paper_low, paper_high):
-    """Agrees where the median ratio of the two FIDs lies within the range of the paper's."""
-    return _verdict(paper_low <= ratio <= paper_high)
+def _judged(signs) -> str:
+    """All for it, some for it, some against it, or neither."""
+    signs = np.atleast_1d(signs)
+    if (signs > 0).all():
+        return YES
+    if (signs > 0).any():
+        return PARTLY
+    return NO if (signs < 0).any() else UNDECIDED
+
+
+def viable(mean, wide):
+    """Agrees where the 95% interval of the mean ratio of the two FIDs, over ensembles, lies within
+    a factor of 1.25 either way, disagrees where it lies outside, else undecided."""
+    bound = np.log(1.25)
+    if abs(mean) + wide < bound:
+        return YES
+    return NO if abs(mean) - wide > bound else UNDECIDED
 
 
 def hurts_then_helps(small, large):
-    """Agrees where the ensemble's FID is above the single model's on the smallest set and below it
-    on the largest, in part where their ratio is at least smaller on the largest."""
-    return _verdict(small > 1 > large, small > large)
+    """Agrees where the ensemble's FID is more than 1.25 times the single model's on the smallest
+    set and less than 0.8 times on the largest, disagrees where one is as far the other way, else
+    undecided, since each rests on one trained single model."""
+    if small > 1.25 and large < 0.8:
+        return YES
+    return NO if small < 0.8 or large > 1.25 else UNDECIDED
 
 
 def classes_vanish(by_ablation, by_retraining, kept_by_ablation, kept_by_retraining):
     """Agrees where by both methods at least 9 of 10 classes are rarer by two standard errors and
-    the shares that they keep differ by less than 10 points, else in part."""
-    rarer = np.minimum(by_ablation, by_retraining) >= 9
+    the shares that they keep differ by less than 10 points, disagrees where by one method fewer
+    than 5 are rarer, else in part."""
+    rarer = np.minimum(by_ablation, by_retraining)
     alike = np.abs(np.subtract(kept_by_ablation, kept_by_retraining)) < 0.1
-    return _verdict((rarer & alike).all(), in_part=True)
+    if ((rarer >= 9) & alike).all():
+        return YES
+    return NO if (rarer < 5).any() else PARTLY
 
 
 def pullovers_rise(rise, error):
     """Agrees where pullovers are more frequent by two standard errors of the difference, disagrees
-    where they are rarer by as much, else in part."""
-    return _verdict(rise > 2 * error, rise >= -2 * error)
+    where they are rarer by as much, else undecided."""
+    return _judged(_signs(rise, error))
 
 
 def lists_meet(ablation, retraining, ablation_error, retraining_error, chance):
     """Agrees where the lists of both methods meet the visual ones more often than chance by three
-    standard errors."""
-    by_ablation = ablation > chance + 3 * ablation_error
-    by_retraining = retraining > chance + 3 * retraining_error
-    return _verdict(by_ablation and by_retraining)
+    standard errors, disagrees where those of one meet less often than chance, else undecided."""
+    if min(ablation - 3 * ablation_error, retraining - 3 * retraining_error) > chance:
+        return YES
+    return NO if min(ablation, retraining) < chance else UNDECIDED
 
 
-def lists_comparable(apart):
-    """Agrees where the two shares are less than two standard errors apart."""
-    return _verdict(apart < 2)
+def lists_comparable(gap, error):
+    """Agrees where the two shares are surely less than 10 points apart, two standard errors of
+    their difference counted in, disagrees where they are surely apart, else undecided."""
+    if abs(gap) + 2 * error < 0.1:
+        return YES
+    return NO if abs(gap) > 2 * error else UNDECIDED
 
 
-def predicted_lists(ratio):
-    """Agrees where the lists meet more than 2 times as often, in part where more than 1.2 times."""
-    return _verdict(ratio > 2, ratio > 1.2)
+def predicted_lists(gain, error):
+    """Agrees where the lists meet visual ones more often on every set by two standard errors, in
+    part where on one, disagrees where on one less often, else undecided."""
+    return _judged(_signs(gain, error))
 
 
-def looks_alike(ablation, retraining):
-    """Agrees where both mean ranks are below 0.45 and less than 0.1 apart, in part where only the
-    first holds."""
-    alike_to_sample = max(ablation, retraining) < 0.45
-    return _verdict(alike_to_sample and abs(ablation - retraining) < 0.1, alike_to_sample)
+def looks_alike(ablation, retraining, ablation_error, retraining_error):
+    """Agrees where both mean ranks are below 0.5 by two standard errors and surely less than 0.1
+    apart, in part where only the first holds, disagrees where one is as far above 0.5, else
+    undecided."""
+    signs = _signs([0.5 - ablation, 0.5 - retraining], [ablation_error, retraining_error])
+    verdict = _judged(signs)
+    apart = abs(ablation - retraining) + 2 * np.hypot(ablation_error, retraining_error)
+    if verdict == YES:
+        return YES if apart < 0.1 else PARTLY
+    return NO if (signs < 0).any() else UNDECIDED
 
 
-def predicted_looks_alike(differential, ablation):
-    """Agrees where the median rank is less than half of that by ablation, in part where it is only
-    smaller."""
-    return _verdict(differential < ablation / 2, differential < ablation)
+def predicted_looks_alike(lower, error):
+    """Agrees where on every set the mean rank is lower than by ablation, paired over samples, by
+    two standard errors, in part where on one, disagrees where on one it is higher, else
+    undecided."""
+    return _judged(_signs(lower, error))
 
 
-def prediction_diverges(small, trend):
-    """Agrees where the median rank on each family's smallest set is below 0.25 and the digits' go
-    along with size (Spearman's correlation above 0.5), in part where one family's is and the
-    correlation is above 0."""
-    alike = np.less(small, 0.25)
-    return _verdict(alike.all() and trend[0] > 0.5, alike.any() and trend[0] > 0)
+def _both(first, second):
+    """1 where both signs are 1, -1 where one is -1, else 0."""
+    return np.where((first > 0) & (second > 0), 1, np.where((first < 0) | (second < 0), -1, 0))
 
 
-def distance_diverges(small, large):
-    """Agrees where the mean rank of every family is above 0.6 on its smallest set and lower on its
-    largest, the digits' within 0.1 of 0.5, in part where that of one family falls from above
-    0.6."""
-    fell = np.greater(small, 0.6) & np.less(large, small)
-    return _verdict(fell.all() and abs(large[0] - 0.5) < 0.1, fell.any())
+def prediction_diverges(small, small_error, rise, rise_error):
+    """Agrees where in every family the mean rank is below 0.5 on the smallest set and higher on the
+    largest, each by two standard errors, in part where in one, disagrees where in one family one
+    of the two is as surely the other way round, else undecided."""
+    return _judged(_both(_signs(np.subtract(0.5, small), small_error), _signs(rise, rise_error)))
 
 
-def nearest_hardly_matters(small, large, small_set, large_set):
+def distance_diverges(small, small_error, fall, fall_error, large):
+    """Agrees where in every family the mean rank is above 0.5 on the smallest set and lower on the
+    largest, each by two standard errors, and there within 0.1 of 0.5, in part where in one family
+    it falls so, disagrees where in one it is as surely the other way round, else undecided."""
+    signs = _both(_signs(np.subtract(small, 0.5), small_error), _signs(fall, fall_error))
+    verdict = _judged(signs)
+    even = np.abs(np.subtract(large, 0.5)) < 0.1
+    return PARTLY if verdict == YES and not even.all() else verdict
+
+
+def nearest_hardly_matters(faster, error):
     """Agrees where the median distance of every family falls faster than one over the root of the
-    number of images (half as far with four times as many), in part where that of one does."""
-    faster = np.divide(large, small) < np.divide(large_set, small_set) ** -0.5
-    return _verdict(faster.all(), faster.any())
+    number of images by two standard errors, in part where that of one does, disagrees where one
+    falls as surely more slowly, else undecided."""
+    return _judged(_signs(faster, error))
 
 
 def truly_unattributable(unattributable):
-    """Agrees where at least one sample of discrete images is unattributable."""
-    return _verdict(np.any(unattributable))
+    """Agrees where at least one sample of discrete images is unattributable, else disagrees."""
+    return YES if np.any(unattributable) else NO
 
 
 def never_exactly(zeros, samples):
-    """Agrees where fewer than 1% of the samples of continuous images have a radius of zero."""
-    return _verdict(zeros < 0.01 * samples)
-
-
-def nearly_unattributable(small, large):
-    """Agrees where in every family radii below its median are more frequent on the largest set than
-    on the smallest, in part where in one."""
-    more = np.greater(large, small)
-    return _verdict(more.all(), more.any())
-
-
-def radius_falls(slope, p):
-    """Agrees where the fitted slope of every family is negative and one has p < 0.05, in part where
-    one slope is negative."""
-    negative = np.less(slope, 0)
-    return _verdict(negative.all() and min(p) < 0.05, negative.any())
-
-
-def slope_is_theirs(slope, wide, paper_slope):
-    """Agrees where the 95% interval of every family's slope contains the paper's slope, in part
-    where that of one does."""
-    near = np.abs(np.subtract(slope, paper_slope)) < wide
-    return _verdict(near.all(), near.any())
-
-
-def extrapolates(far):
-    """Agrees where the line of every family gives a radius between 3.5 and 14, a factor of 2 either
-    way, in part where that of one does."""
-    near = np.abs(np.log2(np.divide(far, 7))) < 1
-    return _verdict(near.all(), near.any())
-
-
-def falls_in_other_metrics(slope):
-    """Agrees in part where the slope is negative, since none of the paper's metrics was tried, else
+    """Agrees where fewer than 1% of the samples of continuous images have a radius of zero, else
     disagrees."""
-    return _verdict(False, in_part=slope < 0)
+    return YES if zeros < 0.01 * samples else NO
+
+
+def nearly_unattributable(more, error):
+    """Agrees where in every family radii below the tenth percentile of its smallest set are more
+    frequent on its largest by two standard errors, in part where in one, disagrees where in one
+    they are rarer, else undecided."""
+    return _judged(_signs(more, error))
+
+
+def radius_falls(slope, p, by_size_low, by_size_high, placebo_by_size):
+    """Agrees where every family's slope is negative with a p below 0.05 over the number of
+    families, in part where one is, but holds for placebos as well where their slope at equal
+    exposure lies within the 95% interval of that of radii, disagrees where a slope is as surely
+    positive, else undecided."""
+    sure = np.less(p, 0.05 / len(np.atleast_1d(p)))
+    verdict = _judged(np.where(sure, -np.sign(slope), 0))
+    alike = by_size_low <= placebo_by_size <= by_size_high
+    return PLACEBO if verdict in (YES, PARTLY) and alike else verdict
+
+
+def slope_is_theirs(slope, wide, paper_slope, by_exposure_low, by_exposure_high):
+    """Agrees where the 95% interval of every family's slope contains the paper's and reaches less
+    than 0.1 either way, in part where that of one does, but depends on the length of training where
+    the 95% interval of the exponent of exposure leaves out 0, disagrees where one interval leaves
+    out the paper's slope, else undecided."""
+    if by_exposure_low > 0 or by_exposure_high < 0:
+        return LENGTH
+    inside = np.abs(np.subtract(slope, paper_slope)) < wide
+    return _judged(np.where(~inside, -1, np.where(np.less(wide, 0.1), 1, 0)))
+
+
+def extrapolates(far_low, far_high):
+    """Agrees where the 95% interval of every family's line lies between 3.5 and 14, a factor of 2
+    either way, in part where that of one does, disagrees where one lies outside, else
+    undecided."""
+    low, high = np.atleast_1d(far_low), np.atleast_1d(far_high)
+    return _judged(
+        np.where((low > 3.5) & (high < 14), 1, np.where((high < 3.5) | (low > 14), -1, 0))
+    )
+
+
+def falls_in_other_metrics(slope, p):
+    """Agrees in part where the slope is negative with p < 0.05, since none of the paper's metrics
+    was tried, disagrees where it is positive with p < 0.05, else undecided."""
+    if p >= 0.05:
+        return UNDECIDED
+    return PARTLY if slope < 0 else NO
 
 
 def ranks_predicted(small):
-    """Agrees where the lowest median rank correlation of an ensemble is above 0.5, else in part."""
-    return _verdict(small > 0.5, in_part=True)
+    """Agrees where the lowest median rank correlation of an ensemble is above 0.9, in part where it
+    is above 0.5, else disagrees."""
+    return YES if small > 0.9 else PARTLY if small > 0.5 else NO
 
 
 def pixels_predicted(small):
-    """Agrees where the lowest median correlation of an ensemble is above 0.9, else in part."""
-    return _verdict(small > 0.9, in_part=True)
+    """Agrees where the lowest median correlation of an ensemble is above 0.9, in part where it is
+    above 0.5, else disagrees."""
+    return YES if small > 0.9 else PARTLY if small > 0.5 else NO
 
 
 def few_members(members, sources):
-    """Agrees where the members that suffice for the most sources are at most twice their log2."""
-    return _verdict(members[-1] <= 2 * np.log2(sources[-1]))
+    """Agrees where the members that suffice for the most sources are at most twice their log2, else
+    disagrees."""
+    return YES if members[-1] <= 2 * np.log2(sources[-1]) else NO
 
 
 def linear_time(N, n, pixels):
-    """Agrees where each measured power lies within 0.15 of 1, else in part."""
-    return _verdict(max(abs(power - 1) for power in (N, n, pixels)) < 0.15, in_part=True)
+    """Agrees where each measured power lies within 0.15 of 1, in part where within 0.3, else
+    disagrees."""
+    farthest = max(abs(power - 1) for power in (N, n, pixels))
+    return YES if farthest < 0.15 else PARTLY if farthest < 0.3 else NO
