@@ -15,7 +15,17 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.diffusion import add_noise, alphas_cumprod
-from abc_lib.yardstick import METHODS, advice, get, make_task, read, same_ranking, stored
+from abc_lib.yardstick import (
+    METHODS,
+    advice,
+    get,
+    make_task,
+    published_verdict,
+    ranking_verdict,
+    read,
+    same_ranking,
+    stored,
+)
 from abc_lib.yardstick.gradients import Kernels, cosines, influence, kernels, per_sample_gradients
 from abc_lib.yardstick.report import read_scores, score_file
 from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling, rank_correlation, top_share
@@ -241,7 +251,7 @@ def test_a_table_is_kept_and_read_again_without_members(trained, home):
     assert again.table.equals(table) and again.task.ensemble is None
     assert read(again.artefact, trained.recipe).table.equals(table)
     mine = pixel = METHODS["pixel distance"].scores(found.task)
-    told = rows(found.task, mine, Relabelled(found.task))
+    told = rows(found.task, mine)
     old = table[table["method"] == "pixel distance"].reset_index(drop=True)
     assert np.allclose([row["score"] for row in told], old["score"])
     with pytest.raises(BadValue, match="no ensemble"):
@@ -285,6 +295,8 @@ def test_advice_follows_from_the_table(trained, home):
     said = advice({"one": best})
     assert "TRAK-like is best everywhere" in said[0] and "2 of 2 comparisons" in said[2]
     assert all(abs(value) <= 1 + 1e-9 for value in same_ranking(table).values())
+    assert "TRAK" in published_verdict({"one": best}) and "order" in ranking_verdict({"one": best})
+    assert published_verdict({"one": best}).count("below TRAK") == 2
 
 
 def test_a_truth_scores_only_the_queries_it_is_asked_for(task):

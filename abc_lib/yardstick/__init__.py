@@ -7,7 +7,15 @@ noise sets, an interval over queries, and what relabelled members give.
 """
 
 from abc_lib.yardstick.methods import METHODS, Method
-from abc_lib.yardstick.report import advice, compare_truths, same_ranking, score_file
+from abc_lib.yardstick.report import (
+    advice,
+    compare_truths,
+    published_verdict,
+    ranking_verdict,
+    same_ranking,
+    score_file,
+    shown,
+)
 from abc_lib.yardstick.table import Yardstick, get, measure, origin, publish, read, stored
 from abc_lib.yardstick.tasks import Task, Truth, make_task
 
@@ -24,8 +32,11 @@ __all__ = [
     "measure",
     "origin",
     "publish",
+    "published_verdict",
+    "ranking_verdict",
     "read",
     "same_ranking",
     "score_file",
+    "shown",
     "stored",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.method.recipe import Recipe
-from abc_lib.yardstick.table import Relabelled, Yardstick, rows, stored
+from abc_lib.yardstick.table import Yardstick, rows, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,12 +19,19 @@ __all__ = [
     "as_text",
     "compare_truths",
     "find",
+    "published_verdict",
+    "ranking_verdict",
     "read_scores",
     "same_ranking",
     "score_file",
+    "shown",
 ]
 
 LEVEL = 0.05
+SAME = 0.8
+"""the least rank correlation of two orders that are called the same"""
+TITLES = {"members": "members", "subsets": "sets of members", "leave_one_out": "one left out"}
+"""of truths, for readers"""
 
 
 def find(recipe: Recipe, here: Here | None = None) -> Yardstick:
@@ -54,9 +61,7 @@ def score_file(found: Yardstick, path: Path | str) -> "pd.DataFrame":
     import pandas as pd
 
     scores = read_scores(path)
-    return pd.DataFrame(rows(found.task, scores, Relabelled(found.task))).assign(
-        method=Path(path).name
-    )
+    return pd.DataFrame(rows(found.task, scores)).assign(method=Path(path).name)
 
 
 def as_text(table: "pd.DataFrame") -> str:
@@ -85,6 +90,60 @@ def same_ranking(table: "pd.DataFrame", queries: str = "held out") -> dict[tuple
         for k, a in enumerate(names)
         for b in names[k + 1 :]
     }
+
+
+def shown(
+    table: "pd.DataFrame", truth: str = "members", queries: str = "held out"
+) -> "pd.DataFrame":
+    """The table for readers under one truth: best first, in words and rounded numbers."""
+    import pandas as pd
+
+    mine = table[(table["truth"] == truth) & (table["queries"] == queries)]
+    mine = mine.sort_values("score", ascending=False)
+    made = pd.DataFrame({"method": mine["method"], "needs": mine["needs"]})
+    made["score"] = mine["score"].map("{:.2f}".format)
+    made["interval"] = [f"{a:.2f} to {b:.2f}" for a, b in zip(mine["low"], mine["high"])]
+    made["of ceiling"] = (mine["score"] / mine["ceiling"]).map("{:.2f}".format)
+    made["controls"] = mine["chance"].map("{:.2f}".format)
+    made["p"] = mine["p"].map("{:.2f}".format)
+    made["seconds"] = mine["seconds"].map("{:.1f}".format)
+    if truth == "leave_one_out":
+        made["top 1"] = mine["top1"].map("{:.2f}".format)
+        made["top 8"] = mine["top8"].map("{:.2f}".format)
+    return made
+
+
+def ranking_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
+    """Whether methods keep their order under other truths: if all correlations reach 0.8."""
+    found = {name: same_ranking(table, queries) for name, table in tables.items()}
+    least = min(value for each in found.values() for value in each.values())
+    if least >= SAME:
+        head = "**The methods keep their order under every truth**"
+    else:
+        head = "**The order of the methods depends on the truth**"
+    told = []
+    for name, each in found.items():
+        pairs = [f"{TITLES[a]} and {TITLES[b]} {v:.2f}" for (a, b), v in each.items()]
+        told.append(f"{name}: {', '.join(pairs)}")
+    return f"{head} (rank correlations of their scores; {'; '.join(told)})."
+
+
+def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
+    """Whether D-TRAK is above TRAK, as published, by more than both intervals."""
+    words = []
+    for name, table in tables.items():
+        for queries, group in table[table["truth"] == "members"].groupby("queries"):
+            by = group.set_index("method")
+            ours, theirs = by.loc["D-TRAK-like"], by.loc["TRAK-like"]
+            if ours["low"] > theirs["high"]:
+                says = "above"
+            elif ours["high"] < theirs["low"]:
+                says = "below"
+            else:
+                says = "not told apart from"
+            pair = f"{ours['score']:.2f} and {theirs['score']:.2f}"
+            words.append(f"{says} TRAK ({pair}) on {name}, {queries}")
+    return f"D-TRAK is {'; '.join(words)}."
 
 
 def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("members",)) -> list[str]:

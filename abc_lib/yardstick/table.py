@@ -64,12 +64,12 @@ class Relabelled:
         return np.array([bootstrap(each, 1)[0] for each in found])
 
 
-def rows(task: Task, scores: np.ndarray, relabelled: Relabelled) -> list[dict]:
+def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -> list[dict]:
     """What scores (S, N) reach under each truth, of generated and of held-out queries apart.
 
     Each row has ``truth``, ``queries``, ``score`` with ``low`` and ``high`` over queries,
     ``ceiling``, ``p`` (how many orders of the members do as well) and ``chance`` (their upper
-    95%), and, where the truth is a source left out, ``top1`` and ``top8``. Queries for tuning
+    95%; ``relabelled``, made here unless given), and, where the truth is a source left out, ``top1`` and ``top8``. Queries for tuning
     are left out. Raises :class:`BadValue` for another shape or scores that are infinite.
     """
     scores = np.asarray(scores, dtype=float)
@@ -80,7 +80,7 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled) -> list[dict]:
         )
     if np.isinf(scores).any():
         raise BadValue("scores are infinite; give finite ones, or rows of NaN for queries left out")
-    made = []
+    relabelled, made = relabelled or Relabelled(task), []
     for truth in task.truths.values():
         for group, members in (("generated", task.generated), ("held out", ~task.generated)):
             mine = np.flatnonzero(members & ~task.tuning)
