@@ -69,7 +69,8 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
 
     Each row has ``truth``, ``queries``, ``score`` with ``low`` and ``high`` over queries,
     ``ceiling``, ``p`` (how many orders of the members do as well) and ``chance`` (their upper
-    95%; ``relabelled``, made here unless given), and, where the truth is a source left out, ``top1`` and ``top8``. Queries for tuning
+    95%), and, where the truth is a source left out, ``top1`` and ``top8``. ``relabelled`` is made
+    here unless it is given. Queries for tuning
     are left out. Raises :class:`BadValue` for another shape or scores that are infinite.
     """
     scores = np.asarray(scores, dtype=float)

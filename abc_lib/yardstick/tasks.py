@@ -113,13 +113,9 @@ class Task:
         members that saw a source are ablated. All follow from the products of errors, as the
         squared error of a mean of members is quadratic in their weights.
         """
-        n = words.shape[1]
-        each = -np.diagonal(self.gram, axis1=2, axis2=3)
-        chosen = _subsets(n)
+        each, chosen, of_subsets, whole = self._whatever_the_words
         without = (1 - words) / (1 - words).sum(1, keepdims=True)
-        whole = _losses(self.gram, np.full((1, n), 1 / n))
         rise = _losses(self.gram, without) - whole
-        of_subsets = -_losses(self.gram, chosen)
         seen = words.T.astype(float)
         return {
             t.name: t
@@ -129,6 +125,15 @@ class Task:
                 Truth("leave_one_out", "one source ablated", np.eye(len(words)), rise),
             )
         }
+
+    @cached_property
+    def _whatever_the_words(self) -> tuple[np.ndarray, ...]:
+        """Gains of members, sets of them and their gains, losses of all: the same in any order."""
+        n = self.codebook.n
+        chosen = _subsets(n)
+        each = -np.diagonal(self.gram, axis1=2, axis2=3)
+        whole = _losses(self.gram, np.full((1, n), 1 / n))
+        return each, chosen, -_losses(self.gram, chosen), whole
 
     def choose(self, candidates: Mapping[float, np.ndarray]) -> np.ndarray:
         """The scores (S, N) that do best under ``members`` on the queries for tuning."""
