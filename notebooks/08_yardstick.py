@@ -109,7 +109,7 @@ plt.show()
 
 # %%
 wide = abc.yardstick.compare_truths(tables[dataset])  # shares of the ceiling, held-out queries
-abc.figures.table(wide.round(2).reset_index(), {"members": "{:.2f}", "subsets": "{:.2f}"})
+abc.figures.table(wide.map("{:.2f}".format).reset_index())
 
 # %% tags=["hide-input"]
 display(Markdown(abc.yardstick.ranking_verdict(tables)))
@@ -117,9 +117,10 @@ display(Markdown(abc.yardstick.published_verdict(tables)))
 
 # %% [markdown]
 # With one source left out, the rank correlation runs over sources, and what the ensemble says of
-# them is a function of its $n$ members: much of it is the chance of their codewords, which no
-# method can know that does not look at the code. The columns *top 1* and *top 8* say which share
-# of the sources that matter most a method finds.
+# them is a function of its $n$ members. So the chance of their codewords is in it, which no method
+# can know that does not look at the code; how much of it there is takes several codes, see
+# [Signal or chance](06_signal.ipynb). The columns *top 1* and *top 8* say which share of the
+# sources that matter most a method finds.
 
 # %% tags=["hide-input"]
 for name, table in tables.items():

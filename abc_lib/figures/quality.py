@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,16 +58,15 @@ def method_scores(tables: dict[str, pd.DataFrame], label: str) -> Figure:
     """
     names = list(dict.fromkeys(name for table in tables.values() for name in table["method"]))
     place = {name: len(names) - 1 - row for row, name in enumerate(names)}
-    figure, axes = plt.subplots(
-        1, len(tables), figsize=(4.2 * len(tables), 0.34 * len(names) + 1.2), sharey=True
-    )
-    for ax, (title, table) in zip(np.atleast_1d(axes), tables.items()):
+    figure, axes = stacked(len(tables), 5.6, 0.3 * len(names) + 0.8, sharex=True)
+    for ax, (title, table) in zip(axes, tables.items()):
         rows = table["method"].map(place)
         errors = [table["score"] - table["low"], table["high"] - table["score"]]
         ax.plot(table["chance"], rows, "|", color=PAPERS, markersize=9, label="95% of controls")
         ax.errorbar(table["score"], rows, xerr=errors, fmt="o", color=OURS, markersize=4)
         ax.axvline(table["ceiling"].mean(), color=PAPERS, linestyle="--", label="ceiling")
         ax.axvline(0, color=PAPERS, linewidth=0.6)
-        ax.set(title=title, xlabel=label, yticks=list(place.values()), yticklabels=list(place))
-    np.atleast_1d(axes)[0].legend(fontsize="small", loc="upper right")
+        ax.set(title=title, yticks=list(place.values()), yticklabels=list(place))
+    axes[-1].set_xlabel(label)
+    axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     return figure
