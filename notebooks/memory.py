@@ -165,6 +165,13 @@ for kind, values in kinds.items():
 # The tables say how far the mean log10 radius of an ensemble lies from what a fit to the other
 # ensembles foretells.
 
+# %% tags=["hide-input"]
+display(Markdown(abc.exposures.one_variable_verdict(kinds)))
+
+# %% [markdown]
+# These are few ensembles, of one training seed each; but a longer training and a smaller set do to
+# the radius what they do to memory, and an ensemble that remembers more has the larger radius.
+
 # %% [markdown]
 # ## What members remember
 #

@@ -33,6 +33,7 @@ __all__ = [
     "levelling_verdict",
     "nearest_p",
     "one_variable_table",
+    "one_variable_verdict",
     "opening",
     "p_verdict",
     "placebo_verdict",
@@ -243,6 +244,28 @@ def one_variable_table(measured: Sequence[Memory]) -> pd.DataFrame:
         error = np.sqrt(np.mean(np.square(missed)))
         rows.append({"foretold by": words, "error, log10 radius": f"{error:.3f}"})
     return pd.DataFrame(rows or [{"foretold by": "too few ensembles"}])
+
+
+def one_variable_verdict(kinds: dict[str, Sequence[Memory]]) -> str:
+    """Whether one variable stands behind size and exposure.
+
+    Rule: it does in a family if what members remember foretells the radius of an ensemble that
+    was left out with a smaller error than size and exposure together.
+    """
+    better, rest = [], []
+    for kind, values in kinds.items():
+        table = one_variable_table(values).set_index("foretold by")
+        if {"size and exposure", "what members remember"} <= set(table.index):
+            errors = table.iloc[:, 0].astype(float)
+            known = errors["what members remember"] < errors["size and exposure"]
+            (better if known else rest).append(kind)
+    if not better + rest:
+        return "Too few ensembles were measured to say."
+    if not better:
+        return f"**Size and exposure foretell it better** in {' and '.join(rest)}."
+    text = "**What members remember foretells the radius better** than size and exposure together"
+    text += f" in {' and '.join(better)}"
+    return f"{text}, not in {' and '.join(rest)}." if rest else f"{text}."
 
 
 def authors_points(family: str = "mnist") -> pd.DataFrame:
