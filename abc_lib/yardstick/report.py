@@ -144,7 +144,7 @@ def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
                 says = "not told apart from"
             pair = f"{ours['score']:.2f} and {theirs['score']:.2f}"
             words.append(f"{says} TRAK ({pair}) on {name}, {queries}")
-    return f"D-TRAK is {'; '.join(words)}."
+    return f"Judged by intervals over queries, D-TRAK is {'; '.join(words)}."
 
 
 def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("members",)) -> list[str]:
