@@ -59,6 +59,7 @@ _NAMESPACES = {
     "classifier": "training.classifier",
     "paper": "ground.paper",
     "figures": "figures",
+    "yardstick": "yardstick",
     "exchange": "exchange",
     "certificates": "exchange.certificates",
     "explorer": "exchange.explorer",

@@ -560,3 +560,26 @@ def test_costs_are_drawn_as_counted():
         < retraining.get_ydata()[0]
     )
     assert ax.get_xlabel() and ax.get_ylabel() and len(ax.get_legend().texts) == 2
+
+
+def test_scores_of_methods_stand_on_a_line_each_below_their_ceiling():
+    table = pd.DataFrame(
+        {
+            "method": ["one", "two"],
+            "score": [0.2, 0.6],
+            "low": [0.1, 0.5],
+            "high": [0.4, 0.7],
+            "chance": [0.15, 0.2],
+            "ceiling": [0.9, 0.9],
+        }
+    )
+    figure = figures.method_scores({"all": table, "first": table[:1]}, "score")
+    first, second = figure.axes
+    assert [text.get_text() for text in first.get_yticklabels()] == ["two", "one"][::-1]
+    (points,) = first.containers
+    assert points[0].get_xdata().tolist() == [0.2, 0.6]
+    assert points[0].get_ydata().tolist() == [1, 0]
+    (ends,) = points[2]
+    assert np.allclose(ends.get_segments()[0][:, 0], [0.1, 0.4])
+    assert second.containers[0][0].get_ydata().tolist() == [1]
+    assert second.get_xlabel() == "score" and not first.get_xlabel()

@@ -1,4 +1,4 @@
-"""The house: nine rooms in one order, a thin method, lines that fit, notebooks that show their
+"""The house: ten rooms in one order, a thin method, lines that fit, notebooks that show their
 code.
 """
 
@@ -16,7 +16,7 @@ import abc_lib
 
 ROOT = Path(__file__).resolve().parent.parent
 LIB = ROOT / "abc_lib"
-ROOMS = "ground method metrics images training results figures exchange study".split()
+ROOMS = "ground method metrics images training results figures exchange yardstick study".split()
 SOURCES = sorted(
     path
     for folder in ("abc_lib", "tests", "benchmarks", "tools", "notebooks", "book/_ext")
@@ -27,7 +27,7 @@ TEACHING = [path for path in NOTEBOOKS if re.match(r"0\d_|method", path.stem)]
 HIDING = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
-def test_there_are_nine_rooms_and_a_door():
+def test_there_are_ten_rooms_and_a_door():
     assert sorted(p.name for p in LIB.iterdir() if p.is_dir() and p.name[0] != "_") == sorted(ROOMS)
     assert sorted(p.name for p in LIB.glob("*.py")) == ["__init__.py", "__main__.py"]
 

@@ -24,7 +24,7 @@ from abc_lib.figures.placebos import (
     radii_by_memory,
     reliability_curves,
 )
-from abc_lib.figures.quality import fid_curves, removal_curve
+from abc_lib.figures.quality import fid_curves, method_scores, removal_curve
 from abc_lib.figures.radius import below_threshold, radius_distribution, radius_law, removal_growth
 from abc_lib.figures.retraining import class_bars, class_changes, meeting_matrices
 from abc_lib.figures.style import (
@@ -56,6 +56,7 @@ __all__ = [
     "code_matrix",
     "causal_flow",
     "fid_curves",
+    "method_scores",
     "removal_curve",
     "class_bars",
     "class_changes",

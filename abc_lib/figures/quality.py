@@ -1,4 +1,4 @@
-"""How good ensembles are as generative models (figure 2)."""
+"""How good ensembles are as generative models (figure 2), and attribution methods."""
 
 from collections.abc import Sequence
 
@@ -49,3 +49,24 @@ def removal_curve(
     ax.set(xlabel="members removed", ylabel="FID", ylim=(0, None))
     ax.legend()
     return ax
+
+
+def method_scores(tables: dict[str, pd.DataFrame], label: str) -> Figure:
+    """A panel for each table: scores of methods with their intervals, as points on a line each.
+
+    Tables have the columns method, score, low, high, chance (what controls reach) and ceiling.
+    """
+    names = list(dict.fromkeys(name for table in tables.values() for name in table["method"]))
+    place = {name: len(names) - 1 - row for row, name in enumerate(names)}
+    figure, axes = stacked(len(tables), 5.6, 0.3 * len(names) + 0.8, sharex=True)
+    for ax, (title, table) in zip(axes, tables.items()):
+        rows = table["method"].map(place)
+        errors = [table["score"] - table["low"], table["high"] - table["score"]]
+        ax.plot(table["chance"], rows, "|", color=PAPERS, markersize=9, label="95% of controls")
+        ax.errorbar(table["score"], rows, xerr=errors, fmt="o", color=OURS, markersize=4)
+        ax.axvline(table["ceiling"].mean(), color=PAPERS, linestyle="--", label="ceiling")
+        ax.axvline(0, color=PAPERS, linewidth=0.6)
+        ax.set(title=title, yticks=list(place.values()), yticklabels=list(place))
+    axes[-1].set_xlabel(label)
+    axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
+    return figure

@@ -1,4 +1,5 @@
-"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify, remember, signal, explorer
+"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify, remember, signal,
+yardstick, explorer
 
 Every slip ends with one line on standard error and the status 2.
 """
@@ -37,6 +38,7 @@ from abc_lib.study.pages import execute_pages
 from abc_lib.study.plan import Piece, plan_study, study_names
 from abc_lib.study.run import estimate_study, run_study, say_at_once
 from abc_lib.training.ensembles import get_ensemble, publish_ensemble, require_ensemble
+from abc_lib.yardstick import report, table
 
 VARIANT_SAMPLES = 128
 """at most so many samples of ensembles that are there to be compared with only"""
@@ -424,6 +426,33 @@ def _signal(arguments: argparse.Namespace) -> None:
             print(artefact.path)
 
 
+# --- yardstick ---
+
+
+def _yardstick_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+    parser.add_argument(
+        "--scores",
+        metavar="FILE",
+        help="a .npy file of scores, a row for each query and a column for each source; the higher "
+        "a score, the more the source helped",
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="measure the methods here first, and publish that"
+    )
+    _device(parser)
+
+
+def _yardstick(arguments: argparse.Namespace) -> None:
+    """hold attribution methods, or a file of scores, against exact counterfactuals"""
+    here, recipe = Here(device=arguments.device), get_recipe(arguments.name, arguments.scale)
+    if arguments.publish:
+        table.publish(require_ensemble(recipe, here), here=here)
+    found = report.find(recipe, here)
+    scored = report.score_file(found, arguments.scores) if arguments.scores else found.table
+    print(report.as_text(scored))
+
+
 # --- explorer ---
 
 
@@ -463,5 +492,6 @@ _COMMANDS = {
     "verify": (_verify_arguments, _verify),
     "remember": (_remember_arguments, _remember),
     "signal": (_signal_arguments, _signal),
+    "yardstick": (_yardstick_arguments, _yardstick),
     "explorer": (_explorer_arguments, _explorer),
 }

@@ -1,0 +1,42 @@
+"""Attribution methods held against exact counterfactuals of one ensemble.
+
+A task has queries and truths: what the loss on a query becomes without a source, or for a model
+that saw half of them. A method gives every source a score for every query: the higher, the more
+it helped. Scores are rank correlations with a truth, beside the ceiling that the truth's own
+noise sets, an interval over queries, and what relabelled members give.
+"""
+
+from abc_lib.yardstick.methods import METHODS, Method
+from abc_lib.yardstick.report import (
+    advice,
+    compare_truths,
+    published_verdict,
+    ranking_verdict,
+    same_ranking,
+    score_file,
+    shown,
+)
+from abc_lib.yardstick.table import Yardstick, get, measure, origin, publish, read, stored
+from abc_lib.yardstick.tasks import Task, Truth, make_task
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Task",
+    "Truth",
+    "Yardstick",
+    "advice",
+    "compare_truths",
+    "get",
+    "make_task",
+    "measure",
+    "origin",
+    "publish",
+    "published_verdict",
+    "ranking_verdict",
+    "read",
+    "same_ranking",
+    "score_file",
+    "shown",
+    "stored",
+]

@@ -1,0 +1,187 @@
+"""What tables say: files from outside scored, truths compared, advice that follows from rules."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.method.recipe import Recipe
+from abc_lib.yardstick.table import Yardstick, rows, stored
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "advice",
+    "as_text",
+    "compare_truths",
+    "find",
+    "published_verdict",
+    "ranking_verdict",
+    "read_scores",
+    "same_ranking",
+    "score_file",
+    "shown",
+]
+
+LEVEL = 0.05
+SAME = 0.8
+"""the least rank correlation of two orders that are called the same"""
+TITLES = {"members": "members", "subsets": "sets of members", "leave_one_out": "one left out"}
+"""of truths, for readers"""
+
+
+def find(recipe: Recipe, here: Here | None = None) -> Yardstick:
+    """The table of a recipe that is at hand; raises :class:`BadValue` where there is none."""
+    found = stored(recipe, here)
+    if found is None:
+        raise BadValue(
+            f"{recipe.label} has no table of methods; make one with python -m abc_lib yardstick "
+            f"{recipe.name} --publish"
+        )
+    return found
+
+
+def read_scores(path: Path | str) -> np.ndarray:
+    """Scores from a ``.npy`` file; raises :class:`BadValue` for a file that is none."""
+    try:
+        scores = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise BadValue(f"{path} is no .npy file of numbers; write it with numpy.save") from error
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu":
+        raise BadValue(f"{path} does not hold one array of numbers; write it with numpy.save")
+    return scores
+
+
+def score_file(found: Yardstick, path: Path | str) -> "pd.DataFrame":
+    """What scores (S, N) in a ``.npy`` file reach, in rows as those of ``found.table``."""
+    import pandas as pd
+
+    scores = read_scores(path)
+    return pd.DataFrame(rows(found.task, scores)).assign(method=Path(path).name)
+
+
+def as_text(table: "pd.DataFrame") -> str:
+    """Rows for a terminal, without what is the same in all."""
+    order = "method truth queries score low high ceiling chance p top1 top8 seconds".split()
+    shown = table[[column for column in order if column in table]]
+    return shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+
+
+def compare_truths(table: "pd.DataFrame", queries: str = "held out") -> "pd.DataFrame":
+    """A row for each method and a column for each truth, scores as shares of the ceiling."""
+    mine = table[table["queries"] == queries]
+    shares = mine.assign(share=mine["score"] / mine["ceiling"])
+    wide = shares.pivot(index="method", columns="truth", values="share")
+    return wide.sort_values("members", ascending=False)
+
+
+def same_ranking(table: "pd.DataFrame", queries: str = "held out") -> dict[tuple[str, str], float]:
+    """Spearman's correlation of the methods' order under every two truths."""
+    from scipy.stats import spearmanr
+
+    wide = compare_truths(table, queries).dropna()
+    names = list(wide.columns)
+    return {
+        (a, b): float(spearmanr(wide[a], wide[b]).statistic)
+        for k, a in enumerate(names)
+        for b in names[k + 1 :]
+    }
+
+
+def shown(
+    table: "pd.DataFrame", truth: str = "members", queries: str = "held out"
+) -> "pd.DataFrame":
+    """The table for readers under one truth: best first, in words and rounded numbers."""
+    import pandas as pd
+
+    mine = table[(table["truth"] == truth) & (table["queries"] == queries)]
+    mine = mine.sort_values("score", ascending=False)
+    made = pd.DataFrame({"method": mine["method"], "needs": mine["needs"]})
+    made["score"] = mine["score"].map("{:.2f}".format)
+    made["interval"] = [f"{a:.2f} to {b:.2f}" for a, b in zip(mine["low"], mine["high"])]
+    made["of ceiling"] = (mine["score"] / mine["ceiling"]).map("{:.2f}".format)
+    made["controls"] = mine["chance"].map("{:.2f}".format)
+    made["p"] = mine["p"].map("{:.2f}".format)
+    made["seconds"] = mine["seconds"].map("{:.1f}".format)
+    if truth == "leave_one_out":
+        del made["seconds"]  # the same as under the other truths
+        made["top 1"] = mine["top1"].map("{:.2f}".format)
+        made["top 8"] = mine["top8"].map("{:.2f}".format)
+    return made
+
+
+def ranking_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
+    """Whether methods keep their order under other truths: if all correlations reach 0.8."""
+    found = {name: same_ranking(table, queries) for name, table in tables.items()}
+    least = min(value for each in found.values() for value in each.values())
+    if least >= SAME:
+        head = "**The methods keep their order under every truth**"
+    else:
+        head = "**The order of the methods depends on the truth**"
+    told = []
+    for name, each in found.items():
+        pairs = [f"{TITLES[a]} and {TITLES[b]} {v:.2f}" for (a, b), v in each.items()]
+        told.append(f"{name}: {', '.join(pairs)}")
+    return f"{head} (rank correlations of their scores; {'; '.join(told)})."
+
+
+def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
+    """Whether D-TRAK is above TRAK, as published, by more than both intervals."""
+    words = []
+    for name, table in tables.items():
+        for queries, group in table[table["truth"] == "members"].groupby("queries"):
+            by = group.set_index("method")
+            ours, theirs = by.loc["D-TRAK-like"], by.loc["TRAK-like"]
+            if ours["low"] > theirs["high"]:
+                says = "above"
+            elif ours["high"] < theirs["low"]:
+                says = "below"
+            else:
+                says = "not told apart from"
+            pair = f"{ours['score']:.2f} and {theirs['score']:.2f}"
+            words.append(f"{says} TRAK ({pair}) on {name}, {queries}")
+    return f"Judged by intervals over queries, D-TRAK is {'; '.join(words)}."
+
+
+def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("members",)) -> list[str]:
+    """Three sentences, each of which a rule chooses from the tables by name.
+
+    First, which method is best on every set and group of queries, among those that need neither
+    the truth's losses nor counterfactuals. Second, how many of all scores exceed what relabelled
+    members give. Third, whether gradients exceed pixels by more than their intervals.
+    """
+    import pandas as pd
+
+    parts = [table.assign(name=name) for name, table in tables.items()]
+    whole = pd.concat(parts, ignore_index=True)
+    free = whole[
+        whole["truth"].isin(truths) & whole["needs"].isin(["nothing", "images", "gradients"])
+    ]
+    groups = [group for _, group in free.groupby(["name", "truth", "queries"])]
+    best = {group.loc[group["score"].idxmax(), "method"] for group in groups}
+    if len(best) == 1:
+        first = f"Of the methods without counterfactuals, {best.pop()} is best everywhere."
+    else:
+        first = (
+            "Of the methods without counterfactuals none is best everywhere: it is "
+            f"{' or '.join(sorted(best))}, so measure on your own set."
+        )
+    tried = free[free["method"] != "random"]
+    passed = int((tried["p"] <= LEVEL).sum())
+    second = (
+        f"Ask for a control: {passed} of {len(tried)} scores exceed what {1 - LEVEL:.0%} of "
+        "relabelled members give."
+    )
+    wins = 0
+    for group in groups:
+        by = {need: each.loc[each["score"].idxmax()] for need, each in group.groupby("needs")}
+        wins += bool(by["gradients"]["low"] > by["images"]["high"])
+    third = (
+        f"Gradients are worth their time in {wins} of {len(groups)} comparisons, where the best of "
+        "them exceeds the best of pixels by more than both intervals."
+    )
+    return [first, second, third]

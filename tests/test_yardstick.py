@@ -1,0 +1,324 @@
+"""The yardstick: truths against brute force, methods against closed forms, files from outside."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from small import own_store
+
+import abc_lib as abc
+from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
+from abc_lib.images.registry import get_recipe
+from abc_lib.method.diffusion import add_noise, alphas_cumprod
+from abc_lib.yardstick import (
+    METHODS,
+    advice,
+    get,
+    make_task,
+    published_verdict,
+    ranking_verdict,
+    read,
+    same_ranking,
+    stored,
+)
+from abc_lib.yardstick.gradients import Kernels, cosines, influence, kernels, per_sample_gradients
+from abc_lib.yardstick.report import read_scores, score_file
+from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling, rank_correlation, top_share
+from abc_lib.yardstick.table import Relabelled, rows
+from abc_lib.yardstick.tasks import TIMES, Truth, _noised
+
+
+@pytest.fixture(scope="module")
+def home(trained, tmp_path_factory):
+    return Here(own_store(trained, tmp_path_factory.mktemp("own")), "cpu", jobs=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def task(trained, home):
+    return make_task(trained.ensemble, 4, home)
+
+
+# --- scores ---
+
+
+def test_rank_correlation_is_scipys():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 5, size=(2, 6, 20)).astype(float)
+    assert np.allclose(rank_correlation(a, b), [spearmanr(*pair).statistic for pair in zip(a, b)])
+    a[0], a[1, 3] = 1, np.nan
+    found = rank_correlation(a, b)
+    assert found[0] == 0 and np.isnan(found[1])
+    with pytest.raises(BadValue, match="cannot be correlated"):
+        rank_correlation(a, b[:, :3])
+
+
+def test_a_linear_truth_is_predicted_perfectly_by_its_own_terms():
+    rng = np.random.default_rng(1)
+    terms, design = rng.normal(size=(5, 12)), rng.integers(0, 2, size=(9, 12)).astype(float)
+    gains = terms @ design.T
+    assert np.allclose(datamodelling(terms, design, gains), 1)
+    assert np.allclose(datamodelling(-terms, design, gains), -1)
+
+
+def test_the_top_is_counted_and_the_ceiling_knows_the_noise():
+    truth = np.arange(10.0)[None]
+    assert top_share(truth, truth, 3).tolist() == [1]
+    assert top_share(-truth, truth, 3).tolist() == [0]
+    other = truth.copy()
+    other[0, 9] = -1
+    assert top_share(other, truth, 3) == pytest.approx([2 / 3])
+    rng = np.random.default_rng(2)
+    signal, noise = rng.normal(size=(300, 40)), rng.normal(size=(2, 300, 40))
+    halves = signal + noise
+    reached = rank_correlation(signal, halves.mean(0)).mean()
+    assert ceiling(halves) == pytest.approx(reached, abs=0.03)
+    assert ceiling(noise) < 0.3 and ceiling(np.stack([signal] * 2)) == pytest.approx(1)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    draws = [bootstrap(rng.normal(size=60), 200, seed) for seed in range(200)]
+    assert 0.88 <= np.mean([low <= 0 <= high for _, low, high in draws]) <= 0.99
+    assert bootstrap(np.array([1.0, np.nan]))[0] == 1
+    assert np.isnan(bootstrap(np.array([np.nan]))).all()
+
+
+# --- gradients, on a model where all is known ---
+
+
+class Linear(torch.nn.Module):
+    """Predicts W x from x, whatever the time."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.W = torch.nn.Parameter(torch.randn(4, 4, generator=generator))
+
+    def forward(self, x, t):
+        return (x.flatten(1) @ self.W.T).reshape(x.shape)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    generator = torch.Generator().manual_seed(1)
+    states, noise = torch.randn(2, 20, 3, 1, 2, 2, generator=generator)
+    return SimpleNamespace(net=Linear(), states=states, noise=noise, times=torch.arange(3))
+
+
+@pytest.mark.parametrize("feature", ["loss", "square"])
+def test_gradients_of_a_linear_model_are_those_on_paper(linear, feature):
+    found = per_sample_gradients(linear.net, linear.states, linear.noise, linear.times, feature)
+    x, eps = linear.states.flatten(2), linear.noise.flatten(2)
+    error = x @ linear.net.W.T - (eps if feature == "loss" else 0)
+    paper = torch.einsum("bki,bkj->bij", error, x) * 2 / (3 * 4)
+    assert torch.allclose(found, paper.detach().flatten(1), atol=1e-5)
+
+
+def test_influence_in_the_dual_form_is_the_primal_one(linear):
+    G = per_sample_gradients(linear.net, linear.states, linear.noise, linear.times)
+    q, g = G[:5], G[5:]
+    found = kernels(iter([(q, g), (2 * q, 2 * g)]))
+    assert found.among.shape == (2, 15, 15) and found.across.shape == (2, 5, 15)
+    q, g = q.double().numpy(), g.double().numpy()
+    d = 0.3 * (g**2).sum(1).mean()
+    primal = q @ np.linalg.inv(g.T @ g + d * np.eye(16)) @ g.T
+    # Gradients twice as large, with damping in their own units, give the same scores.
+    assert np.allclose(influence(found, 0.3), primal, rtol=1e-4, atol=1e-6)
+    unit = lambda each: each / np.linalg.norm(each, axis=1, keepdims=True)
+    assert np.allclose(cosines(found), unit(q) @ unit(g).T, atol=1e-5)
+    with pytest.raises(BadValue, match="damping is 0"):
+        influence(found, 0)
+
+
+def test_influence_is_the_exact_effect_where_the_model_is_least_squares():
+    """Of y = x.w with squared error, the first-order effect of a row on a prediction."""
+    rng = np.random.default_rng(4)
+    x, z = rng.normal(size=(30, 5)), rng.normal(size=(3, 5))
+    y = x @ rng.normal(size=5) + 0.1 * rng.normal(size=30)
+    ridge = 1e-3
+    whole = np.linalg.solve(x.T @ x + ridge * np.eye(5), x.T @ y)
+    d = ridge / ((x**2).sum() / 30)
+    found = influence(Kernels((x @ x.T)[None], (z @ x.T)[None], (z**2).sum(1)[None]), d)
+    # Sherman and Morrison: without row s the prediction moves by -found * residual / (1 - lever).
+    lever = np.diag(x @ np.linalg.solve(x.T @ x + ridge * np.eye(5), x.T))
+    for s in range(30):
+        keep = np.arange(30) != s
+        rest = np.linalg.solve(x[keep].T @ x[keep] + ridge * np.eye(5), x[keep].T @ y[keep])
+        moved = z @ rest - z @ whole
+        assert np.allclose(moved, -found[:, s] * (y - x @ whole)[s] / (1 - lever[s]), atol=1e-8)
+
+
+# --- truths ---
+
+
+def test_truths_are_the_losses_that_ablated_ensembles_have(trained, task):
+    ensemble, book, steps = trained.ensemble, trained.ensemble.codebook, TIMES
+    alphas, q = alphas_cumprod(trained.recipe.diffusion), 5
+
+    def loss(c):
+        found = []
+        for half in range(2):
+            _, noise, t = _noised(trained.recipe, task.queries[q : q + 1], steps, "half", half)
+            x = add_noise(
+                (task.queries[q : q + 1] - 0.5).mul(2).expand(steps, -1, -1, -1),
+                noise[0],
+                t,
+                alphas,
+            )
+            weights = ensemble.weights(c, steps)
+            found.append(float(((ensemble.predict(x, t, weights) - noise[0]) ** 2).mean()))
+        return np.array(found)
+
+    whole = loss(np.ones(6))
+    for s in range(12):
+        rise = loss(book.ablation(s)) - whole
+        assert np.allclose(task.truths["leave_one_out"].halves[:, q, s], rise, atol=1e-5)
+    for i in range(6):
+        assert np.allclose(
+            task.truths["members"].halves[:, q, i], -loss(6 * np.eye(6)[i]), atol=1e-5
+        )
+    chosen, subsets = task.truths["subsets"].design[0], task.truths["subsets"]
+    some = next(
+        each
+        for each in np.array(np.meshgrid(*[[0, 1]] * 6)).reshape(6, -1).T
+        if each.sum() == 3 and np.allclose(each @ book.words.T / 3, chosen)
+    )
+    assert np.allclose(subsets.halves[:, q, 0], -loss(2.0 * some), atol=1e-5)
+
+
+def test_queries_are_samples_and_images_that_no_member_saw(trained, task):
+    assert task.shape == (8, 12) and task.generated.tolist() == [True] * 4 + [False] * 4
+    samples = trained.ensemble.sample(trained.ensemble.draw_noise(0, range(4)))
+    assert torch.allclose(task.queries[:4], samples, atol=1e-2)
+    seen = trained.images.images.flatten(1)
+    assert torch.cdist(task.queries[4:].flatten(1), seen).min() > 0.1
+    classes = SimpleNamespace(recipe=get_recipe("digits_classes"))
+    with pytest.raises(BadValue, match="single images in pixels"):
+        make_task(classes, 4)
+
+
+def test_other_orders_of_the_members_are_other_truths_of_the_same_losses(task):
+    order = np.array([1, 0, 2, 3, 4, 5])
+    other = task.truths_of(task.codebook.words[:, order])
+    assert np.array_equal(other["members"].halves, task.truths["members"].halves)
+    assert np.array_equal(other["members"].design, task.truths["members"].design[order])
+    assert not np.allclose(
+        other["leave_one_out"].halves, task.truths["leave_one_out"].halves, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
+def test_every_method_scores_every_source(task, method):
+    scores = method.scores(task)
+    assert scores.shape == task.shape
+    asked = task.generated if method.name == "distance moved" else np.full(8, True)
+    assert np.isfinite(scores[asked]).all() and np.isnan(scores[~asked]).all()
+    assert (scores[asked].std(1) > 0).all()
+
+
+def test_differential_ablation_is_the_slope_of_the_loss(task):
+    words, step = task.codebook.words, 1e-4
+    change = task.codebook.leave_one_out() - 1
+    shares = np.vstack([np.full((1, 6), 1 / 6), (1 + step * change) / 6])
+    losses = np.einsum("sij,mi,mj->sm", task.gram.mean(0).astype(float), shares, shares)
+    slope = (losses[:, 1:] - losses[:, :1]) / step
+    found = METHODS["differential ablation"].scores(task)
+    assert words.shape == (12, 6) and np.allclose(found, slope, atol=1e-4)
+
+
+def test_choices_are_made_with_queries_that_are_not_scored(task):
+    truth, tune = task.truths["members"], task.tuning
+    good, bad = np.zeros((2, *task.shape))
+    fit = np.linalg.pinv(truth.design) @ truth.gains.T
+    good[tune], bad[~tune] = fit.T[tune], fit.T[~tune]
+    assert task.choose({1: bad, 2: good}) is good
+
+
+# --- tables ---
+
+
+def test_a_table_is_kept_and_read_again_without_members(trained, home):
+    found = get(trained.ensemble, 4, home)
+    table = found.table
+    assert set(table["method"]) == set(METHODS) and (table["score"].abs() <= 1).all()
+    assert set(table["truth"]) == {"members", "subsets", "leave_one_out"}
+    again = stored(trained.recipe, home)
+    assert again.table.equals(table) and again.task.ensemble is None
+    assert read(again.artefact, trained.recipe).table.equals(table)
+    mine = pixel = METHODS["pixel distance"].scores(found.task)
+    told = rows(found.task, mine)
+    old = table[table["method"] == "pixel distance"].reset_index(drop=True)
+    assert np.allclose([row["score"] for row in told], old["score"])
+    with pytest.raises(BadValue, match="no ensemble"):
+        METHODS["TRAK-like"].scores(again.task)
+    with pytest.raises(BadValue, match=r"takes \(8, 12\)"):
+        rows(found.task, pixel[:3], Relabelled(found.task, 2))
+    with pytest.raises(BadValue, match="infinite"):
+        rows(found.task, pixel * np.inf, Relabelled(found.task, 2))
+
+
+def test_control_orders_do_not_call_chance_an_effect(task):
+    """Scores that know nothing, alike for all queries, pass about as often as the level says."""
+    relabelled, rng = Relabelled(task, 60), np.random.default_rng(0)
+    truth, mine, passed = task.truths["members"], np.flatnonzero(~task.tuning), []
+    for _ in range(100):
+        scores = np.tile(rng.normal(size=12), (8, 1))
+        chance = relabelled.chance(scores, truth, mine)
+        passed.append(1 + (chance >= truth.score(scores, mine).mean()).sum() <= 0.1 * 61)
+    assert 0 < np.mean(passed) < 0.2
+
+
+def test_files_that_are_no_scores_are_refused_in_a_line(tmp_path, one_line):
+    path = tmp_path / "mine.npy"
+    path.write_text("not numbers")
+    with pytest.raises(BadValue, match="numpy.save") as error:
+        read_scores(path)
+    assert one_line(error)
+    np.save(path, np.array(["a"]))
+    with pytest.raises(BadValue, match="one array of numbers"):
+        read_scores(path)
+
+
+def test_advice_follows_from_the_table(trained, home):
+    table = get(trained.ensemble, 4, home).table
+    best = table.assign(low=0.0, high=0.1, score=0.05, p=0.5)
+    best.loc[best["method"] == "softmax kernel", ["score", "low", "high", "p"]] = 0.9, 0.8, 1, 0.01
+    said = advice({"one": best})
+    assert "softmax kernel is best everywhere" in said[0]
+    assert "2 of 12 scores" in said[1] and "0 of 2 comparisons" in said[2]
+    best.loc[best["method"] == "TRAK-like", ["score", "low", "high", "p"]] = 2, 1.5, 3, 0.01
+    said = advice({"one": best})
+    assert "TRAK-like is best everywhere" in said[0] and "2 of 2 comparisons" in said[2]
+    assert all(abs(value) <= 1 + 1e-9 for value in same_ranking(table).values())
+    assert "TRAK" in published_verdict({"one": best}) and "order" in ranking_verdict({"one": best})
+    assert published_verdict({"one": best}).count("below TRAK") == 2
+
+
+def test_a_truth_scores_only_the_queries_it_is_asked_for(task):
+    truth: Truth = task.truths["members"]
+    scores = METHODS["pixel distance"].scores(task)
+    assert truth.score(scores, np.array([2, 3])).shape == (2,)
+
+
+def test_what_is_published_scores_a_file_from_outside(tmp_path):
+    found = abc.yardstick.stored(abc.get_recipe("digits_64"))
+    assert found.artefact.published and found.task.shape == (200, 64)
+    mine = METHODS["softmax kernel"].scores(found.task)
+    path = tmp_path / "mine.npy"
+    np.save(path, mine)
+    table = score_file(found, path)
+    old = found.table[found.table["method"] == "softmax kernel"]
+    assert np.allclose(table["score"], old["score"], atol=1e-6)
+    np.save(path, mine[:, :5])
+    done = subprocess.run(
+        [sys.executable, "-m", "abc_lib", "yardstick", "digits_64", "--scores", str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "(200, 64)" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
