@@ -29,6 +29,7 @@ __all__ = [
     "KIND",
     "STATISTICS",
     "Evidence",
+    "by_sample",
     "get",
     "owned_and_free",
     "planted",
@@ -135,6 +136,21 @@ def _task(
     return ensemble.codebook.num_sources + placebos
 
 
+def by_sample(
+    task: Callable, model: Ensemble, spec: dict, workspace: Workspace, here: Here, what: str, *more
+) -> list[dict[str, torch.Tensor]]:
+    """What ``task(model, noise, *more, size, workspace, name)`` saves of each sample of a spec, in
+    order; a stopped run goes on. ``size`` trajectories fit side by side.
+    """
+    size = trajectories_side_by_side(model, here)
+    noise = model.draw_noise(spec["seed"], spec["indices"])
+    tasks = {
+        f"sample-{size}-{index:06d}": (model, noise[[row]], *more, size)
+        for row, index in enumerate(spec["indices"])
+    }
+    return run_blocks(task, tasks, workspace, model.device, here, what, unit="sample")
+
+
 class _Evidence(Kind[Evidence]):
     folder, title = "evidence", "Evidence"
 
@@ -146,20 +162,8 @@ class _Evidence(Kind[Evidence]):
                 f"{recipe.label} lives in latents; evidence beside placebos is in pixels only"
             )
         images = training_set(recipe.data)
-        size = trajectories_side_by_side(model, here)
-        noise = model.draw_noise(spec["seed"], spec["indices"])
-        pieces = run_blocks(
-            _task,
-            {
-                f"sample-{size}-{index:06d}": (model, noise[[row]], images, spec["placebos"], size)
-                for row, index in enumerate(spec["indices"])
-            },
-            workspace,
-            model.device,
-            here,
-            f"counterfactuals and placebos of {recipe.label}",
-            unit="sample",
-        )
+        what = f"counterfactuals and placebos of {recipe.label}"
+        pieces = by_sample(_task, model, spec, workspace, here, what, images, spec["placebos"])
         tensors = {
             "own": torch.stack([piece["own"] for piece in pieces], dim=1),
             "free": torch.stack([piece["free"] for piece in pieces], dim=1),

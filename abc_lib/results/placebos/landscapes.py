@@ -9,15 +9,13 @@ import torch
 from abc_lib.ground.digests import digest
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Workspace
-from abc_lib.ground.tasks import run_blocks
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC, Landscapes
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import BySample, fresh_rows, name_and_scale, sample_numbers
-from abc_lib.results.placebos.evidence import without
-from abc_lib.training.budget import trajectories_side_by_side
+from abc_lib.results.placebos.evidence import by_sample, without
 
 __all__ = ["KIND", "PlaceboLandscapes", "beside", "get", "origin", "publish", "stored"]
 
@@ -54,14 +52,8 @@ class _Placebos(BySample[PlaceboLandscapes]):
 
     def build(self, model, spec, workspace, here):
         """A sample is a piece of work."""
-        size = trajectories_side_by_side(model, here)
-        noise = model.draw_noise(spec["seed"], spec["indices"])
-        tasks = {
-            f"sample-{size}-{index:06d}": (model, noise[[row]], spec["placebos"], size)
-            for row, index in enumerate(spec["indices"])
-        }
         what = f"placebos of {model.recipe.label}"
-        pieces = run_blocks(_task, tasks, workspace, model.device, here, what, unit="sample")
+        pieces = by_sample(_task, model, spec, workspace, here, what, spec["placebos"])
         content = {"distances": torch.stack([piece["distances"] for piece in pieces])}
         return {"placebos.safetensors": content}, {"model": digest(model.recipe.model_spec)}
 

@@ -20,7 +20,6 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import generator
 from abc_lib.ground.store import Artefact, Workspace
-from abc_lib.ground.tasks import run_blocks
 from abc_lib.images.latents import to_states
 from abc_lib.images.training_set import TrainingSet, training_set
 from abc_lib.method.attribution import FalseAttribution
@@ -31,8 +30,7 @@ from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
 from abc_lib.results.measures.attributions import false_attribution_rate
-from abc_lib.results.placebos.evidence import owned_and_free, to_sources, without
-from abc_lib.training.budget import trajectories_side_by_side
+from abc_lib.results.placebos.evidence import by_sample, owned_and_free, to_sources, without
 from abc_lib.training.ensembles import get_ensemble
 
 __all__ = [
@@ -187,20 +185,8 @@ class _Memory(Kind[Memory]):
                 f"{recipe.label} lives in latents; what it remembers is measured in pixels only"
             )
         images = training_set(recipe.data) if images is None else images
-        size = trajectories_side_by_side(model, here)
-        noise = model.draw_noise(spec["seed"], spec["indices"])
-        pieces = run_blocks(
-            _task,
-            {
-                f"sample-{size}-{index:06d}": (model, noise[[row]], images, spec["placebos"], size)
-                for row, index in enumerate(spec["indices"])
-            },
-            workspace,
-            model.device,
-            here,
-            f"counterfactuals and placebos of {recipe.label}",
-            unit="sample",
-        )
+        what = f"counterfactuals and placebos of {recipe.label}"
+        pieces = by_sample(_task, model, spec, workspace, here, what, images, spec["placebos"])
         rate = false_attribution_rate(model, range(ATTRIBUTED), images, seed=2, here=here)
         whose = recipe, model.members, model.codebook.words, images
         own, other = losses(*whose)
