@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -282,6 +283,28 @@ def test_files_that_are_no_scores_are_refused_in_a_line(tmp_path, one_line):
     np.save(path, np.array(["a"]))
     with pytest.raises(BadValue, match="one array of numbers"):
         read_scores(path)
+
+
+@pytest.mark.parametrize("name", ["none.npy", "none.parquet", ".", "/dev/null"])
+def test_paths_without_scores_are_refused_in_a_line(name, tmp_path, one_line):
+    with pytest.raises(BadValue) as error:
+        read_scores(tmp_path / name)
+    assert one_line(error)
+
+
+def test_scores_come_as_parquet_too_and_are_finite(tmp_path, one_line):
+    scores = np.random.default_rng(0).normal(size=(4, 3))
+    path = tmp_path / "mine.parquet"
+    pd.DataFrame(scores, columns=list("abc")).to_parquet(path)
+    assert np.array_equal(read_scores(path), scores)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BadValue, match="Parquet file of numbers") as error:
+        read_scores(path)
+    assert one_line(error)
+    scores[2, 1] = np.nan
+    np.save(tmp_path / "mine.npy", scores)
+    with pytest.raises(BadValue, match="NaN or infinite"):
+        read_scores(tmp_path / "mine.npy")
 
 
 def test_advice_follows_from_the_table(trained, home):

@@ -46,18 +46,34 @@ def find(recipe: Recipe, here: Here | None = None) -> Yardstick:
 
 
 def read_scores(path: Path | str) -> np.ndarray:
-    """Scores from a ``.npy`` file; raises :class:`BadValue` for a file that is none."""
+    """Scores (S, N) from a ``.npy`` or a Parquet file, the latter with a column for each source.
+
+    Raises :class:`BadValue` for a file that is neither, or that holds other than finite numbers.
+    """
+    import pandas as pd
+    import pyarrow
+
+    parquet = Path(path).suffix == ".parquet"
+    how = "DataFrame.to_parquet" if parquet else "numpy.save"
     try:
-        scores = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise BadValue(f"{path} is no .npy file of numbers; write it with numpy.save") from error
+        scores = pd.read_parquet(path).to_numpy() if parquet else np.load(path, allow_pickle=False)
+    except OSError as error:
+        why = error.strerror or "not readable"
+        raise BadValue(f"{path} could not be read ({why}); give a file of scores") from None
+    except (ValueError, EOFError, pyarrow.ArrowException):
+        kind = "Parquet" if parquet else ".npy"
+        raise BadValue(f"{path} is no {kind} file of numbers; write it with {how}") from None
     if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu":
-        raise BadValue(f"{path} does not hold one array of numbers; write it with numpy.save")
+        raise BadValue(f"{path} does not hold one array of numbers; write it with {how}")
+    if not np.isfinite(scores).all():
+        raise BadValue(
+            f"{path} holds scores that are NaN or infinite; write numbers in their place"
+        )
     return scores
 
 
 def score_file(found: Yardstick, path: Path | str) -> "pd.DataFrame":
-    """What scores (S, N) in a ``.npy`` file reach, in rows as those of ``found.table``."""
+    """What the scores (S, N) in a file reach, in rows as those of ``found.table``."""
     import pandas as pd
 
     scores = read_scores(path)
