@@ -434,8 +434,8 @@ def _yardstick_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scores",
         metavar="FILE",
-        help="a .npy or .parquet file of scores, a row for each query, a column for each source; the "
-        "higher a score, the more the source helped",
+        help="a .npy or .parquet file of scores, a row for each query, a column for each source; "
+        "the higher a score, the more the source helped",
     )
     parser.add_argument(
         "--publish", action="store_true", help="measure the methods here first, and publish that"
