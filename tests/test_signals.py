@@ -1,5 +1,6 @@
 """What the page on signal and chance says: its rules with evidence for and against."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import matplotlib
@@ -174,12 +175,21 @@ def test_the_opening_says_what_when_and_how(none):
 def test_published_radii_are_judged_against_their_placebos(monkeypatch):
     rng = np.random.default_rng(0)
     chance = rng.normal(1.5, 0.2, 16)
-    same = {f"set_{k}": (chance + rng.normal(0, 0.02, 16), chance) for k in range(6)}
-    above = {name: (real + 0.1, placebo) for name, (real, placebo) in same.items()}
+    pair = signals.Paired
+    same = {f"set_{k}": pair(chance + rng.normal(0, 0.02, 16), chance) for k in range(6)}
+    above = {name: pair(each.real + 0.1, each.chance) for name, each in same.items()}
     for found, words in ((same, "whichever half"), (above, "**6 of 6 ensembles**")):
         monkeypatch.setattr(signals, "_beside", lambda scale, found=found: found)
         assert words in signals.published_verdict()
         assert list(signals.published_placebos()["samples"]) == [16] * 6
     assert "whichever half" not in signals.published_verdict()
+    assert "predicts both" not in signals.published_verdict()
+    ratio = signals.published_placebos()["radius over placebo (95%)"]
+    assert ratio.str.startswith("1.2").all()
+    one = {"digits_64": dataclasses.replace(above["set_0"], how="predicted")}
+    monkeypatch.setattr(signals, "_beside", lambda scale: one)
+    assert "Of 1 of them" in signals.published_verdict()
+    (point,) = signals.placebo_points({"digits_64": 10 ** above["set_0"].real, "other": []})
+    assert np.isclose(point.mean, chance.mean()) and point.size == 64
     monkeypatch.setattr(signals, "_beside", lambda scale: {})
     assert "No ensemble has placebos" in signals.published_verdict()

@@ -4,12 +4,18 @@ The rules were written before the numbers were seen. Samples share the chance of
 is said of sources is tested over codes, which are independent, and not over samples.
 """
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from abc_lib.images.registry import get_recipe, recipe_names
-from abc_lib.results import landscapes
+from abc_lib.method.code import draw_codebook
+from abc_lib.method.radius import LogRadius, summarise
+from abc_lib.results import jacobians, landscapes
 from abc_lib.results.measures import significance
 from abc_lib.results.placebos import landscapes as placebo_landscapes
 from abc_lib.results.placebos import signal
@@ -29,6 +35,7 @@ __all__ = [
     "mean_scores",
     "nearest_source",
     "opening",
+    "placebo_points",
     "placebo_table",
     "planted_table",
     "published_placebos",
@@ -115,17 +122,35 @@ def placebo_table(value: Signal) -> pd.DataFrame:
     )
 
 
-def _beside(scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """log10 radii and placebo radii of the same samples, of every ensemble that has both."""
+@dataclass(frozen=True)
+class Paired:
+    """log10 radii and placebo radii (S,) of one ensemble's samples, and how they were come by."""
+
+    real: np.ndarray
+    chance: np.ndarray
+    how: str = "exact"
+
+
+def _beside(scale: str) -> dict[str, Paired]:
+    """Every ensemble that has landscapes, paired with its placebos.
+
+    Placebos need members. Of an ensemble whose members are not at hand, differential ablation
+    predicts both sides.
+    """
     found = {}
     for name in recipe_names():
         recipe = get_recipe(name, scale)
-        chance = placebo_landscapes.stored(recipe)
-        real = landscapes.stored(recipe) if chance else None
-        if real is not None:
+        real = landscapes.stored(recipe)
+        if real is None:
+            continue
+        chance, moved = placebo_landscapes.stored(recipe), jacobians.stored(recipe)
+        if chance is not None:
             samples, *logs = placebo_landscapes.beside(real, chance)
             if len(samples) > 1:
-                found[name] = tuple(logs)
+                found[name] = Paired(*logs)
+        elif moved is not None and len(moved) > 1:
+            logs = placebo_landscapes.predicted_beside(moved, draw_codebook(recipe))
+            found[name] = Paired(*logs, "predicted")
     return found
 
 
@@ -134,15 +159,36 @@ def published_placebos(scale: str = "laptop") -> pd.DataFrame:
     rows = [
         {
             "ensemble": name,
-            "samples": len(real),
-            "mean log10 radius": _mean(real),
-            "placebo": _mean(chance),
-            "difference, paired": _mean(real - chance),
-            "radius over placebo": f"{10 ** (real - chance).mean():.3f}",
+            "samples": len(each.real),
+            "mean log10 radius": _mean(each.real),
+            "placebo": _mean(each.chance),
+            "difference, paired": _mean(each.real - each.chance),
+            "radius over placebo (95%)": _ratio(each.real - each.chance),
+            "how": each.how,
         }
-        for name, (real, chance) in _beside(scale).items()
+        for name, each in _beside(scale).items()
     ]
     return pd.DataFrame(rows or [{"ensemble": "none has both"}])
+
+
+def _ratio(difference: np.ndarray) -> str:
+    """A ratio of geometric means with its interval, from paired differences of logarithms."""
+    mean = difference.mean()
+    error = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
+    return f"{10**mean:.2f} ({10 ** (mean - error):.2f} to {10 ** (mean + error):.2f})"
+
+
+def placebo_points(radii: dict[str, np.ndarray], scale: str = "laptop") -> list[LogRadius]:
+    """Where figure 7 has each ensemble's placebo: its mean log10 radius, of all samples in
+    ``radii``, less the mean paired difference of those that have placebos.
+    """
+    points = []
+    for name, each in _beside(scale).items():
+        if name in radii:
+            real = summarise(name, get_recipe(name, scale).data.size, radii[name])
+            lower = real.mean - float((each.real - each.chance).mean())
+            points.append(dataclasses.replace(real, mean=lower, sd=float("nan")))
+    return points
 
 
 def published_verdict(scale: str = "laptop") -> str:
@@ -150,14 +196,20 @@ def published_verdict(scale: str = "laptop") -> str:
 
     Rule: an ensemble's is if the mean paired difference lies two standard errors or more above 0.
     """
-    signs = [differs(real - chance) for real, chance in _beside(scale).values()]
-    if not signs:
+    paired = _beside(scale).values()
+    if not paired:
         return "No ensemble has placebos yet; abc.placebos.publish makes them."
+    signs = [differs(each.real - each.chance) for each in paired]
     above, below = signs.count(1), signs.count(-1)
     words = (
         f"**{above} of {len(signs)} ensembles** have a radius above their placebo radius by two "
         f"standard errors, {below} below it."
     )
+    if predicted := sum(each.how == "predicted" for each in paired):
+        words += (
+            f" Of {predicted} of them the members do not ship; there differential ablation "
+            "predicts both sides."
+        )
     if above > max(1, 0.1 * len(signs)):
         return words
     return (
