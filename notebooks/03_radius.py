@@ -208,8 +208,8 @@ paper_law
 
 # %% [markdown]
 # Ours, through every ensemble that has landscapes, whatever its images; the lower slope lets each
-# kind of images have a level of its own. The circles are **placebos**, to which the page comes below:
-# as many members go, and no source with them.
+# kind of images have a level of its own. The circles are **placebos**, to which the page comes
+# below: as many members go, and no source with them.
 
 # %%
 every = abc.radii.summaries(abc.radii.of_all(scale) | radii, scale)
