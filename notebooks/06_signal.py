@@ -92,7 +92,7 @@ display(abc.figures.table(abc.signals.placebo_table(found)))
 # source's image the sample came to lie; how far it moved *against* the direction of that image.
 
 # %%
-names = list(abc.evidence.STATISTICS)
+names = list(abc.signal.NAMES)
 away = found.of("away")
 one, all_codes = found.p_values[away, 0], found.p_values[away, -1]
 one[sample, :5].round(2), all_codes[sample, :5].round(3)  # first five sources

@@ -19,9 +19,8 @@ from abc_lib.results import jacobians, landscapes
 from abc_lib.results.measures import significance
 from abc_lib.results.placebos import landscapes as placebo_landscapes
 from abc_lib.results.placebos import signal
-from abc_lib.results.placebos.evidence import STATISTICS
 from abc_lib.results.placebos.retrained import RetrainedEvidence
-from abc_lib.results.placebos.signal import Signal
+from abc_lib.results.placebos.signal import NAMES, Signal
 from abc_lib.study.exposures import differs
 
 __all__ = [
@@ -51,8 +50,13 @@ __all__ = [
     "source_verdict",
 ]
 
-WORDS = {"moved": "distance moved", "away": "moved away", "projected": "moved against"}
-"""of :data:`abc_lib.results.placebos.evidence.STATISTICS`, for readers"""
+WORDS = {
+    "moved": "distance moved",
+    "away": "moved away",
+    "projected": "moved against",
+    "fitted": "moved away, fitted",
+}
+"""of :data:`abc_lib.results.placebos.signal.NAMES`, for readers"""
 RATE = 0.1
 """the false discovery rate that is held"""
 
@@ -252,7 +256,7 @@ def codes_needed(value: Signal, statistic: str, wanted: float) -> float:
 def needed_table(value: Signal) -> pd.DataFrame:
     """Reliability of one code and of all, and how many would reach 0.5 and 0.8."""
     rows = []
-    for name in STATISTICS:
+    for name in NAMES:
         counts, means, low, high = reliability_curve(value, name)
         whole = significance.spearman_brown(means[-1], value.scores.shape[1] / counts[-1])
         row = {"statistic": WORDS[name], "one code": f"{means[0]:.3f}"}
@@ -275,7 +279,7 @@ def mean_scores(value: Signal, statistic: str) -> np.ndarray:
 def discovery_table(value: Signal) -> pd.DataFrame:
     """What passes at a false discovery rate of a tenth, beside placebos in the sources' place."""
     rows, near = [], nearest_source(value)
-    for name in STATISTICS:
+    for name in NAMES:
         k = value.of(name)
         for level, count in enumerate(value.codes):
             p, placebo = value.p_values[k, level], value.placebo_p[k, level]
@@ -302,14 +306,16 @@ Corrected = dict[str, dict[str, tuple[float, float, float]]]
 def beside_retraining(value: Signal, again: RetrainedEvidence) -> Corrected:
     """Of each statistic, how far ablation and retraining agree about sources, as
     :func:`abc_lib.results.measures.significance.corrected_correlation` says it.
+
+    Retraining has no codewords to fit: there the fitted statistic is the plain one.
     """
     shared = min(value.scores.shape[2], again.own.shape[2])
-    return {
-        name: significance.corrected_correlation(
-            value.scores[value.of(name)][:, :shared], again.own[again.of(name)][:, :shared], 400
-        )
-        for name in STATISTICS
-    }
+    found = {}
+    for name in NAMES:
+        ours = value.scores[value.of(name)][:, :shared]
+        theirs = again.own[again.of("away" if name == "fitted" else name)][:, :shared]
+        found[name] = significance.corrected_correlation(ours, theirs, 400)
+    return found
 
 
 def retraining_table(corrected: Corrected) -> pd.DataFrame:
@@ -390,7 +396,7 @@ def smallest_found(value: Signal, statistic: str, codes: int, wanted: float = 0.
 def planted_table(value: Signal) -> pd.DataFrame:
     """The smallest planted effect that is found four times in five, by statistic and codes."""
     rows = []
-    for name in STATISTICS:
+    for name in NAMES:
         row = {"statistic": WORDS[name]}
         for codes in range(1, value.planted_p.shape[2] + 1):
             least = smallest_found(value, name, codes)
@@ -406,7 +412,7 @@ def reliability_verdict(value: Signal) -> str:
     when sources are shuffled in every code.
     """
     agree, rest = [], []
-    for name in STATISTICS:
+    for name in NAMES:
         counts, means, _, high = reliability_curve(value, name)
         words = f"{WORDS[name]} ({means[-1]:.2f}, chance below {high[-1]:.2f})"
         (agree if means[-1] > high[-1] else rest).append(words)
@@ -427,7 +433,7 @@ def source_verdict(value: Signal) -> str:
     above 0, over codes. They can be named if more pass than placebos in their place.
     """
     found, missed = [], []
-    for name in STATISTICS:
+    for name in NAMES:
         k, scores = value.of(name), mean_scores(value, name)
         passed = significance.discoveries(value.p_values[k, -1], RATE).sum(-1).mean()
         chance = significance.discoveries(value.placebo_p[k, -1], RATE).sum(-1).mean()
