@@ -28,9 +28,7 @@ __all__ = [
     "agreement_of_samples",
     "as_image",
     "beside_retraining",
-    "codes_needed",
     "discovery_table",
-    "needed_table",
     "mean_scores",
     "nearest_source",
     "opening",
@@ -240,33 +238,6 @@ def reliability_curve(
     chance = [significance.reliability_by_chance(scores, count) for count in counts]
     low, high = np.percentile(chance, [2.5, 97.5], axis=1)
     return counts, np.array(means), low, high
-
-
-def codes_needed(value: Signal, statistic: str, wanted: float) -> float:
-    """How many codes reach a reliability, by Spearman and Brown from the largest half; inf where
-    the halves agree no more than by chance.
-    """
-    counts, means, _, high = reliability_curve(value, statistic)
-    if means[-1] <= high[-1]:
-        return float("inf")
-    one = significance.spearman_brown(means[-1], 1 / counts[-1])
-    return float(wanted * (1 - one) / (one * (1 - wanted)))
-
-
-def needed_table(value: Signal) -> pd.DataFrame:
-    """Reliability of one code and of all, and how many would reach 0.5 and 0.8."""
-    rows = []
-    for name in NAMES:
-        counts, means, low, high = reliability_curve(value, name)
-        whole = significance.spearman_brown(means[-1], value.scores.shape[1] / counts[-1])
-        row = {"statistic": WORDS[name], "one code": f"{means[0]:.3f}"}
-        row["largest halves"] = f"{means[-1]:.3f} (chance {low[-1]:.2f} to {high[-1]:.2f})"
-        row[f"all {value.scores.shape[1]} codes"] = f"{whole:.2f}"
-        for wanted in (0.5, 0.8):
-            codes = codes_needed(value, name, wanted)
-            row[f"codes for {wanted}"] = "none" if np.isinf(codes) else f"{np.ceil(codes):,.0f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def mean_scores(value: Signal, statistic: str) -> np.ndarray:
