@@ -35,7 +35,7 @@ def _run(workers: int, tasks: int, seconds: float, killed: bool) -> float:
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
     ):
         store = abc.Store(Path(folder), None)
         here = abc.Here(store, "cpu", progress=False, cluster=cluster.scheduler_address)
@@ -73,4 +73,4 @@ def compare(options: Options) -> dict:
 
 
 if __name__ == "__main__":
-    main(compare)
+    main(compare, __doc__)
