@@ -5,7 +5,7 @@ them alike. Nothing here computes or reads a result.
 """
 
 from abc_lib.figures.codes import causal_flow, code_matrix
-from abc_lib.figures.cost import cost_by_sources, scaling_curves
+from abc_lib.figures.cost import cost_at_scale, cost_by_sources, scaling_curves, useful_share
 from abc_lib.figures.differential import (
     hybrid_errors,
     jacobian_images,
@@ -79,6 +79,8 @@ __all__ = [
     "predicted_distances",
     "screening_curves",
     "hybrid_errors",
+    "cost_at_scale",
     "cost_by_sources",
     "scaling_curves",
+    "useful_share",
 ]

@@ -30,6 +30,38 @@ def cost_by_sources(costs: dict[int, object], samples: int, ax: Axes) -> Axes:
     return ax
 
 
+def cost_at_scale(scales: Sequence, ax: Axes) -> Axes:
+    """FLOP of each piece of work over the number of sources.
+
+    ``scales`` are :class:`abc_lib.study.cost.scale.Scale` of rising numbers of sources.
+    """
+    sources = [each.sources for each in scales]
+    pieces = {
+        "training, 500 views of each image": ("exposed", ALERT, "-"),
+        "training, a million images a member": ("training", ALERT, "--"),
+        "exact landscape of a sample": ("landscape", OURS, "-"),
+        "1,024 placebos": ("placebos", OURS, "--"),
+        "Jacobian and 64 exact counterfactuals": ("screened", PALETTE[2], "-"),
+        "all distances predicted": ("predicted", PAPERS, "-"),
+    }
+    for label, (name, colour, style) in pieces.items():
+        flop = [getattr(each, name) for each in scales]
+        ax.plot(sources, flop, color=colour, linestyle=style, marker="o", markersize=4, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="data sources N", ylabel="FLOP")
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2)
+    return ax
+
+
+def useful_share(rates: Sequence[float], shares: dict[str, Sequence[float]], ax: Axes) -> Axes:
+    """The share of workers' time that counted against failures, a curve a checkpoint's interval."""
+    for (name, values), marker in zip(shares.items(), "os^"):
+        ax.plot(rates[: len(values)], values, marker=marker, markersize=4, label=name)
+    ax.set(xscale="log", ylim=(0, 1.02), xlabel="failures of a worker, an hour")
+    ax.set_ylabel("useful share of workers' time")
+    ax.legend(title="checkpoint")
+    return ax
+
+
 def scaling_curves(points: Sequence[dict], fit: dict) -> Figure:
     """How a landscape's time grows: against sources, members and pixels, and against what appendix
     A.3 says it is proportional to.
