@@ -42,6 +42,7 @@ _NAMESPACES = {
     "placebos": "results.placebos.landscapes",
     "evidence": "results.placebos.evidence",
     "signal": "results.placebos.signal",
+    "imitation": "results.placebos.imitation",
     "retrained_evidence": "results.placebos.retrained",
     "radii": "results.measures.radii",
     "agreement": "results.measures.agreement",

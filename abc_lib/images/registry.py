@@ -307,7 +307,7 @@ _BY_SCALE = Known(
 
 
 def recipe_names() -> list[str]:
-    """Every ensemble in the registry: the digits, made pictures, MNIST in latents, table 2, B.3, in that order."""
+    """Every ensemble in the registry: digits, made pictures, MNIST in latents, table 2, B.3."""
     return list(dict.fromkeys(name for name, _ in _RECIPES))
 
 

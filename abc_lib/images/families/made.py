@@ -37,9 +37,7 @@ def _triangle(x, y):
 
 
 def _cross(x, y):
-    return np.minimum(
-        np.maximum(abs(x) - 0.3, abs(y) - 1), np.maximum(abs(x) - 1, abs(y) - 0.3)
-    )
+    return np.minimum(np.maximum(abs(x) - 0.3, abs(y) - 1), np.maximum(abs(x) - 1, abs(y) - 0.3))
 
 
 def _bar(x, y):
