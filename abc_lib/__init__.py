@@ -68,6 +68,7 @@ _NAMESPACES = {
     "sections": "study.sections",
     "exposures": "study.exposures",
     "signals": "study.signals",
+    "audit": "study.audit",
     "claims": "study.claims",
     "cost": "study.cost",
     "speed": "study.speed",

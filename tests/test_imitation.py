@@ -17,6 +17,7 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
 from abc_lib.metrics.names import metrics_at_hand
 from abc_lib.results.placebos import evidence, imitation
+from abc_lib.study import audit
 
 # --- made pictures ---
 
@@ -45,6 +46,7 @@ def test_a_judge_that_learned_on_some_pictures_names_the_artists_of_others():
     held_out, labels, _ = load_split("made", "held out")
     told = judges.name(held_out[::6].float() / 255)
     right = (told == labels[::6].numpy()).mean(axis=1)
+    assert judges.names.index("colours, linear") == 3
     # accuracy in folds foretells that on pictures that nobody learned on
     assert right == pytest.approx(judges.accuracy, abs=0.15)
     assert (right > 4 / made.ARTISTS).all()
@@ -126,7 +128,7 @@ def test_members_that_are_all_the_same_change_nothing(recipe, here):
 
 def test_blind_members_lose_by_ablation_what_they_lose_by_placebo(recipe, here):
     """Six random networks know no source: each codeword could be any source's."""
-    found = imitation.get(blind(recipe, [1, 2, 3, 4, 5, 6]), range(24), here=here)
+    found = imitation.get(blind(recipe, [1, 2, 3, 4, 5, 6]), range(10), here=here)
     assert len(np.unique(found.own)) > 1
     for judge in found.judges:
         whole = imitation.total(found, judge, draws=500)
@@ -145,3 +147,49 @@ def test_a_planted_source_is_imitated_until_it_is_left_out(recipe, here):
     named = (found.alone[c] == 3).mean(axis=0)
     assert (named[saw] == 1).all() and (named[~saw] < 0.5).all()
     assert imitation.shares(found, found.judges[c])[3].p < 0.2
+
+
+# --- what the page says ---
+
+
+def published_like(own, free, alone):
+    """An audit of made pictures by one judge that is always right."""
+    N = own.shape[1]
+    return imitation.Imitation(
+        "made_24", "laptop", 1.0, ("pixels, linear",), own[None, :, 0], own[None], free[None],
+        alone[None], draw_codebook(get_recipe("made_24")).words, np.ones(1), np.eye(N)[None], np.ones((3, len(own), N)), None,
+    )  # fmt: skip
+
+
+def test_the_page_tells_an_effect_from_none():
+    rng = np.random.default_rng(3)
+    own, free, alone = (rng.integers(0, 24, (40, many)) for many in (24, 60, 10))
+    none = published_like(own, free, alone)
+    assert "no more than the chance of the code" in audit.verdict(none)
+    gone = np.where(own == np.arange(24), (own + 1) % 24, own)
+    some = published_like(gone, free, alone)
+    assert "the source's own doing" in audit.verdict(some)
+    assert audit.judge_table(some)["still named without"][0] == "0.00"
+    assert audit.truth_table(some)["its errors alone"][0] == "0.00"
+    book = draw_codebook(get_recipe("made_24")).words
+    saw = np.stack([rng.choice(np.flatnonzero(book[:, m]), 40) for m in range(10)], axis=1)
+    table = audit.alone_table(published_like(own, free, saw))
+    assert table["names a source that the member saw"][0] == "100%"
+    assert table["by chance"][0] == "50%"
+
+
+def test_who_gains_is_held_against_known_styles():
+    rng = np.random.default_rng(4)
+    free = rng.integers(0, 24, (40, 60))
+    colours = [made.artist(a) for a in range(24)]
+    colours = np.array([[a.ground, a.colours.mean(axis=0)] for a in colours])
+    apart = np.linalg.norm(colours[:, None] - colours[None], axis=(2, 3)) + 9 * np.eye(24)
+    own = rng.integers(0, 24, (40, 24))
+    like = np.where(own == np.arange(24), apart.argmin(axis=1), own)
+    alone = own[:, :10]
+    chance, found = (audit.likeness(published_like(x, free, alone), 200) for x in (own, like))
+    assert (
+        found[0] > chance[0]
+        and found[1] < 0.05
+        and "known" in audit.likeness_verdict(published_like(like, free, alone))
+    )

@@ -207,7 +207,7 @@ def _laptop(recipe: Recipe) -> Recipe:
             training=dataclasses.replace(
                 _SMALL_STEPS, steps=3500, batch_size=16, weighting="image", times="middle", block=5
             ),
-            sampling=Sampling(clip=None),
+            sampling=Sampling(steps=25, clip=None),
         )
     if recipe.name == "mnist_ba_256":
         # Its states are as small as the digits': ten minutes of one core for all, 3 MB.

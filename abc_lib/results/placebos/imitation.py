@@ -40,7 +40,7 @@ __all__ = [
     "total",
 ]
 
-SAMPLES, PLACEBOS = 48, 72
+SAMPLES, PLACEBOS = 32, 48
 """samples, and at most so many codewords that no source owns"""
 FOLDS = 4
 """parts of the pictures that a judge is tried on, having learned on the others"""
@@ -49,6 +49,14 @@ _RESAMPLES = 2000
 
 def _pixels(images: torch.Tensor) -> np.ndarray:
     return images.clamp(0, 1).flatten(1).numpy()
+
+
+def _colours(images: torch.Tensor) -> np.ndarray:
+    """Roots of the shares of 64 colours, four levels a channel: blind to shapes, and to blur."""
+    levels = (images.clamp(0, 1) * 3.999).long().expand(-1, 3, -1, -1)
+    numbers = (levels * torch.tensor([16, 4, 1])[:, None, None]).sum(dim=1).flatten(1)
+    counts = torch.nn.functional.one_hot(numbers, 64).double().mean(dim=1)
+    return counts.sqrt().numpy()
 
 
 def _imagenet(images: torch.Tensor) -> np.ndarray:
@@ -68,7 +76,7 @@ def _linear():
     return RidgeClassifier(alpha=0.1)
 
 
-FEATURES = {"pixels": _pixels, "imagenet": _imagenet}
+FEATURES = {"pixels": _pixels, "colours": _colours, "imagenet": _imagenet}
 CLASSIFIERS = {"nearest mean": _nearest_mean, "linear": _linear}
 
 
@@ -93,7 +101,7 @@ class Judges:
                 "asked where every source has two or more"
             )
         folds = StratifiedKFold(min(FOLDS, counts.min()), shuffle=True, random_state=0)
-        self.kinds = [kind for kind in FEATURES if kind == "pixels" or kind in metrics_at_hand()]
+        self.kinds = [kind for kind in FEATURES if kind != "imagenet" or kind in metrics_at_hand()]
         self.names, self.fitted, self.confusion = [], [], []
         for kind in self.kinds:
             features = FEATURES[kind](images.images[:])
@@ -127,9 +135,10 @@ class Imitation:
     """The sources that C judges name for S samples and for what becomes of them.
 
     ``factual`` (C, S) with all sources in, ``own`` (C, S, N) with each ablated, ``free`` (C, S, P)
-    along codewords that no source owns, ``alone`` (C, S, n) by each member alone. ``accuracy`` (C,)
-    and ``confusion`` (C, N, N) are those of the judges on pictures that they did not learn on.
-    ``p_values`` (K, S, N) are of the three statistics of evidence, as their rank among placebos.
+    along codewords that no source owns, ``alone`` (C, S, n) by each member alone, which saw the
+    sources that have a 1 in its column of ``words`` (N, n). ``accuracy`` (C,) and ``confusion``
+    (C, N, N) are those of the judges on pictures that they did not learn on. ``p_values`` (K, S, N)
+    are of the three statistics of evidence, as their rank among placebos.
     """
 
     name: str
@@ -140,14 +149,24 @@ class Imitation:
     own: np.ndarray
     free: np.ndarray
     alone: np.ndarray
+    words: np.ndarray
     accuracy: np.ndarray
     confusion: np.ndarray
     p_values: np.ndarray
     artefact: Artefact
 
+    @property
+    def saw(self) -> np.ndarray:
+        """The share (C, n) of a member's own samples that are named for a source that it saw."""
+        return self.words.astype(bool)[self.alone, np.arange(self.words.shape[1])].mean(axis=1)
+
     def judge(self, name: str = "") -> int:
-        """Where a judge stands among the C; by default the one that is right most often."""
-        return self.judges.index(name) if name else int(self.accuracy.argmax())
+        """Where a judge stands among the C; by default the one with the largest mean of ``saw``.
+
+        A member cannot imitate whom it never saw, so that is what can be known of a judge's names
+        for samples, which are not as sharp as the pictures that it learned on.
+        """
+        return self.judges.index(name) if name else int(self.saw.mean(axis=1).argmax())
 
 
 def _task(
@@ -195,6 +214,7 @@ class _Imitation(Kind[Imitation]):
             "free": told[..., 1 + N : 1 + N + P],
             "alone": told[..., 1 + N + P :],
             "p_values": torch.stack([piece["p_values"] for piece in pieces], dim=1),
+            "words": torch.from_numpy(model.codebook.words),
             "accuracy": torch.from_numpy(judges.accuracy),
             "confusion": torch.from_numpy(judges.confusion).float(),
         }
