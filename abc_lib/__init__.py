@@ -46,6 +46,7 @@ _NAMESPACES = {
     "retrained_evidence": "results.placebos.retrained",
     "radii": "results.measures.radii",
     "agreement": "results.measures.agreement",
+    "looks": "results.measures.looks",
     "significance": "results.measures.significance",
     "at_hand": "results.run",
     "code": "method.code",

@@ -157,7 +157,8 @@ def published_like(own, free, alone):
     N = own.shape[1]
     return imitation.Imitation(
         "made_24", "laptop", 1.0, ("pixels, linear",), own[None, :, 0], own[None], free[None],
-        alone[None], draw_codebook(get_recipe("made_24")).words, np.ones(1), np.eye(N)[None], np.ones((3, len(own), N)), None,
+        alone[None], draw_codebook(get_recipe("made_24")).words, np.ones(1), np.eye(N)[None],
+        np.ones((3, len(own), N)), None,
     )  # fmt: skip
 
 

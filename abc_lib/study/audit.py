@@ -35,7 +35,7 @@ def verdict(value: Imitation) -> str:
     whole, each = imitation.total(value), imitation.shares(value)
     surely = sum(one.p < 0.05 for one in each)
     words = (
-        f"By the judge that is most often right on samples ({value.judges[c]}, see below): where a "
+        f"By the judge that does best on members alone ({value.judges[c]}): where a "
         f"source is left out, samples named for it are {whole.ablated:.2f} times as many as where "
         f"as many members and no source go ({1 - whole.high:.2f} to {1 - whole.low:.2f}, over "
         f"samples; p = {whole.p:.4f}, over codewords). "
