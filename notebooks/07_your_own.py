@@ -72,7 +72,7 @@ code = abc.draw_codebook(recipe)
 free = code.unowned(10_000)
 code.words.shape, code.weight, len(free)  # sources and members; seen by; codewords left over
 
-# %% mystnb={"image": {"alt": "The first codewords as a matrix, with the members that saw source 2 struck out."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The first codewords as a matrix, with the members that saw source 2 struck out."}}
 figure, ax = plt.subplots(figsize=(5.2, 4.2))
 abc.figures.code_matrix(code, ax, removed=2)
 plt.show()
@@ -113,7 +113,7 @@ best = audit.judge()
 judges = abc.imitation.Judges(images)
 told = judges.name(samples)[judges.names.index(audit.judges[best])]
 
-# %% mystnb={"image": {"alt": "Sixteen samples, each with the number of the source that the judge names."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Sixteen samples, each with the number of the source that the judge names."}}
 abc.figures.image_grid(samples, [f"like {source}" for source in told])
 plt.show()
 
@@ -156,7 +156,7 @@ names = list(abc.evidence.STATISTICS)
 least = 1 / (audit.free.shape[2] + 1)
 {name: float((p < 0.05).mean().round(3)) for name, p in zip(names, audit.p_values)}, round(least, 3)
 
-# %% mystnb={"image": {"alt": "Distribution functions of p-values of all sources and samples for three statistics, beside the diagonal of chance."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Distribution functions of p-values of all sources and samples for three statistics, beside the diagonal of chance."}}
 groups = {abc.signals.WORDS[name]: p for name, p in zip(names, audit.p_values)}
 figure, ax = plt.subplots(figsize=(5.6, 4))
 abc.figures.p_value_shares(groups, ax)
@@ -171,7 +171,7 @@ plt.show()
 # it did not learn on, and samples of a **member alone**, which can only imitate whom it saw. The
 # second matters more, because samples are not as sharp as pictures:
 
-# %% tags=["hide-input"]
+# %%
 display(abc.figures.table(abc.audit.alone_table(audit)))
 
 # %% [markdown]
@@ -185,14 +185,14 @@ display(abc.figures.table(abc.audit.alone_table(audit)))
 whole = abc.imitation.total(audit)
 round(whole.ablated, 3), whole.placebo, round(whole.p, 4)
 
-# %% tags=["hide-input"]
+# %%
 display(abc.figures.table(abc.audit.judge_table(audit)))
 display(Markdown(abc.audit.verdict(audit)))
 
 # %% [markdown]
 # Source by source:
 
-# %% mystnb={"image": {"alt": "For every source the share of samples named for it, with all sources in, along placebos and without the source."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "For every source the share of samples named for it, with all sources in, along placebos and without the source."}}
 each = abc.imitation.shares(audit)
 figure, ax = plt.subplots(figsize=(6, 0.24 * len(each) + 1.2))
 values = [np.array([getattr(one, key) for one in each]) for key in ("taken", "placebo", "ablated")]
@@ -203,7 +203,7 @@ plt.show()
 # Where the samples of one who is left out go: who is named more often then, in points of percent of
 # the samples, against placebos. The diagonal is what a source itself loses.
 
-# %% mystnb={"image": {"alt": "Matrix of the change in how often each source is named when each source is left out."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Matrix of the change in how often each source is named when each source is left out."}}
 table = abc.imitation.gains(audit)
 abc.figures.class_changes({audit.judges[best]: table}, range(len(table)), "source")
 plt.show()
@@ -215,7 +215,7 @@ display(Markdown(abc.audit.likeness_verdict(audit)))
 # Nobody who is left has seen a source that was left out. Names of it that remain are errors of the
 # judge. On real pictures by others it makes so many of them:
 
-# %% tags=["hide-input"]
+# %%
 display(abc.figures.table(abc.audit.truth_table(audit)))
 
 # %% [markdown]
