@@ -17,7 +17,10 @@
 # # Your own pictures
 #
 # **Asked:** of all whose pictures a model learned from, whom does a sample imitate, and would it
-# still if they had not been among them? **Found:** FOUND
+# still if they had not been among them? **Found:** whoever is left out is
+# hardly imitated any more, and switching off as many members without leaving anybody out does not
+# do that. But a judge that knows every real picture may be blind to imitations: it has to be tried
+# on samples whose makers are known.
 #
 # The other pages follow the paper. This one takes a training set whose sources are people with
 # several pictures each, and goes the whole way: from the pictures to an ensemble, a sample, its
@@ -149,7 +152,8 @@ plt.show()
 # The rank of a source among the placebos is a p-value ([signal or chance](06_signal)): uniform if
 # sources make no difference. Three statistics of every sample of the audit and every source: how
 # far it moved; how much farther *away* from the source's pictures it came to lie; how far it moved
-# *against* the direction of their mean.
+# *against* the direction of their mean. Where a curve follows the diagonal, one code cannot name a
+# single source of a single sample; the audit below asks about all samples together.
 
 # %%
 names = list(abc.evidence.STATISTICS)
@@ -212,8 +216,9 @@ display(Markdown(abc.audit.likeness_verdict(audit)))
 # %% [markdown]
 # ## Is the judge to be believed?
 #
-# Nobody who is left has seen a source that was left out. Names of it that remain are errors of the
-# judge. On real pictures by others it makes so many of them:
+# Nobody who is left has seen a source that was left out, so names of it that remain are errors of
+# the judge. How many it should make is known from two sides: as often as it takes real pictures by
+# others for the source's, or as often as it names a source for a member that never saw it.
 
 # %%
 display(abc.figures.table(abc.audit.truth_table(audit)))

@@ -171,12 +171,14 @@ def test_the_page_tells_an_effect_from_none():
     some = published_like(gone, free, alone)
     assert "the source's own doing" in audit.verdict(some)
     assert audit.judge_table(some)["still named without"][0] == "0.00"
-    assert audit.truth_table(some)["its errors alone"][0] == "0.00"
+    assert audit.truth_table(some)["errors as on real pictures"][0] == "0.00"
     book = draw_codebook(get_recipe("made_24")).words
     saw = np.stack([rng.choice(np.flatnonzero(book[:, m]), 40) for m in range(10)], axis=1)
     table = audit.alone_table(published_like(own, free, saw))
     assert table["names a source that the member saw"][0] == "100%"
     assert table["by chance"][0] == "50%"
+    right = audit.truth_table(published_like(own, free, saw))
+    assert right["errors as on members alone"][0] == "0.00"
 
 
 def test_who_gains_is_held_against_known_styles():

@@ -44,8 +44,13 @@ def verdict(value: Imitation) -> str:
         return words + "That is no more than the chance of the code can do."
     return words + (
         "Members who never saw somebody's pictures imitate them less: this much of the imitation "
-        f"is the source's own doing. For {surely} of {len(each)} sources alone p is below 0.05, "
-        f"where chance gives {0.05 * len(each):.0f}."
+        f"is the source's own doing. Of {len(each)} sources one by one, {surely} have a p below "
+        f"0.05, where chance gives {0.05 * len(each):.0f}: "
+        + (
+            "these can be named."
+            if surely > 0.1 * len(each)
+            else f"{value.own.shape[1]} samples are too few to name one."
+        )
     )
 
 
@@ -70,10 +75,11 @@ def alone_table(value: Imitation) -> pd.DataFrame:
 def truth_table(value: Imitation) -> pd.DataFrame:
     """A row a judge: names of a source that is left out, beside those that its errors alone give.
 
-    Nobody who is left has seen the source. If samples are named by their true owners and the judge
-    errs as on real pictures, it still names the source for some pictures by others: as often as it
-    takes theirs for the source's.
+    Nobody who is left has seen the source, so what is still named for it is the judge's error: as
+    often as it takes real pictures by others for the source's, or as often as it names, for samples
+    of a member alone, a source that the member never saw.
     """
+    unseen = 1 - value.words.mean()
     rows = []
     for c, judge in enumerate(value.judges):
         whole = imitation.total(value, judge)
@@ -89,7 +95,8 @@ def truth_table(value: Imitation) -> pd.DataFrame:
                 "judge": judge,
                 "still named": f"{whole.ablated:.2f}",
                 "95% interval": f"{1 - whole.high:.2f} to {1 - whole.low:.2f}",
-                "its errors alone": f"{expected:.2f}",
+                "errors as on real pictures": f"{expected:.2f}",
+                "errors as on members alone": f"{(1 - value.saw[c].mean()) / unseen:.2f}",
             }
         )
     return pd.DataFrame(rows)
