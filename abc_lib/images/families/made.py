@@ -134,7 +134,7 @@ def picture(number: int, split: str, index: int) -> np.ndarray:
 def _drawn(split: str) -> tuple[np.ndarray, np.ndarray]:
     owners = np.repeat(np.arange(ARTISTS), PICTURES[split])
     each = [picture(a, split, k) for a in range(ARTISTS) for k in range(PICTURES[split])]
-    return np.stack(each), owners
+    return np.ascontiguousarray(np.stack(each)), owners
 
 
 def _load(root: Path, split: str) -> tuple[torch.Tensor, torch.Tensor, str]:
