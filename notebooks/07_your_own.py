@@ -134,7 +134,7 @@ factual, there = abc.evidence.without(ensemble, one, words, 64)
 N = recipe.data.num_sources
 moved = abc.distance(there, factual).numpy()
 assert np.allclose(moved[:N], landscapes.distances[row], rtol=1e-3)
-moved[:N].max().round(1), moved[N:].max().round(1)  # farthest source, farthest placebo
+round(float(moved[:N].max()), 1), round(float(moved[N:].max()), 1)  # farthest source, farthest placebo
 
 # %% mystnb={"image": {"alt": "A sample, the four counterfactuals that lie farthest from it, and its four farthest placebos."}} tags=["hide-input"]
 rows, notes = {}, {}
@@ -231,7 +231,8 @@ display(abc.figures.table(abc.audit.truth_table(audit)))
 # the hashes of members, code and noise. Whoever has the members can make any part of it again.
 
 # %%
-certificate = abc.certificates.make_certificate(ensemble, landscapes, sample)
+tau = float(np.ceil(landscapes.radii[row] + 1))
+certificate = abc.certificates.make_certificate(ensemble, landscapes, sample, tau)
 print(abc.certificates.verify_certificate(certificate, 2, here=here))
 
 # %% tags=["hide-input"]
