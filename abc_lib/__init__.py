@@ -68,6 +68,7 @@ _NAMESPACES = {
     "study": "study",
     "sections": "study.sections",
     "exposures": "study.exposures",
+    "designs": "study.designs",
     "signals": "study.signals",
     "audit": "study.audit",
     "claims": "study.claims",
