@@ -134,7 +134,10 @@ factual, there = abc.evidence.without(ensemble, one, words, 64)
 N = recipe.data.num_sources
 moved = abc.distance(there, factual).numpy()
 assert np.allclose(moved[:N], landscapes.distances[row], rtol=1e-3)
-round(float(moved[:N].max()), 1), round(float(moved[N:].max()), 1)  # farthest source, farthest placebo
+(
+    round(float(moved[:N].max()), 1),
+    round(float(moved[N:].max()), 1),
+)  # farthest source, farthest placebo
 
 # %% mystnb={"image": {"alt": "A sample, the four counterfactuals that lie farthest from it, and its four farthest placebos."}} tags=["hide-input"]
 rows, notes = {}, {}

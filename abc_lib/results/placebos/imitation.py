@@ -242,9 +242,15 @@ def get(
 ) -> Imitation:
     """Whom samples imitate: at hand, or computed now; a stopped run goes on.
 
-    Raises :class:`BadValue` for an ensemble in latents and where a source has a single picture.
+    Raises :class:`BadValue` for an ensemble in latents, where a source has a single picture, and
+    where sources own every codeword.
     """
     book = ensemble.codebook
+    if not len(book.unowned(1)):
+        raise BadValue(
+            f"the sources of {ensemble.recipe.label} own every codeword of its code, so none is a "
+            "placebo; choose more members"
+        )
     spec = {
         "recipe": ensemble.recipe.label,
         "ensemble": ensemble.identity,
