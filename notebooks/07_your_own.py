@@ -212,7 +212,7 @@ plt.show()
 
 # %% mystnb={"image": {"alt": "Matrix of the change in how often each source is named when each source is left out."}}
 table = abc.imitation.gains(audit)
-numbers = [str(j) for j in range(len(table))]
+numbers = [str(j) if j % 4 == 0 else "" for j in range(len(table))]
 abc.figures.class_changes({audit.judges[best]: table}, numbers, "source")
 plt.show()
 display(Markdown(abc.audit.likeness_verdict(audit)))

@@ -127,10 +127,10 @@ def metrics_disagree(lower, error):
 def same_by_other_metrics(
     small, small_error, rise, rise_error, near, near_error, fall, fall_error, by_euclidean
 ):
-    """Agrees in part where by every metric that was tried both mean ranks lie on the paper's side
-    of 0.5 on the smallest set and go towards it, each by two standard errors, and also where by
-    some, since none of the paper's networks was tried, disagrees where one goes as surely the other
-    way by a network and does not by the Euclidean distance, else undecided."""
+    """Agrees in part where by a network that was tried both mean ranks lie on the paper's side of
+    0.5 on the smallest set and come nearer to it on the largest, each by two standard errors, since
+    none of the paper's networks was tried, disagrees where by a network one goes as surely the
+    other way and does not by the Euclidean distance, else undecided."""
     first = _both(_signs(np.subtract(0.5, small), small_error), _signs(rise, rise_error))
     second = _both(_signs(np.subtract(near, 0.5), near_error), _signs(fall, fall_error))
     signs, networks = _both(first, second), ~np.asarray(by_euclidean, dtype=bool)
