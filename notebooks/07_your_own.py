@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Your own pictures
+# # Whom does it imitate?
 #
 # **Asked:** of all whose pictures a model learned from, whom does a sample imitate, and would it
 # still if they had not been among them? **Found:** whoever is left out is
@@ -26,7 +26,8 @@
 # several pictures each, and goes the whole way: from the pictures to an ensemble, a sample, its
 # counterfactuals beside placebos, an audit of imitation, and a certificate.
 #
-# By default the people are made up: 24 programmes, each with a motif, a palette and a stroke of its
+# It runs on your own pictures, too, by `-p dataset`, where every source has two or more. By default
+# the people are made up: 24 programmes, each with a motif, a palette and a stroke of its
 # own. So the truth about who paints how is known, nothing is downloaded, and every picture is the
 # same on every machine.
 
@@ -170,7 +171,7 @@ abc.figures.p_value_shares(groups, ax)
 plt.show()
 
 # %% [markdown]
-# ## Whom does it imitate?
+# ## Judges, and what they count
 #
 # A judge is a classifier that learned on the training pictures: by the nearest mean of a source's
 # pictures or by a linear rule, on pixels, on the colours that a picture has, or on the features of
