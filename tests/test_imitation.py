@@ -3,11 +3,13 @@
 import hashlib
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from small import tiny_classes
 
+from abc_lib import figures
 from abc_lib.ground.errors import BadValue
 from abc_lib.images.families import made
 from abc_lib.images.registry import get_recipe
@@ -196,3 +198,14 @@ def test_who_gains_is_held_against_known_styles():
         and found[1] < 0.05
         and "known" in audit.likeness_verdict(published_like(like, free, alone))
     )
+
+
+def test_the_figure_shows_each_source_three_times():
+    figure, ax = plt.subplots()
+    taken, placebo, ablated = np.array([0.2, 0.8]), np.array([0.3, 0.7]), np.array([0.0, 0.1])
+    figures.named_shares(taken, placebo, ablated, ["0", "1"], ax)
+    shown = [line.get_xdata().tolist() for line in ax.lines]
+    assert shown == [taken.tolist(), placebo.tolist(), ablated.tolist()]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["0", "1"]
+    assert ax.yaxis_inverted()
+    plt.close(figure)
