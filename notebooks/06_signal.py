@@ -217,8 +217,11 @@ display(abc.figures.table(abc.designs.needed_table(found)))
 # The same of every ensemble and exposure of which several codes were measured, by the fitted
 # statistic:
 
-# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against codes a half, a curve for each ensemble and exposure."}} tags=["hide-input"]
+# %%
 every = abc.designs.known(here)
+{abc.designs.title(each): each.scores.shape[1] for each in every}  # codes
+
+# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against codes a half, a curve for each ensemble and exposure."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(5.6, 4))
 abc.figures.reliability_curves(abc.designs.curves(every), ax)
 plt.show()
@@ -237,8 +240,6 @@ others = abc.designs.others_of(found, every)
 if others:
     display(abc.figures.table(abc.designs.design_table(found, others)))
 display(Markdown(abc.designs.design_verdict(found, others)))
-
-# %% tags=["hide-input"]
 again = abc.retrained_evidence.stored(recipe, here)
 display(Markdown(abc.signals.sameness(found, again)))
 

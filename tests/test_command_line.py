@@ -45,9 +45,7 @@ def place(here, tiny, monkeypatch):
     monkeypatch.setattr(
         command, "get_recipe", lambda name, scale: small.get(name) or get_recipe(name, scale)
     )
-    monkeypatch.setattr(
-        command, "Here", lambda device="auto": dataclasses.replace(here, device=device)
-    )
+    monkeypatch.setattr(command, "Here", lambda **given: dataclasses.replace(here, **given))
     return here.store
 
 
@@ -143,6 +141,28 @@ def run(place, argv):
         ("explorer digits_64 -o new", "neither published nor trained"),
         (f"explorer digits_64 -o {'x' * 300}", "x: "),
         ("explorer digits_64 --device abacus", "unknown device"),
+        ("verify /dev/zero", "not a plain file"),
+        ("verify /proc", "not a plain file"),
+        ("verify /proc/kmsg", "no sound JSON"),
+        ("verify /proc/self/mem", "no sound JSON"),
+        ("verify /proc/self/environ", "no sound JSON"),
+        ("verify pipe", "not a plain file"),
+        ("verify endless", "more than the"),
+        ("verify .", "not a plain file"),
+        ("verify ours.json --tolerance inf", "tolerance"),
+        ("verify ours.json --tolerance=-inf", "tolerance"),
+        ("verify ours.json --sources 65", "65 sources cannot be drawn"),
+        ("verify ours.json --cluster host", "a cluster is tcp"),
+        ("certify digits_64 --sample 0 -o /proc/abc.json", "neither published nor trained"),
+        ("certify digits_64 --sample 0 -o pipe", "pipe is no plain file"),
+        ("certify digits_64 --sample 0 --cluster http://host", "a cluster is tcp"),
+        ("explorer digits_64 -o /proc/self/mem", "/proc/self/mem is a file"),
+        ("explorer digits_64 -o pipe", "pipe is a file"),
+        ("explorer digits_64 --samples 10000000", "--samples is 10000000"),
+        ("explorer /dev/zero", "unknown ensemble"),
+        ("publish digits_64 --cluster ftp://host", "a cluster is tcp"),
+        ("remember digits_64 --exposures nan", "an image is seen"),
+        ("remember digits_64 --exposures inf", "an image is seen"),
     ],
 )
 def test_a_slip_ends_with_status_2_and_one_line(
@@ -155,6 +175,9 @@ def test_a_slip_ends_with_status_2_and_one_line(
     (folder / "full" / "diary").touch()
     (folder / "empty").touch()
     (folder / "text").write_text("words\n")
+    os.mkfifo(folder / "pipe")
+    with open(folder / "endless", "wb") as file:
+        file.truncate(2**40)  # a hole: no disk holds it
     shutil.copy(PUBLISHED / "certificate" / "digits_64-laptop-0.json", folder / "ours.json")
     before = sorted(folder.rglob("*"))
     monkeypatch.chdir(folder)

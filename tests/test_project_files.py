@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 
 # Where conda-forge has another name than the package registry.
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "ray": "ray-core"}
 # What conda must be told and pip need not be.
 CONDA_ONLY = {"python", "pip"}
 # What conda-forge does not have: pip adds it with the library itself.
@@ -139,7 +139,8 @@ def test_conda_has_the_same_python_and_installs_the_library():
 
 
 def test_conda_names_the_same_extras_as_a_comment():
-    assert conda_extras() == extras()
+    named = {CONDA_NAMES.get(name, name): bounds for name, bounds in extras().items()}
+    assert conda_extras() == named
     assert not set(extras()) & set(dependencies())
 
 

@@ -206,9 +206,8 @@ def quiet(tmp_path_factory):
 def several(tiny, quiet):
     """Two codes of the tiny ensemble, of two samples."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(signal, "STRENGTHS", (0.5,))
         patched.setattr(signal, "DRAWS", 500)
-        return signal.get(tiny, 2, range(2), here=quiet)
+        return signal.get(tiny, 2, range(2), strengths=(0.5,), here=quiet)
 
 
 def test_statistics_are_those_worked_out_by_hand(trained):

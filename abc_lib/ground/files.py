@@ -1,6 +1,7 @@
 """Single files for others: written whole or not at all, read within bounds."""
 
 import contextlib
+import io
 import os
 import secrets
 import stat
@@ -59,7 +60,8 @@ def bounded_file(path: Path | str, limit: int) -> Iterator[BinaryIO]:
                 raise ArtefactError(
                     f"{path} is refused: it has {size} bytes, more than the {limit} that are read"
                 )
-            yield file
+            # What says that it is empty may be endless, or never answer, as some of /proc do.
+            yield file if size else io.BytesIO()
     except OSError as error:
         raise ArtefactError(
             f"{path} cannot be read ({error.strerror or error}); check the path and its permissions"

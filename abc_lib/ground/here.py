@@ -1,12 +1,16 @@
 """Where work is done: one value in place of a store, a device, jobs, memory and progress."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 
 import torch
 
 from abc_lib.ground.devices import parse_bytes, resolve_device
+from abc_lib.ground.errors import BadValue
 from abc_lib.ground.store import Store
+
+_CLUSTERS = ("tcp://", "tls://", "ray://")
 
 
 @dataclass(frozen=True)
@@ -14,8 +18,8 @@ class Here:
     """This machine, as work is to use it: ``Here(store, device, jobs, memory, progress)``.
 
     Whatever looks up, trains or computes takes one as its last argument; by default it is
-    ``Here()``. Raises :class:`BadValue` for a device that is not on this machine and for a
-    budget that is not understood.
+    ``Here()``. Raises :class:`BadValue` for a device that is not on this machine, for a
+    budget that is not understood and for a cluster that is none.
     """
 
     store: Store = field(default_factory=Store)
@@ -28,10 +32,18 @@ class Here:
     """what all jobs together may hold of activations and states, as bytes or a text like 512MiB"""
     progress: bool = True
     """whether long work shows a bar"""
+    cluster: str | None = field(default_factory=lambda: os.environ.get("ABC_CLUSTER") or None)
+    """where tasks are sent: ``tcp://host:8786`` for Dask, ``ray://host:10001`` for Ray; None is
+    this machine, unless the environment variable ``ABC_CLUSTER`` names one"""
 
     def __post_init__(self):
         object.__setattr__(self, "device", resolve_device(str(self.device)))
         object.__setattr__(self, "memory", parse_bytes(self.memory))
+        if self.cluster is not None and not str(self.cluster).startswith(_CLUSTERS):
+            raise BadValue(
+                f"a cluster is tcp://host:8786 (Dask) or ray://host:10001 (Ray), not "
+                f"{self.cluster!r}"
+            )
 
     def anew(self) -> "Here":
         """The same, but passing over what is published: what this machine computed still counts."""

@@ -119,6 +119,16 @@ def _seed(
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="send tasks to a cluster: tcp://host:8786 (Dask) or ray://host:10001 (Ray)",
+    )
+
+
+def _here(arguments: argparse.Namespace) -> Here:
+    named = {"cluster": arguments.cluster} if arguments.cluster else {}
+    return Here(device=arguments.device, **named)
 
 
 def _hours(text: str) -> float:
@@ -219,7 +229,7 @@ def _publish_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _publish(arguments: argparse.Namespace) -> None:
     """train ensembles, compute landscapes, put both into data/published"""
-    here = Here(device=arguments.device)
+    here = _here(arguments)
     if arguments.plan:
         estimate_study(study_pieces(arguments), here=here)
     elif arguments.hours is not None or not arguments.names:
@@ -319,7 +329,7 @@ def _certify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _certify(arguments: argparse.Namespace) -> None:
     """write a certificate of one sample's counterfactual distances"""
-    here, sample, seed = Here(device=arguments.device), arguments.sample, arguments.seed
+    here, sample, seed = _here(arguments), arguments.sample, arguments.seed
     recipe = get_recipe(arguments.name, arguments.scale)
     path = file_to_write(arguments.output or f"{recipe.label}-{sample}.json")
     ensemble = require_ensemble(recipe, here).to(here.device)
@@ -359,7 +369,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     """check a certificate by making again what it says; status 1 if it is refused"""
     certificate = read_certificate(arguments.file)
     options = {} if arguments.tolerance is None else {"tolerance": arguments.tolerance}
-    here = Here(device=arguments.device)
+    here = _here(arguments)
     print(
         verify_certificate(
             certificate, arguments.sources, seed=arguments.seed, here=here, **options
@@ -397,7 +407,7 @@ def _exposure(text: str) -> float | None:
 
 def _remember(arguments: argparse.Namespace) -> None:
     """train members that remember and publish what they do, not the members themselves"""
-    here = Here(device=arguments.device)
+    here = _here(arguments)
     for name in arguments.names:
         for exposure in arguments.exposures:
             ensemble = get_ensemble(remembering(name, exposure), here)
@@ -419,7 +429,7 @@ def _signal_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _signal(arguments: argparse.Namespace) -> None:
     """train several codes and publish what they say together, not their members"""
-    here = Here(device=arguments.device)
+    here = _here(arguments)
     for name in arguments.names:
         recipe = remembering(name, arguments.exposure)
         samples = range(arguments.samples)
@@ -447,7 +457,7 @@ def _yardstick_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _yardstick(arguments: argparse.Namespace) -> None:
     """hold attribution methods, or a file of scores, against exact counterfactuals"""
-    here, recipe = Here(device=arguments.device), get_recipe(arguments.name, arguments.scale)
+    here, recipe = _here(arguments), get_recipe(arguments.name, arguments.scale)
     if arguments.publish:
         table.publish(require_ensemble(recipe, here), here=here)
     found = report.find(recipe, here)
@@ -477,7 +487,7 @@ def _explorer(arguments: argparse.Namespace) -> None:
     """write a page to look at landscapes image by image in a browser"""
     recipes = [get_recipe(name, arguments.scale) for name in arguments.names or SHIPPED_NAMES]
     folder = arguments.output or (LOCAL if arguments.names else SHIPPED)
-    here = Here(device=arguments.device)
+    here = _here(arguments)
     folder = build_explorer(recipes, folder, arguments.samples, arguments.seed, here)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(

@@ -359,7 +359,7 @@ def power(value: Signal, statistic: str) -> np.ndarray:
 def smallest_found(value: Signal, statistic: str, codes: int, wanted: float = 0.8) -> float | None:
     """The smallest planted strength from which on ``wanted`` of the sources are found, or None."""
     enough = power(value, statistic)[codes - 1] >= wanted
-    if not enough[-1]:
+    if not len(enough) or not enough[-1]:
         return None
     return float(value.strengths[int(np.flatnonzero(~enough)[-1]) + 1 if not enough.all() else 0])
 

@@ -158,9 +158,9 @@ def _planted(ensembles: list[Ensemble], spec: dict, workspace, here: Here) -> di
     chance = np.random.default_rng(derive("planted", spec["seed"]))
     sources = chance.integers(book.num_sources, size=len(spec["indices"]))
     rng = np.random.default_rng(derive("planted draws", spec["seed"]))
-    p = np.empty((len(NAMES), len(STRENGTHS), len(ensembles), len(sources)))
+    p = np.empty((len(NAMES), len(spec["strengths"]), len(ensembles), len(sources)))
     moved = np.empty(p.shape[1:])
-    for t, strength in enumerate(STRENGTHS):
+    for t, strength in enumerate(spec["strengths"]):
         for s, source in enumerate(sources):
             own, free = [], []
             for j, ensemble in enumerate(ensembles):
@@ -206,7 +206,7 @@ class _Signal(Kind[Signal]):
             "exposure": model.recipe.exposure,
             "code": [model.codebook.n, model.codebook.weight],
             "codes": list(_ladder(len(parts))),
-            "strengths": list(STRENGTHS),
+            "strengths": spec["strengths"],
         }
         tensors = {key: value.contiguous() for key, value in tensors.items()}
         return {"signal.safetensors": tensors}, info
@@ -247,11 +247,13 @@ def get(
     codes: int,
     samples: Iterable[int] = range(20),
     seed: int = 0,
+    strengths: Iterable[float] = STRENGTHS,
     here: Here | None = None,
 ) -> Signal:
     """What ``codes`` codes say of samples: at hand, or trained, sampled and computed now.
 
-    The codes' ensembles are trained where they are missing. A stopped run goes on where it was.
+    The codes' ensembles are trained where they are missing. Effects of ``strengths`` are planted,
+    which takes as long as the rest; none are for (). A stopped run goes on where it was.
     Raises :class:`BadValue` for fewer than two codes or an ensemble in latents.
     """
     here = here or Here()
@@ -265,7 +267,7 @@ def get(
         "seed": seed,
         "indices": sample_numbers(samples),
         "statistics": list(NAMES),
-        "strengths": list(STRENGTHS),
+        "strengths": [float(strength) for strength in strengths],
     }
     return KIND.get(ensembles[0], spec, here)
 

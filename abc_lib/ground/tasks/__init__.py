@@ -1,4 +1,7 @@
-"""Independent tasks run side by side, with one progress bar (through joblib)."""
+"""Independent tasks run side by side, with one progress bar (through joblib).
+
+On this machine, or on a cluster (``engines``); what tasks share travels once (``spool``).
+"""
 
 import os
 import threading
@@ -14,6 +17,8 @@ from abc_lib.ground.devices import available_cores, one_thread
 from abc_lib.ground.errors import AbcError, positive_int
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Workspace
+from abc_lib.ground.tasks.engines import results
+from abc_lib.ground.tasks.spool import Sent, Spool
 
 with warnings.catch_warnings():
     # Where a notebook has no widgets, tqdm says so in red and draws a bar of text, which will do.
@@ -40,6 +45,7 @@ def job_count(jobs: int | None, device: torch.device) -> int:
 
 
 def _call(function: Callable, on_cpu: bool, arguments: tuple):
+    arguments = tuple(each.open() if isinstance(each, Sent) else each for each in arguments)
     if not on_cpu:
         return function(*arguments)
     with one_thread():
@@ -76,9 +82,10 @@ def run_tasks(
     one is about to start, so that what tasks carry is not all held at once.
 
     On a CPU there is one task a core (or ``here.jobs``), each on one thread; on a GPU one at a
-    time. Who wants another joblib backend (dask, ray) sets it with ``joblib.parallel_config``
-    around the call. ``poll()`` returns how much of ``total`` is done and a short text
-    for the bar; without it each finished task counts one.
+    time. ``here.cluster`` sends them to a cluster of Dask or Ray, one a worker; any other
+    joblib backend can be set with ``joblib.parallel_config`` around the call. ``poll()`` returns
+    how much of ``total`` is done and a short text for the bar; without it each finished task
+    counts one.
     """
     on_cpu = device.type == "cpu"
     jobs = min(job_count(here.jobs, device), max(1, count))
@@ -105,8 +112,18 @@ def run_tasks(
     watcher = threading.Thread(target=watch, daemon=True) if poll and here.progress else None
     if watcher:
         watcher.start()
+    spool = Spool(here.store.cache / "partial" / "travel")
+    counted = bar if poll is None else None
     try:
-        yield from _finished(function, on_cpu, arguments, jobs, bar if poll is None else None)
+        if here.cluster or jobs > 1:
+            carried = ((function, on_cpu, spool.send(each)) for each in arguments)
+            done = results(_call, carried, jobs, here.cluster, on_cpu)
+        else:
+            done = (_call(function, on_cpu, each) for each in arguments)
+        for result in done:
+            if counted is not None:
+                counted.update(1)
+            yield result
     except TerminatedWorkerError:
         raise AbcError(
             "a worker process was killed, most likely for want of memory; finished work is kept: "
@@ -118,20 +135,7 @@ def run_tasks(
             watcher.join()
             refresh()
         bar.close()
-
-
-def _finished(
-    function: Callable, on_cpu: bool, arguments: Iterable[tuple], jobs: int, bar: tqdm | None
-) -> Iterator:
-    if jobs == 1:
-        results = (_call(function, on_cpu, each) for each in arguments)
-    else:
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-        results = parallel(joblib.delayed(_call)(function, on_cpu, each) for each in arguments)
-    for result in results:
-        if bar is not None:
-            bar.update(1)
-        yield result
+        spool.clear()
 
 
 def run_blocks(
