@@ -68,11 +68,12 @@ _NAMESPACES = {
     "study": "study",
     "sections": "study.sections",
     "exposures": "study.exposures",
-    "designs": "study.designs",
+    "designs": "study.signals.designs",
     "signals": "study.signals",
     "audit": "study.audit",
     "claims": "study.claims",
     "cost": "study.cost",
+    "scale": "study.cost.scale",
     "speed": "study.speed",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}

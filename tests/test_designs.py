@@ -9,7 +9,7 @@ from test_signals import CODES, N, P, R, S, value_with
 
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Store
-from abc_lib.study import designs
+from abc_lib.study.signals import designs
 
 NONE, SOME = value_with(), value_with(effect=3.0, shared=1.0)
 
