@@ -72,6 +72,14 @@ notes = [
     f"**{fid.features}** and compare {count:,} samples with {fid.reference_count:,} images "
     f"({own['ensemble'].reference})."
 ]
+if "classifier" in fid.features:
+    # its training images are of the split that FIDs compare with
+    trained = abc.classifier.find_classifier(recipe.data.family, here=here).info["training_images"]
+    notes.append(
+        f"The classifier was trained on {min(trained, fid.reference_count):,} of these "
+        f"{fid.reference_count:,} images and knows them better than any sample: such FIDs compare "
+        "our models with one another, not with the paper's."
+    )
 origin = f"{steps:,} training steps of batch {batch}. {abc.fids.origin([*own.values(), *stored])}"
 results = [ensemble, *own.values(), *stored]
 display(Markdown(abc.sections.opening("00_viability", recipe, results, origin, notes)))

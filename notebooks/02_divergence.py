@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 dataset = "digits_1024"  # an ensemble of the registry
 num_samples = None  # how many samples with landscapes; None takes all at hand, or computes 12
-metrics = None  # visual metrics, as ["euclidean", "lpips"]; None: those that need no download
+metrics = None  # visual metrics, as ["euclidean", "imagenet", "lpips"]; None: euclidean
 flips = False  # True: a mirrored training image counts as the same image
 rate_samples = 64  # samples for the false attribution rate
 seed = 0  # of the exogenous noise
@@ -60,7 +60,7 @@ landscapes.distances.shape  # samples, sources
 
 # %%
 at_hand = abc.metrics.metrics_at_hand()
-metrics = {name: abc.metrics.get_metric(name, device).load() for name in metrics or at_hand}
+metrics = {name: abc.metrics.get_metric(name, device).load() for name in metrics or at_hand[:1]}
 first = next(iter(metrics))
 {name: metric.label for name, metric in metrics.items()}
 
@@ -68,6 +68,9 @@ first = next(iter(metrics))
 abc.figures.use_style()
 labels = ", ".join(metric.label for metric in metrics.values())
 notes = [f"**Visual metrics here:** {labels}."]
+more = [name for name in at_hand if name not in metrics]
+if more:
+    notes.append(f"At hand as well, and slower: {', '.join(more)}.")
 absent = [name for name in abc.metrics.metric_names() if name not in at_hand]
 if absent:
     notes.append(
@@ -326,7 +329,7 @@ for ax, (label, values) in zip(axes[:, 0], radii.items()):
     abc.figures.strips({dataset: values}, ax, f"counterfactual radius, {label}", dataset)
 plt.show()
 if len(radii) == 1:
-    text = "Only the Euclidean distance is at hand here; each further metric adds a panel."
+    text = "By the Euclidean distance only here; each further metric adds a panel."
     display(Markdown(text))
 
 # %% [markdown]

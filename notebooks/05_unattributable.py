@@ -231,7 +231,7 @@ display(abc.figures.table(table, {"images": "{:,}"}))
 
 # %%
 metrics = abc.classifier.family_metrics(recipe.data.family, here=abc.Here(device="cpu"))
-others = [metric for metric in metrics if metric.name != "euclidean"]
+others = [metric for metric in metrics if metric.name == "classifier"]
 at_hand = {name: abc.landscapes.stored(abc.get_recipe(name, scale)) for name in family}
 farthest = {
     (metric.label, name): abc.landscapes.kept_radii(each, metric)

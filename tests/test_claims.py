@@ -101,6 +101,23 @@ CASES += [
     *cases("prediction_diverges", RANKS, ([0.6, 0.49], [0.02] * 2, [0.3, 0], [0.03] * 2, NO)),
     *cases("prediction_diverges", RANKS, ([0.2], [0.02], [0.03], [0.03], UNDECIDED)),
 ]
+CASES += [
+    *cases("metrics_disagree", "lower error", (0.2, 0.05, PARTLY), (-0.2, 0.05, NO)),
+    *cases("metrics_disagree", "lower error", (0.05, 0.05, UNDECIDED)),
+]
+RANKS = "small small_error rise rise_error near near_error fall fall_error by_euclidean"
+LESS = [0.02] * 2
+CASES += [
+    *cases(
+        "same_by_other_metrics", RANKS,
+        ([0.2, 0.3], LESS, [0.2, 0.1], LESS, [0.8, 0.7], LESS, [0.2, 0.1], LESS, [1, 0], PARTLY),
+        # The same by the Euclidean distance alone is nothing about others.
+        ([0.2, 0.5], LESS, [0.2, 0], LESS, [0.8, 0.5], LESS, [0.2, 0], LESS, [1, 0], UNDECIDED),
+        ([0.2, 0.7], LESS, [0.2, 0.1], LESS, [0.8, 0.7], LESS, [0.2, 0.1], LESS, [1, 0], NO),
+        # What fails by the Euclidean distance, too, is not about other metrics.
+        ([0.7, 0.7], LESS, [0.2, 0.1], LESS, [0.8, 0.7], LESS, [0.2, 0.1], LESS, [1, 0], UNDECIDED),
+    ),
+]  # fmt: skip
 RANKS = "small small_error fall fall_error large"
 EVEN, FAR = [0.52, 0.55], [0.52, 0.3]
 CASES += [

@@ -259,7 +259,7 @@ def test_list_names_every_ensemble_in_a_line_each(argv, capsys):
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert shown.err == ""
-    assert [line.split()[0] for line in lines] == recipe_names() and len(lines) == 8 + 23 + 7
+    assert [line.split()[0] for line in lines] == recipe_names() and len(lines) == 9 + 23 + 7
     assert "digits_64 " in lines[0] and " yes " in lines[0]
     assert all(line.split()[1] in ("yes", "no") for line in lines)
 

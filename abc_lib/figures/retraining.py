@@ -42,14 +42,16 @@ def class_bars(
     return figure
 
 
-def class_changes(panels: dict[str, np.ndarray], names: Sequence[str]) -> Figure:
+def class_changes(
+    panels: dict[str, np.ndarray], names: Sequence[str], what: str = "class"
+) -> Figure:
     """What removing a class (row) does to the frequency of every class (column), in points of
-    percent, a panel a method."""
+    percent, a panel a method. ``what`` is the word for a class."""
     reach = max(float(np.abs(change).max()) for change in panels.values()) * 100
     figure, axes = stacked(len(panels), 6, 4.8)
     for ax, (title, change) in zip(axes, panels.items()):
         drawn = ax.imshow(100 * change, cmap="PuOr", vmin=-reach, vmax=reach)
-        ax.set(title=title, xlabel="class seen in the samples", ylabel="class removed")
+        ax.set(title=title, xlabel=f"{what} seen in the samples", ylabel=f"{what} removed")
         ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 60)
         ax.set_yticks(range(len(names)), names)
         ax.grid(False)

@@ -262,7 +262,7 @@ def _sources(data: Data, labels: torch.Tensor) -> torch.Tensor:
     """Whose each image is, where nobody's name stands beside it."""
     if data.sources == "image":
         return torch.arange(len(labels))
-    if data.sources == "class":
+    if data.sources in ("class", "owner"):
         return labels.clone()
     if data.sources == "group":
         return torch.arange(len(labels)) % data.num_sources

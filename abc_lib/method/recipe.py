@@ -25,7 +25,7 @@ class Data:
     """number of training images, a prefix of one permutation: smaller sets are nested in larger"""
     sources: str = "image"
     """what a data source is: ``image``, ``class``, ``group`` (random, equal sizes), or an owner:
-    ``celebrity``, ``artist``"""
+    ``celebrity``, ``artist``, ``owner``"""
     num_sources: int = 0
     """N; 0 until it is said"""
     subset_seed: int = 0

@@ -255,6 +255,16 @@ class FeatureMetric(Metric):
             self._network = network.to(self.device).eval()
         return self
 
+    @torch.no_grad()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the distance is worked out from, of images (K, C, H, W): (K, ...), on the CPU.
+
+        Arguments and errors as :meth:`pairwise`.
+        """
+        self._check(images, images)
+        self.load()
+        return torch.cat([self._features(part).cpu() for part in images.split(self.batch)])
+
     def _check(self, a, b):
         super()._check(a, b)
         low, high = min(float(a.min()), float(b.min())), max(float(a.max()), float(b.max()))

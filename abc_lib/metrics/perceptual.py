@@ -94,7 +94,7 @@ _networks: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
-class _Shared:
+class Shared:
     """Called with a device, gives the network of ``weights``: the same one to all who ask."""
 
     build: Callable[[Path], torch.nn.Module]
@@ -220,7 +220,7 @@ def lpips_metric(device: str | torch.device = "cpu") -> FeatureMetric:
     paper does not say at which size LPIPS was run; ours is that of the Euclidean
     distance (figure 7), so that data sets compare.
     """
-    network = _Shared(_build_lpips, LPIPS_PACKAGE, VGG, "lpips")
+    network = Shared(_build_lpips, LPIPS_PACKAGE, VGG, "lpips")
     # The maps of one image take 32 MB.
     return FeatureMetric(
         "lpips", "LPIPS (VGG)", network, LPIPS_INPUT, squared_distance, device=device, batch=4
@@ -234,7 +234,7 @@ def openclip_metric(device: str | torch.device = "cpu") -> FeatureMetric:
     whole image squeezed to a square, OpenAI's mean and standard deviation: what ``open_clip`` sets
     down for these weights. The paper names no preprocessing. In float32.
     """
-    network = _Shared(_build_clip, CLIP_PACKAGE, CLIP, "openclip")
+    network = Shared(_build_clip, CLIP_PACKAGE, CLIP, "openclip")
     return FeatureMetric(
         "openclip", "OpenCLIP", network, CLIP_INPUT, cosine_distance, device=device, batch=8
     )
@@ -248,7 +248,7 @@ def dinov2_metric(device: str | torch.device = "cpu") -> FeatureMetric:
     of 224 pixels; and whether the tokens are taken after the last norm, as the authors of DINOv2
     return them.
     """
-    network = _Shared(_build_dino, DINO_PACKAGE, DINO, "dinov2")
+    network = Shared(_build_dino, DINO_PACKAGE, DINO, "dinov2")
     return FeatureMetric(
         "dinov2", "DINOv2", network, DINO_INPUT, cosine_distance, _class_token, device
     )
@@ -259,7 +259,7 @@ def dino_patch_metric(device: str | torch.device = "cpu") -> FeatureMetric:
 
     Network, input and norm as :func:`dinov2_metric`, and the same network in memory.
     """
-    network = _Shared(_build_dino, DINO_PACKAGE, DINO, "dino-patch")
+    network = Shared(_build_dino, DINO_PACKAGE, DINO, "dino-patch")
     return FeatureMetric(
         "dino-patch",
         "DINO Patch",

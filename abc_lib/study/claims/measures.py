@@ -38,6 +38,7 @@ from abc_lib.results import (
     unattributable,
 )
 from abc_lib.results.class_counts import standard_errors
+from abc_lib.results.measures import looks as kept_looks
 from abc_lib.results.measures import radii
 from abc_lib.results.measures.agreement import in_common, predicted_landscapes
 from abc_lib.results.run import stored_predictions
@@ -347,6 +348,59 @@ def distance_diverges(here: Here) -> Numbers:
         return None if found is None else found[0]
 
     return _along_sizes(ranks, here)
+
+
+_METRIC_WORDS = {
+    "euclidean": "Euclidean",
+    "classifier": "trained classifier",
+    "imagenet": "ImageNet layers",
+    "imagenet-pooled": "ImageNet pooled",
+}
+
+
+def metrics_disagree(here: Here) -> Numbers | None:
+    """In which share of the samples of digits_64 the top 3 by two metrics meet, mean over pairs of
+    metrics, for visual and for counterfactual lists, and by how much less the latter do."""
+    found = kept_looks.stored(get_recipe(SMALLEST), here)
+    if found is None or not found.farthest.shape[1] or len(found.metrics) < 2:
+        return None
+    samples = found.farthest.shape[1]
+    met = {}
+    for kind, tops in (("visual", found.nearest), ("counterfactual", found.farthest)):
+        tops = tops[:, :samples, :3]
+        pairs = [
+            (tops[a][:, :, None] == tops[b][:, None]).any(axis=(1, 2))
+            for a in range(len(tops))
+            for b in range(a)
+        ]
+        met[kind] = np.mean(pairs, axis=0)
+    lower, error = _mean(met["visual"] - met["counterfactual"])
+    words = ", ".join(_METRIC_WORDS.get(name, name) for name in found.metrics)
+    numbers = {kind: float(share.mean()) for kind, share in met.items()}
+    return numbers | {"lower": lower, "error": error, "samples": samples, "words": words}
+
+
+def same_by_other_metrics(here: Here) -> Numbers:
+    """On the smallest and the largest set of digits, by each metric: the mean rank of looks of the
+    source that derivatives name (C.4), and the mean distance rank without the nearest (C.5)."""
+    sets = {name: kept_looks.stored(get_recipe(name), here) for name in family_of(SMALLEST)}
+    ends = [sets[name] for name in (list(sets)[0], list(sets)[-1])]
+    if None in ends or ends[0].metrics != ends[1].metrics:
+        return {"parts": []}
+    parts = []
+    for m, metric in enumerate(ends[0].metrics):
+        ranks = [end.by_derivatives[m][np.isfinite(end.by_derivatives[m])] for end in ends]
+        (small, small_error), (large, large_error) = map(_mean, ranks)
+        (near, near_error), (far, far_error) = (_mean(end.moved[m]) for end in ends)
+        part = {"metric": _METRIC_WORDS.get(metric, metric), "by_euclidean": metric == "euclidean"}
+        part |= {"small": small, "small_error": small_error, "large": large}
+        part |= {"rise": large - small, "rise_error": float(np.hypot(small_error, large_error))}
+        part |= {"near": near, "near_error": near_error, "far": far}
+        part |= {"fall": near - far, "fall_error": float(np.hypot(near_error, far_error))}
+        parts.append(part)
+    sizes = [get_recipe(end.name).data.size for end in ends]
+    wide = max(part["small_error"] for part in parts)
+    return {"parts": parts, "small_set": sizes[0], "large_set": sizes[1], "wide": wide}
 
 
 def nearest_hardly_matters(here: Here) -> Numbers:

@@ -115,6 +115,31 @@ def _both(first, second):
     return np.where((first > 0) & (second > 0), 1, np.where((first < 0) | (second < 0), -1, 0))
 
 
+def metrics_disagree(lower, error):
+    """Agrees in part where counterfactual lists by two metrics meet less often than visual lists
+    by the same two, paired over samples and mean over pairs of metrics, by two standard errors,
+    since none of the paper's networks was tried, disagrees where they meet as surely more often,
+    else undecided."""
+    verdict = _judged(_signs(lower, error))
+    return PARTLY if verdict == YES else verdict
+
+
+def same_by_other_metrics(
+    small, small_error, rise, rise_error, near, near_error, fall, fall_error, by_euclidean
+):
+    """Agrees in part where by a network that was tried both mean ranks lie on the paper's side of
+    0.5 on the smallest set and come nearer to it on the largest, each by two standard errors, since
+    none of the paper's networks was tried, disagrees where by a network one goes as surely the
+    other way and does not by the Euclidean distance, else undecided."""
+    first = _both(_signs(np.subtract(0.5, small), small_error), _signs(rise, rise_error))
+    second = _both(_signs(np.subtract(near, 0.5), near_error), _signs(fall, fall_error))
+    signs, networks = _both(first, second), ~np.asarray(by_euclidean, dtype=bool)
+    if (signs[networks] > 0).any():
+        return PARTLY
+    against = (signs[networks] < 0).any() and not (signs[~networks] < 0).any()
+    return NO if against else UNDECIDED
+
+
 def prediction_diverges(small, small_error, rise, rise_error):
     """Agrees where in every family the mean rank is below 0.5 on the smallest set and higher on the
     largest, each by two standard errors, in part where in one, disagrees where in one family one
