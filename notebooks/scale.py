@@ -44,8 +44,8 @@ counts = [abc.scale.scale_of(recipe, N) for N in sizes]
 {each.sources: each.members for each in counts}  # members, by sources
 
 # %% [markdown]
-# A code of $n$ members and weight $n/2$ has $\binom{n}{n/2}$ codewords. Here there are twice as many
-# as sources, so that each has a placebo. One sample's work, unless training is meant:
+# A code of $n$ members and weight $n/2$ has $\binom{n}{n/2}$ codewords. Here there are twice as
+# many as sources, so that each has a placebo. One sample's work, unless training is meant:
 
 # %% tags=["hide-input"]
 abc.figures.use_style()
@@ -54,7 +54,7 @@ display(Markdown(f"> **Run this page:** `{command}`"))
 form = {f"N = {N:,}": "{:.2g}" for N in sizes}
 display(abc.figures.table(abc.scale.scale_table(counts), form))
 
-# %% mystnb={"image": {"alt": "FLOP against the number of sources on logarithmic axes: exact landscapes and training at equal exposure rise with N, Jacobians, placebos and training on a fixed number of images are nearly flat."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "FLOP against the number of sources: landscapes and training at equal exposure rise with N, the rest is nearly flat."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 4.2))
 abc.figures.cost_at_scale(counts, ax)
 plt.show()
@@ -75,22 +75,26 @@ small, large = counts[0], counts[-1]
     for each in counts
 }  # an exact landscape
 
+
 # %% tags=["hide-input"]
-words = abc.cost.time_in_words
+def took(name):
+    """What a piece of work takes for the fewest and for the most sources."""
+    return " and ".join(abc.cost.time_in_words(getattr(e, name), rate) for e in (small, large))
+
+
 lines = [
-    f"- A **full landscape** of one sample: {words(small.landscape, rate)} for {small.sources:,} "
-    f"sources, {words(large.landscape, rate)} for {large.sources:,}, on {gpus} GPUs.",
-    f"- **Screened** by one Jacobian and 64 exact counterfactuals: {words(small.screened, rate)} and "
-    f"{words(large.screened, rate)}; all distances predicted from the Jacobian are "
-    f"{large.predicted:.1e} operations more. What screening misses is on the page on "
-    "[differential ablation](04_differential.ipynb): it is measured up to 1,024 sources only.",
-    f"- **One named source**, exactly, with 1,024 placebos beside it: {words(large.placebos, rate)} "
-    "whatever N is.",
-    f"- **Training** at 500 views of each image: {words(small.exposed, rate)} and "
-    f"{words(large.exposed, rate)}; of a million images a member: {words(large.training, rate)}.",
-    f"- **Kept** of a sample: {large.landscape_bytes / 1e6:,.0f} MB of distances, or a Jacobian of "
-    f"{large.jacobian_bytes / 1e3:,.0f} kB from which all of them are predicted; the code itself is "
-    f"{large.code_bytes / 1e9:,.1f} GB.",
+    f"- A **full landscape** of one sample, for {small.sources:,} and {large.sources:,} sources,",
+    f"  on {gpus} GPUs: {took('landscape')}.",
+    f"- **Screened** by one Jacobian and 64 exact counterfactuals: {took('screened')}; all the",
+    f"  distances predicted from the Jacobian are {large.predicted:.1e} operations more. What screening",
+    "  misses is on the page on [differential ablation](04_differential.ipynb): it is measured up",
+    "  to 1,024 sources only.",
+    f"- **One named source**, exactly, with 1,024 placebos beside it: {took('placebos')}.",
+    f"- **Training** at 500 views of each image: {took('exposed')}; of a million images a member:",
+    f"  {took('training')}.",
+    f"- **Kept** of a sample: {large.landscape_bytes / 1e6:,.0f} MB of distances, or a Jacobian of",
+    f"  {large.jacobian_bytes / 1e3:,.0f} kB from which all of them are predicted; the code itself",
+    f"  is {large.code_bytes / 1e9:,.1f} GB.",
 ]
 display(Markdown("\n".join(lines)))
 
@@ -104,12 +108,12 @@ display(Markdown("\n".join(lines)))
 
 # %% tags=["hide-input"]
 display(abc.figures.table(abc.designs.sets_table(abc.designs.known())))
-one = large.training / large.members  # a million images
+years = abc.cost.time_in_words(large.training / large.members * large.sources, rate)
 text = (
     f"With one member a source, which is less than what was needed there, {large.sources:,} "
-    f"sources need {large.sources:,} members: at a million images each "
-    f"{words(one * large.sources, rate)} on {gpus} GPUs. What is left at such sizes are groups, such as artists or sites, of which "
-    "there are thousands, or questions about single sources."
+    f"sources need as many members: at a million images each {years} on {gpus} GPUs. What is left "
+    "at such sizes are groups, such as artists or sites, of which there are thousands, or "
+    "questions about single sources."
 )
 display(Markdown(text))
 
@@ -132,7 +136,7 @@ plans = {
 done = {name: abc.scale.simulate(4 * workers, six, workers, **plan) for name, plan in plans.items()}
 {name: (round(each.hours, 1), each.failures) for name, each in done.items()}  # hours, failures
 
-# %% mystnb={"image": {"alt": "Share of the workers' time that was useful against failures a worker and hour, with checkpoints every minute, every hour and never."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Useful share of the workers' time against failures, with checkpoints every minute, every hour and never."}} tags=["hide-input"]
 rates = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3]
 every = {"every minute": 60.0, "every hour": 3600.0, "never": float("inf")}
 useful = {
