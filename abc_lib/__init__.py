@@ -64,6 +64,7 @@ _NAMESPACES = {
     "yardstick": "yardstick",
     "exchange": "exchange",
     "certificates": "exchange.certificates",
+    "lab": "exchange.lab",
     "explorer": "exchange.explorer",
     "study": "study",
     "sections": "study.sections",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from abc_lib.exchange import lab
 from abc_lib.exchange.certificates import (
     make_certificate,
     read_certificate,
@@ -310,6 +311,28 @@ def _pages(arguments: argparse.Namespace) -> None:
     execute_pages(arguments.pages or None)
 
 
+# --- lab ---
+
+
+def _lab_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", help="ensembles (default: the book's)")
+    parser.add_argument("-o", "--output", help="the folder to write (default: the book's)")
+    _number(parser, "--samples", "samples of each ensemble", 1, 256, default=8)
+    _seed(parser)
+
+
+def _lab(arguments: argparse.Namespace) -> None:
+    """write ensembles for the browser, where members sample with and without sources"""
+    names = list(dict.fromkeys(arguments.names)) or list(lab.SHIPPED_NAMES)
+    if arguments.names and not arguments.output:
+        raise BadValue("the book has its own lab; give the folder for another one with -o")
+    recipes = [get_recipe(name, arguments.scale) for name in names]
+    folder = lab.build_lab(
+        recipes, arguments.output or lab.SHIPPED, arguments.samples, arguments.seed
+    )
+    print(f"{folder}: {', '.join(names)}; serve it with python -m http.server --directory {folder}")
+
+
 # --- certify and verify ---
 
 
@@ -500,6 +523,7 @@ _COMMANDS = {
     "list": (lambda parser: None, _list),
     "publish": (_publish_arguments, _publish),
     "pages": (_pages_arguments, _pages),
+    "lab": (_lab_arguments, _lab),
     "certify": (_certify_arguments, _certify),
     "verify": (_verify_arguments, _verify),
     "remember": (_remember_arguments, _remember),
