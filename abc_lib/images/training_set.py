@@ -22,6 +22,7 @@ from abc_lib.ground.seeds import generator
 from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family, Split
 from abc_lib.images.files import ImageFiles, odd_images
+from abc_lib.images.own.content import is_own
 from abc_lib.method.distance import distance
 from abc_lib.method.recipe import Data, image_shape
 
@@ -145,7 +146,7 @@ def load_split(family: str, split: str) -> Split:
     :class:`DataCorrupt` when a file is not what its name says.
     """
     splits = FAMILIES[family].splits
-    if split not in splits:
+    if splits and split not in splits:
         raise unknown(f"split of {family}", split, splits)
     return _load_split(family, split, tuple(data_roots()), odd_images())
 
@@ -218,6 +219,9 @@ def training_set(data: Data) -> TrainingSet:
     images, labels, origin = load_split(data.family, data.split)
     seed = data.family, data.split, data.subset_seed
     where = torch.randperm(len(images), generator=generator("subset", *seed))
+    if is_own(data.family):
+        # In the files' order, so that a picture that changes leaves the others where they are.
+        where = torch.arange(len(images))
     if data.binarise:
         images = (images > 127).to(torch.uint8) * 255
         where = where[_first_of_each(images[where])]
@@ -262,7 +266,7 @@ def _sources(data: Data, labels: torch.Tensor) -> torch.Tensor:
     """Whose each image is, where nobody's name stands beside it."""
     if data.sources == "image":
         return torch.arange(len(labels))
-    if data.sources == "class":
+    if data.sources in ("class", "owner"):
         return labels.clone()
     if data.sources == "group":
         return torch.arange(len(labels)) % data.num_sources

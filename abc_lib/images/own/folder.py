@@ -1,0 +1,166 @@
+"""A folder looked at: which pictures are taken, which are not and why, and whose each is."""
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from abc_lib.ground.errors import BadValue, DataMissing
+from abc_lib.ground.tasks import tqdm
+from abc_lib.images.own.content import Content
+from abc_lib.images.own.pictures import NotTaken, is_grey, open_picture, squared
+
+SIZES = (32, 64)
+"""pixels a side that members are trained at"""
+DUPLICATES = ("merge", "drop", "keep")
+"""what becomes of pictures that look alike and lie in different sources"""
+BY_FOLDER, BY_FILE = "folder", "file"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture that is taken: ``name`` below its folder, its true ``size``, and what is kept."""
+
+    name: str
+    owner: str
+    size: tuple[int, int]
+    grey: bool
+    squares: dict[int, np.ndarray]
+    """uint8 (S, S, 3), by S"""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a folder holds: pictures by name, and why other files are not taken."""
+
+    path: Path
+    pictures: list[Picture]
+    refused: list[tuple[str, str]]
+
+    @property
+    def people(self) -> list[str]:
+        """The sources, in the order of their names."""
+        return sorted({picture.owner for picture in self.pictures})
+
+
+def look_at(path: Path | str, sources: str = BY_FOLDER, progress: bool = False) -> Look:
+    """Looks at every file below a folder, hidden ones aside, each read once.
+
+    ``sources`` is ``folder`` (the subfolder right below it owns a picture), ``file`` (each is its
+    own source) or the path of a CSV file with columns ``file`` and ``source``. Raises
+    :class:`DataMissing` where there is no such folder, and :class:`BadValue` for a CSV file that
+    does not fit it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise DataMissing(f"{path} is no folder; give the folder that holds the pictures")
+    if sources in (BY_FOLDER, BY_FILE):
+        table, stamp = None, ()
+    else:
+        table, stamp = Path(sources), (_stamp(Path(sources)),)
+    names = tuple(_files(path))
+    stamps = tuple(_stamp(path / name) for name in names)
+    return _look(path, sources, table, names, (*stamps, *stamp), progress)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _files(path: Path) -> list[str]:
+    """Names of all files below a folder, hidden ones aside, sorted; links to folders stay shut."""
+    names = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if name[0] != "."]
+        here = Path(folder).relative_to(path)
+        names += [(here / name).as_posix() for name in files if name[0] != "."]
+    return sorted(names)
+
+
+@lru_cache(maxsize=4)
+def _look(path, sources, table, names, stamps, progress) -> Look:
+    owners = _owners(names, sources) if table is None else _listed(table, names)
+    pictures, refused = [], []
+    bar = tqdm(names, desc=f"looking at {path.name}", unit="file", disable=not progress)
+    for name in bar:
+        owner = owners.get(name)
+        try:
+            image, size = open_picture(path / name)
+            if owner is None:
+                raise NotTaken(
+                    "lies in no subfolder, so it is nobody's"
+                    if table is None
+                    else f"is not named in {table.name}"
+                )
+        except NotTaken as reason:
+            refused.append((name, str(reason)))
+            continue
+        squares = {size: squared(image, size) for size in SIZES}
+        pictures.append(Picture(name, owner, size, is_grey(image), squares))
+    return Look(path, pictures, refused)
+
+
+def _owners(names: tuple[str, ...], sources: str) -> dict[str, str | None]:
+    if sources == BY_FILE:
+        return {name: name for name in names}
+    return {name: name.split("/")[0] if "/" in name else None for name in names}
+
+
+def _listed(table: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Whose each file is, by a CSV file."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig")), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadValue(
+            f"{table} cannot be read as a CSV file ({' '.join(str(error).split())}); save it as "
+            "UTF-8 with the columns file and source"
+        ) from None
+    if not rows or not {"file", "source"} <= set(rows[0]):
+        raise BadValue(f"{table} has no columns file and source; name them in its first line")
+    owners: dict[str, str] = {}
+    for line, row in enumerate(rows, 2):
+        name, owner = ((row[key] or "").strip() for key in ("file", "source"))
+        if not name or not owner:
+            raise BadValue(f"line {line} of {table} lacks a file or a source; complete it")
+        if name not in names:
+            raise BadValue(f"line {line} of {table} names {name}, which is not in the folder")
+        if owners.setdefault(name, owner) != owner:
+            raise BadValue(
+                f"{table} gives {name} to {owners[name]} and to {owner}; a picture has one source "
+                "here, so name the two together as a source of their own"
+            )
+    return owners
+
+
+def content_of(look: Look, size: int, colour: bool, duplicates: str) -> Content:
+    """What members see of a folder: its middle squares, ``size`` pixels a side.
+
+    Raises :class:`BadValue` for fewer than two sources.
+    """
+    people = look.people
+    if len(people) < 2:
+        raise BadValue(
+            f"{look.path} has pictures of {len(people)} source{'s' * (len(people) != 1)}; two are "
+            'needed, so give each its subfolder, or say sources = "file"'
+        )
+    pixels = np.stack([picture.squares[size] for picture in look.pictures])
+    if not colour:
+        # Pillow's weights of grey (ITU-R 601)
+        pixels = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]
+    number = {name: k for k, name in enumerate(people)}
+    return Content(
+        torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+        torch.tensor([number[picture.owner] for picture in look.pictures]),
+        tuple(picture.name for picture in look.pictures),
+        tuple(people),
+        "a folder of own pictures",
+    )
