@@ -1,18 +1,23 @@
 """Own pictures: a folder as a training set, and recipes as TOML files."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from abc_lib.ground.digests import digest
-from abc_lib.images import registry
+from abc_lib.images import recipe_file, registry
+from abc_lib.images.own import content
+from abc_lib.images.own.proposal import EXPOSURE
 from abc_lib.images.recipe_file import as_toml, read_recipe
 from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.images.training_set import training_set
 from abc_lib.method.code import draw_codebook
 from abc_lib.results.run import run
+from abc_lib.study.command import main
+from abc_lib.study.cost import cost_of
 from abc_lib.training.ensembles import train_ensemble
 
 TINY = """
@@ -73,7 +78,9 @@ def folder(tmp_path):
 # --- recipes as files ---
 
 
-def test_every_recipe_of_the_registry_comes_back_from_its_file(tmp_path):
+def test_every_recipe_of_the_registry_comes_back_from_its_file(tmp_path, monkeypatch):
+    # Building the paper's networks takes seconds; tests/test_own_slips.py has those that cannot be.
+    monkeypatch.setattr(recipe_file, "_require_network", lambda *parts: None)
     path = tmp_path / "recipe.toml"
     for recipe in registry._RECIPES.values():
         path.write_text(as_toml(recipe), encoding="utf-8")
@@ -127,3 +134,70 @@ def test_the_same_pictures_under_another_date_are_the_same_recipe(folder):
     before = get_recipe(str(folder / "trio.toml"))
     drawn(0).save(folder / "trio" / "anna" / "0.png", compress_level=1)
     assert get_recipe(str(folder / "trio.toml")) == before
+
+
+# --- a recipe for a folder ---
+
+
+def test_new_writes_a_recipe_that_runs_and_says_why(folder, argv, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    drawn(10).rotate(90, expand=True).save(folder / "trio" / "anna" / "ben's, turned.jpg")
+    (folder / "trio" / "notes.txt").write_text("no picture")
+    argv("new", "trio", "-o", "mine.toml", "--device", "cpu")
+    assert main() == 0
+    said = capsys.readouterr().out
+    assert "7 pictures of 3 sources are taken" in said
+    assert "not taken, is no JPEG, PNG, WebP, GIF, BMP or TIFF picture: notes.txt" in said
+    assert "look alike (1.00) in different sources: anna/ben's, turned.jpg and ben/0.png" in said
+    assert re.search(r"min to train 8 members of [\d,]+ parameters.*GiB of memory", said)
+    recipe = get_recipe("mine.toml")
+    # anna and ben are one source, as a picture of both is one
+    assert recipe.data.num_sources == 2 and recipe.data.size == 7
+    assert recipe.data.family == "folder_colour_64" and recipe.code.n == 8
+    assert recipe.exposure == pytest.approx(EXPOSURE, rel=0.2)
+    assert cost_of(recipe).parameters > 10**5
+    sheet = Image.open(folder / "mine.png")
+    assert sheet.width > 900 and len(sheet.getcolors(10**6)) > 1000
+    # every table of the file says why, beside its values
+    text = (folder / "mine.toml").read_text(encoding="utf-8")
+    for key in ("path", "sources", "size", "colour", "duplicates", "n", "weight", "steps", "block"):
+        assert re.search(rf"^{key} = .+  # .+", text, re.M), key
+    argv("new", "trio", "-o", "mine.toml")
+    assert main() == 2 and "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("duplicates, people, left", [("merge", 2, 6), ("drop", 3, 4)])
+def test_pictures_that_look_alike_are_dealt_with_as_asked(folder, duplicates, people, left):
+    ImageOps.mirror(drawn(0)).save(folder / "trio" / "ben" / "1.png")
+    text = TINY.format(name="trio").replace("[code]", f'duplicates = "{duplicates}"\n[code]')
+    (folder / "trio.toml").write_text(text, encoding="utf-8")
+    data = get_recipe(str(folder / "trio.toml")).data
+    assert (data.num_sources, data.size) == (people, left)
+    people = {"merge": ("anna + ben", "chloé"), "drop": ("anna", "ben", "chloé")}[duplicates]
+    assert content.kept(data.split).people == people
+
+
+def test_kept_duplicates_are_warned_of_wherever_results_come_from(folder, here):
+    ImageOps.mirror(drawn(0)).save(folder / "trio" / "ben" / "1.png")
+    text = TINY.format(name="trio").replace("[code]", 'duplicates = "keep"\n[code]')
+    (folder / "trio.toml").write_text(text, encoding="utf-8")
+    result = run(str(folder / "trio.toml"), 1, here=here)
+    assert "leaving one of those sources out does not take its picture away" in result.origin()
+    drawn(77).save(folder / "trio" / "ben" / "1.png")
+    result = run(str(folder / "trio.toml"), 1, here=here)
+    assert "does not take" not in result.origin()
+
+
+def test_sources_are_files_or_what_a_table_says(folder):
+    by_file = TINY.format(name="trio").replace("[code]", 'sources = "file"\n[code]')
+    (folder / "trio.toml").write_text(by_file, encoding="utf-8")
+    data = get_recipe(str(folder / "trio.toml")).data
+    assert (data.num_sources, data.size) == (6, 6)
+    names = [f"{who}/{i}.png" for who in ("anna", "ben", "chloé") for i in range(2)]
+    rows = ["file,source", *(f"{name},{'xyxyx'[k]}" for k, name in enumerate(names[:5]))]
+    (folder / "who.csv").write_text("\n".join(rows), encoding="utf-8")
+    by_table = TINY.format(name="trio").replace("[code]", 'sources = "who.csv"\n[code]')
+    (folder / "trio.toml").write_text(by_table, encoding="utf-8")
+    data = get_recipe(str(folder / "trio.toml")).data
+    assert (data.num_sources, data.size) == (2, 5)
+    assert training_set(data).sources.tolist() == [0, 1, 0, 1, 0]

@@ -108,9 +108,12 @@ def read_recipe(path: Path | str) -> Recipe:
     Raises :class:`BadValue` or another :class:`AbcError` in one line that names the file and the
     key.
     """
-    path = Path(path)
     with bounded_file(path, LARGEST) as file:
-        text = file.read()
+        return parse_recipe(file.read(), Path(path))
+
+
+def parse_recipe(text: bytes, path: Path) -> Recipe:
+    """The recipe in the text of a file that lies, or will lie, at ``path``: as the above."""
     try:
         tables = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -273,19 +276,20 @@ def _require_network(network: Network, shape: Shape, diffusion: Diffusion) -> No
 
 def as_toml(recipe: Recipe) -> str:
     """A recipe as the text of a TOML file, every field written out; it comes back equal."""
-    lines = [f"name = {_literal(recipe.name)}", f"scale = {_literal(recipe.scale)}"]
+    lines = [f"name = {literal(recipe.name)}", f"scale = {literal(recipe.scale)}"]
     for part in PARTS:
         lines += ["", f"[{part}]"]
         value = getattr(recipe, part)
         for field in dataclasses.fields(value):
-            lines.append(f"{field.name} = {_literal(getattr(value, field.name))}")
+            lines.append(f"{field.name} = {literal(getattr(value, field.name))}")
     return "\n".join(lines) + "\n"
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """A value as TOML writes it; its texts are JSON's, and so are its lists of numbers."""
     if value is None:
         return '"none"'
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")

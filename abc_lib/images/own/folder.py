@@ -4,15 +4,18 @@ import csv
 import io
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from abc_lib.ground.errors import BadValue, DataMissing
 from abc_lib.ground.tasks import tqdm
 from abc_lib.images.own.content import Content
+from abc_lib.images.own.duplicates import Signature, pairs_alike, signature_of
 from abc_lib.images.own.pictures import NotTaken, is_grey, open_picture, squared
 
 SIZES = (32, 64)
@@ -32,6 +35,7 @@ class Picture:
     grey: bool
     squares: dict[int, np.ndarray]
     """uint8 (S, S, 3), by S"""
+    signature: Signature
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,14 @@ class Look:
     def people(self) -> list[str]:
         """The sources, in the order of their names."""
         return sorted({picture.owner for picture in self.pictures})
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int, float]]:
+        """Pictures of different sources that look alike: see :func:`pairs_alike`."""
+        if not self.pictures:
+            return []
+        signatures = [picture.signature for picture in self.pictures]
+        return pairs_alike(signatures, [picture.owner for picture in self.pictures])
 
 
 def look_at(path: Path | str, sources: str = BY_FOLDER, progress: bool = False) -> Look:
@@ -105,7 +117,8 @@ def _look(path, sources, table, names, stamps, progress) -> Look:
             refused.append((name, str(reason)))
             continue
         squares = {size: squared(image, size) for size in SIZES}
-        pictures.append(Picture(name, owner, size, is_grey(image), squares))
+        signature = signature_of(image)
+        pictures.append(Picture(name, owner, size, is_grey(image), squares, signature))
     return Look(path, pictures, refused)
 
 
@@ -142,25 +155,52 @@ def _listed(table: Path, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def content_of(look: Look, size: int, colour: bool, duplicates: str) -> Content:
-    """What members see of a folder: its middle squares, ``size`` pixels a side.
+    """What members see of a folder: middle squares, ``size`` pixels a side.
 
-    Raises :class:`BadValue` for fewer than two sources.
+    ``duplicates`` says what becomes of pictures of different sources that look alike: see
+    :data:`DUPLICATES`. Raises :class:`BadValue` where fewer than two sources are left.
     """
-    people = look.people
+    pictures, origin = look.pictures, "a folder of own pictures"
+    owners = [picture.owner for picture in pictures]
+    if duplicates == "merge":
+        owners = _merged(owners, look.pairs)
+    elif duplicates == "drop":
+        gone = {k for i, j, _ in look.pairs for k in (i, j)}
+        pictures, owners = (
+            [each for k, each in enumerate(many) if k not in gone] for many in (pictures, owners)
+        )
+    elif look.pairs:
+        origin += (
+            "; some pictures lie in several sources, nearly or exactly, and were kept there: "
+            "leaving one of those sources out does not take its picture away"
+        )
+    people = sorted(set(owners))
     if len(people) < 2:
         raise BadValue(
-            f"{look.path} has pictures of {len(people)} source{'s' * (len(people) != 1)}; two are "
-            'needed, so give each its subfolder, or say sources = "file"'
+            f"{look.path} has pictures of {len(people)} source{'s' * (len(people) != 1)} to train "
+            f"on{f', as duplicates = {duplicates!r} leaves them' if look.pairs else ''}; two are "
+            "needed: give each its subfolder, or say sources = 'file'"
         )
-    pixels = np.stack([picture.squares[size] for picture in look.pictures])
+    pixels = np.stack([picture.squares[size] for picture in pictures])
     if not colour:
         # Pillow's weights of grey (ITU-R 601)
         pixels = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]
     number = {name: k for k, name in enumerate(people)}
     return Content(
         torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-        torch.tensor([number[picture.owner] for picture in look.pictures]),
-        tuple(picture.name for picture in look.pictures),
+        torch.tensor([number[owner] for owner in owners]),
+        tuple(picture.name for picture in pictures),
         tuple(people),
-        "a folder of own pictures",
+        origin,
     )
+
+
+def _merged(owners: list[str], pairs: list[tuple[int, int, float]]) -> list[str]:
+    """The owners, where those whose pictures look alike are one, named after all of them."""
+    names = sorted(set(owners))
+    number = {name: k for k, name in enumerate(names)}
+    rows, columns = ([number[owners[pair[side]]] for pair in pairs] for side in (0, 1))
+    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(names),) * 2)
+    _, groups = connected_components(graph, directed=False)
+    together = [" + ".join(np.array(names)[groups == group]) for group in groups]
+    return [together[number[owner]] for owner in owners]
