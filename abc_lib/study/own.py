@@ -41,6 +41,8 @@ def new_recipe(
     here, folder, output = here or Here(), Path(folder), Path(output)
     if output.suffix != ".toml":
         raise BadValue(f"{output} is no name of a recipe; let it end with .toml")
+    if not output.parent.is_dir():
+        raise BadValue(f"{output.parent} is no folder to write {output.name} to; make it first")
     sheet = output.with_suffix(".png")
     for path in (output, sheet):
         if path.exists():

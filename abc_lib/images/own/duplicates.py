@@ -22,7 +22,7 @@ ALIKE = 0.8
 _SIDE = 96
 _WINDOWS = (0.925, 0.85, 0.775, 0.7)
 """sides of the windows; four by four of each, so that a crop lies near one"""
-_SMOOTH = 15
+_SMOOTH, _SURE = 15, 0.95
 _TURNS = (None, *Image.Transpose)
 
 
@@ -90,9 +90,11 @@ def pairs_alike(signatures: Sequence[Signature], owners: Sequence) -> list[tuple
             apart = np.bitwise_count(each.windows[layer][:, None, None] ^ turns[:, layer])
             near = (apart.min((0, 2)) <= NEAR) & (numbers != numbers[i])
             for j in np.flatnonzero(near).tolist():
+                key = min(i, j), max(i, j)
+                if found.get(key, 0.0) >= ALIKE:
+                    continue
                 window, turn = np.unravel_index(apart[:, j].argmin(), apart[:, j].shape)
                 alike = _alike(each.small[layer], window, signatures[j].small[layer], turn)
-                key = min(i, j), max(i, j)
                 found[key] = max(alike, found.get(key, 0.0))
     return [(i, j, alike) for (i, j), alike in sorted(found.items()) if alike >= ALIKE]
 
@@ -108,6 +110,8 @@ def _alike(one: np.ndarray, window: int, other: np.ndarray, turn: int) -> float:
                 size = min(_SIDE, side + shorter)
                 a, b = (float(np.clip(v, 0, _SIDE - size)) for v in (left + x, top + y))
                 best = max(best, float(_flat(_cut(image, (a, b, size))) @ aim))
+                if best >= _SURE:
+                    return best
     return best
 
 

@@ -89,13 +89,20 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _files(path: Path) -> list[str]:
-    """Names of all files below a folder, hidden ones aside, sorted; links to folders stay shut."""
-    names = []
-    for folder, folders, files in os.walk(path):
+    """Names of all files below a folder, hidden ones aside, sorted.
+
+    Folders that cannot be gone into, links to folders among them, count as files.
+    """
+    shut: list[str] = []
+    names: list[str] = []
+    for folder, folders, files in os.walk(
+        path, onerror=lambda e, shut=shut: shut.append(e.filename)
+    ):
         folders[:] = [name for name in folders if name[0] != "."]
-        here = Path(folder).relative_to(path)
-        names += [(here / name).as_posix() for name in files if name[0] != "."]
-    return sorted(names)
+        below = [os.path.join(folder, name) for name in folders]
+        shut += [name for name in below if os.path.islink(name)]
+        names += [os.path.join(folder, name) for name in files if name[0] != "."]
+    return sorted(Path(name).relative_to(path).as_posix() for name in names + shut)
 
 
 @lru_cache(maxsize=4)

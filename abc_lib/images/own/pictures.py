@@ -31,6 +31,8 @@ def open_picture(path: Path) -> tuple[Image.Image, tuple[int, int]]:
     """
     try:
         found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise NotTaken("is a folder that is a link, or that you may not read")
         if not stat.S_ISREG(found.st_mode):
             raise NotTaken("is not a plain file")
         if found.st_size == 0:

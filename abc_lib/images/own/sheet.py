@@ -16,9 +16,7 @@ _COLUMNS, _SOURCES, _PAIRS = 14, 60, 60
 
 def plain(text: str, most: int = 60) -> str:
     """A name that can be printed on one line, whatever is in it."""
-    shown = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
     return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
