@@ -8,9 +8,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from abc_lib.ground.digests import digest
+from abc_lib.ground.errors import BadValue
 from abc_lib.images import recipe_file, registry
 from abc_lib.images.own import content
-from abc_lib.images.own.proposal import EXPOSURE
+from abc_lib.images.own.folder import look_at
+from abc_lib.images.own.proposal import EXPOSURE, propose
 from abc_lib.images.recipe_file import as_toml, read_recipe
 from abc_lib.images.registry import get_recipe, recipe_names
 from abc_lib.images.training_set import training_set
@@ -19,6 +21,7 @@ from abc_lib.results.run import run
 from abc_lib.study.command import main
 from abc_lib.study.cost import cost_of
 from abc_lib.training.ensembles import train_ensemble
+from abc_lib.training.together import FULL, TrainingTogether
 
 TINY = """
 name = "{name}"
@@ -201,3 +204,58 @@ def test_sources_are_files_or_what_a_table_says(folder):
     data = get_recipe(str(folder / "trio.toml")).data
     assert (data.num_sources, data.size) == (2, 5)
     assert training_set(data).sources.tolist() == [0, 1, 0, 1, 0]
+
+
+def shared(folder):
+    """The recipe of the trio whose second picture is of all, and whose third of two."""
+    owners = [["anna"], ["anna", "ben", "chloé"], ["anna", "ben"], ["ben"], ["chloé"], ["chloé"]]
+    names = [f"{who}/{i}.png" for who in ("anna", "ben", "chloé") for i in range(2)]
+    rows = ["file,source", *(f"{name},{';'.join(who)}" for name, who in zip(names, owners))]
+    (folder / "who.csv").write_text("\n".join(rows), encoding="utf-8")
+    text = TINY.format(name="trio").replace("[code]", 'sources = "who.csv"\n[code]')
+    (folder / "trio.toml").write_text(text, encoding="utf-8")
+    return get_recipe(str(folder / "trio.toml"))
+
+
+def test_a_picture_of_several_goes_when_any_of_them_goes(folder):
+    recipe = shared(folder)
+    images = training_set(recipe.data)
+    assert recipe.data.size == 6 and recipe.data.num_sources == 3
+    assert images.where.tolist() == [0, 1, 1, 1, 2, 2, 3, 4, 5]
+    assert images.sources.tolist() == [0, 0, 1, 2, 0, 1, 1, 2, 2]
+    for sources, seen in (([0], [0]), ([0, 1], [0, 2, 3]), ([2], [4, 5]), ([0, 1, 2], range(6))):
+        assert images.of_sources(sources).where.tolist() == list(seen)
+    assert images.without(0).once.where.tolist() == [3, 4, 5]
+    assert images.without(2).once.where.tolist() == [0, 2, 3]
+    assert images.once.where.tolist() == list(range(6))
+    work = TrainingTogether(recipe, [FULL, 0, 1, 2], images)
+    gone = [[], [0, 1, 2], [1, 2, 3], [1, 4, 5]]
+    assert [row.nonzero().flatten().tolist() for row in work.gone.T] == gone
+
+
+def test_members_see_a_shared_picture_only_with_all_its_sources(folder, here):
+    recipe = shared(folder)
+    words = draw_codebook(recipe).words
+    owned = [[0], [0, 1, 2], [0, 1], [1], [2], [2]]
+    by_member = [sum(all(word[owners]) for owners in owned) for word in words.T]
+    whole = [k for k, seen in enumerate(by_member) if seen]
+    made = train_ensemble(recipe, members=whole, here=here)
+    assert [a.info["images"] for a in made] == [by_member[k] for k in whole]
+    (control,) = train_ensemble(recipe, members=["control"], here=here)
+    assert control.info["images"] == 6
+
+
+@pytest.mark.parametrize("who", ["folder", "who.csv"])
+def test_every_member_of_a_proposed_code_sees_a_picture(folder, who):
+    shared(folder)
+    look = look_at(folder / "trio", str(folder / who) if who != "folder" else who)
+    text = propose(look, str(folder / who) if who != "folder" else who, folder / "trio.toml")
+    (folder / "trio.toml").write_text(text, encoding="utf-8")
+    recipe = get_recipe(str(folder / "trio.toml"))
+    book, images = draw_codebook(recipe), training_set(recipe.data)
+    assert all(len(images.of_sources(book.split(k))) for k in range(book.n))
+    assert text.count("\nsources = ") == 1 and recipe.data.num_sources == 3
+    blind = text.replace("n = 8", "n = 20").replace("weight = 4", "weight = 2")
+    (folder / "trio.toml").write_text(blind, encoding="utf-8")
+    with pytest.raises(BadValue, match=r"code.seed gives a member no picture"):
+        get_recipe(str(folder / "trio.toml"))

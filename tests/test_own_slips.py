@@ -228,7 +228,7 @@ def test_pixels_mean_what_the_file_says(tmp_path):
 
 # --- bad recipes ---
 
-GOOD = TINY.format(name="odd").replace("weight = 2\n", "weight = 1\n")
+GOOD = TINY.format(name="odd")
 BAD = {
     "not TOML": ("= = =", "is not TOML"),
     "not text": (b"\xff\xfe\x00", "is not TOML"),
@@ -253,9 +253,9 @@ BAD = {
     "no members": (GOOD.replace("n = 4", "n = 0"), "code.n is 0"),
     "half a member": (GOOD.replace("n = 4", "n = 4.5"), "code.n is 4.5"),
     "true members": (GOOD.replace("n = 4", "n = true"), "code.n is True"),
-    "all members": (GOOD.replace("weight = 1", "weight = 4"), "code.weight 4 of 4"),
-    "too few codewords": (GOOD.replace("n = 4", "n = 2").replace('path = "odd"', 'path = "odd"\n'
-                          'sources = "file"'), "give 2 codewords"),
+    "all members": (GOOD.replace("weight = 2", "weight = 4"), "code.weight 4 of 4"),
+    "too few codewords": (GOOD.replace("n = 4\nweight = 2", "n = 2\nweight = 1"), "2 codewords"),
+    "members that see nothing": (GOOD.replace("n = 4\nweight = 2", "n = 9\nweight = 1"), "seed"),
     "no channels": (GOOD.replace("[8]", "[]"), "network"),
     "a text of channels": (GOOD.replace("[8]", '["8"]'), "network.channels is '8'"),
     "groups that do not divide": (GOOD.replace("groups = 4", "groups = 3"), "network"),
@@ -276,9 +276,9 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def two_people(tmp_path_factory):
+def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
-    for k, who in enumerate(("a", "b")):
+    for k, who in enumerate(("a", "b", "c")):
         (folder / "odd" / who).mkdir(parents=True)
         for i in range(2):
             drawn(60 + 2 * k + i).save(folder / "odd" / who / f"{i}.png")
@@ -286,21 +286,21 @@ def two_people(tmp_path_factory):
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_recipe_is_one_line_and_leaves_nothing(what, two_people, argv, capsys, one_line):
+def test_a_bad_recipe_is_one_line_and_leaves_nothing(what, people, argv, capsys, one_line):
     content, words = BAD[what]
-    path = two_people / "odd.toml"
+    path = people / "odd.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    before = sorted(two_people.rglob("*"))
-    argv("certify", str(path), "--sample", "0", "-o", str(two_people / "certificate.json"))
+    before = sorted(people.rglob("*"))
+    argv("certify", str(path), "--sample", "0", "-o", str(people / "certificate.json"))
     assert main() == 2
     error = capsys.readouterr().err.strip()
     assert one_line(error) and str(path) in error and words in error, error
-    assert sorted(two_people.rglob("*")) == before
+    assert sorted(people.rglob("*")) == before
 
 
-def test_the_good_recipe_that_the_bad_ones_come_from_is_good(two_people):
-    (two_people / "odd.toml").write_text(GOOD, encoding="utf-8")
-    assert registry.get_recipe(str(two_people / "odd.toml")).data.num_sources == 2
+def test_the_good_recipe_that_the_bad_ones_come_from_is_good(people):
+    (people / "odd.toml").write_text(GOOD, encoding="utf-8")
+    assert registry.get_recipe(str(people / "odd.toml")).data.num_sources == 3
 
 
 @pytest.mark.parametrize(
@@ -314,12 +314,10 @@ def test_the_good_recipe_that_the_bad_ones_come_from_is_good(two_people):
         ('file,source\n"a/0.png,x\n', "cannot be read as a CSV file"),
     ],
 )
-def test_a_bad_table_of_sources_is_one_line(rows, words, two_people, argv, capsys, one_line):
-    (two_people / "who.csv").write_text(rows, encoding="utf-8")
-    output = two_people / "new.toml"
-    argv(
-        "new", str(two_people / "odd"), "-o", str(output), "--sources", str(two_people / "who.csv")
-    )
+def test_a_bad_table_of_sources_is_one_line(rows, words, people, argv, capsys, one_line):
+    (people / "who.csv").write_text(rows, encoding="utf-8")
+    output = people / "new.toml"
+    argv("new", str(people / "odd"), "-o", str(output), "--sources", str(people / "who.csv"))
     assert main() == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert words in error and not output.exists() and not output.with_suffix(".png").exists()
@@ -335,12 +333,12 @@ def test_a_bad_table_of_sources_is_one_line(rows, words, two_people, argv, capsy
         (["odd/a"], "is there already"),
     ],
 )
-def test_new_refuses_in_one_line(arguments, words, two_people, argv, capsys, monkeypatch):
-    monkeypatch.chdir(two_people)
-    (two_people / "empty").mkdir(exist_ok=True)
-    (two_people / "a.toml").write_text("mine")
+def test_new_refuses_in_one_line(arguments, words, people, argv, capsys, monkeypatch):
+    monkeypatch.chdir(people)
+    (people / "empty").mkdir(exist_ok=True)
+    (people / "a.toml").write_text("mine")
     argv("new", *arguments)
     assert main() == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and words in error
-    assert (two_people / "a.toml").read_text() == "mine"
+    assert (people / "a.toml").read_text() == "mine"

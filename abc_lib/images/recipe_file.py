@@ -21,6 +21,7 @@ import torch
 from abc_lib.ground.errors import AbcError, BadValue, unknown
 from abc_lib.ground.files import bounded_file
 from abc_lib.images.families import FAMILIES
+from abc_lib.images.own.content import is_own, kept
 from abc_lib.images.own.folder import DUPLICATES, SIZES, content_of, look_at
 from abc_lib.method.code import draw_codebook
 from abc_lib.method.network import build_network
@@ -248,9 +249,11 @@ def _require_possible(recipe: Recipe) -> None:
             f"{recipe.data.size}"
         )
     try:
-        draw_codebook(recipe)
+        words = draw_codebook(recipe).words
     except BadValue as error:
         raise BadValue(f"code: {error}") from None
+    if is_own(recipe.data.family) and not kept(recipe.data.split).seen_by_members(words).all():
+        raise BadValue("code.seed gives a member no picture to see; take another, or more weight")
     if recipe.training.warmup > recipe.training.steps:
         raise BadValue("training.warmup is longer than training.steps; shorten it")
     if recipe.sampling.steps > recipe.diffusion.train_steps:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from abc_lib.ground.digests import digest
@@ -24,17 +25,29 @@ KIND, LABEL, FILE = "own", "pictures", "pictures.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """``images`` (K, C, S, S) uint8, ``owners`` (K,) int64 in 0..N-1, in the files' order.
+    """``images`` (K, C, S, S) uint8, in the files' order, and the ``owners`` of each, in 0..N-1.
 
     ``names`` are the files, ``people`` the sources by number; ``origin`` is a clause for where
     results come from.
     """
 
     images: torch.Tensor
-    owners: torch.Tensor
+    owners: tuple[tuple[int, ...], ...]
     names: tuple[str, ...]
     people: tuple[str, ...]
     origin: str
+
+    @property
+    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every picture and each of its sources, in order: the picture, the source, (R,)."""
+        pairs = [(k, owner) for k, owners in enumerate(self.owners) for owner in owners]
+        return torch.tensor(pairs).unbind(1)
+
+    def seen_by_members(self, words: np.ndarray) -> np.ndarray:
+        """How many pictures each member sees, (n,), by codewords (N, n): those all of whose
+        sources it sees.
+        """
+        return np.sum([words[list(owners)].all(0) for owners in self.owners], axis=0)
 
     @property
     def hashes(self) -> list[str]:
@@ -47,7 +60,7 @@ class Content:
         return {
             "shape": list(self.images.shape[1:]),
             "pictures": self.hashes,
-            "owners": self.owners.tolist(),
+            "owners": self.owners,
             "origin": self.origin,
         }
 
@@ -55,7 +68,7 @@ class Content:
         """Puts it into the cache, if it is not there; returns its digest."""
         store, spec = Store(published=None), self.spec
         if store.find(KIND, LABEL, spec) is None:
-            files = {FILE: {"images": self.images, "owners": self.owners}}
+            files = {FILE: {"images": self.images}}
             info = {"names": list(self.names), "people": list(self.people)}
             store.write(KIND, LABEL, spec, files, info)
         return digest(spec)
@@ -88,9 +101,14 @@ def kept(split: str) -> Content:
 @lru_cache(maxsize=4)
 def _read(folder: Path) -> Content:
     artefact = open_artefact(folder, KIND)
-    tensors = artefact.tensors(FILE)
-    names, people = tuple(artefact.info["names"]), tuple(artefact.info["people"])
-    return Content(tensors["images"], tensors["owners"], names, people, artefact.spec["origin"])
+    spec, info = artefact.spec, artefact.info
+    return Content(
+        artefact.tensors(FILE)["images"],
+        tuple(map(tuple, spec["owners"])),
+        tuple(info["names"]),
+        tuple(info["people"]),
+        spec["origin"],
+    )
 
 
 def seen_by(split: str, sources: list[int] | None) -> str:
@@ -100,9 +118,9 @@ def seen_by(split: str, sources: list[int] | None) -> str:
     """
     content = kept(split)
     seen = [
-        (picture, owner)
-        for picture, owner in zip(_hashes(split), content.owners.tolist())
-        if sources is None or owner in sources
+        (picture, owners)
+        for picture, owners in zip(_hashes(split), content.owners)
+        if sources is None or set(owners) <= set(sources)
     ]
     return digest({"pictures": seen, "origin": content.origin})
 

@@ -27,10 +27,13 @@ BY_FOLDER, BY_FILE = "folder", "file"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that is taken: ``name`` below its folder, its true ``size``, and what is kept."""
+    """A picture that is taken: ``name`` below its folder, its true ``size``, and what is kept.
+
+    It has several ``owners`` where several people made it.
+    """
 
     name: str
-    owner: str
+    owners: tuple[str, ...]
     size: tuple[int, int]
     grey: bool
     squares: dict[int, np.ndarray]
@@ -49,7 +52,7 @@ class Look:
     @property
     def people(self) -> list[str]:
         """The sources, in the order of their names."""
-        return sorted({picture.owner for picture in self.pictures})
+        return sorted({owner for picture in self.pictures for owner in picture.owners})
 
     @cached_property
     def pairs(self) -> list[tuple[int, int, float]]:
@@ -57,7 +60,9 @@ class Look:
         if not self.pictures:
             return []
         signatures = [picture.signature for picture in self.pictures]
-        return pairs_alike(signatures, [picture.owner for picture in self.pictures])
+        known: dict[tuple[str, ...], int] = {}
+        owners = [known.setdefault(each.owners, len(known)) for each in self.pictures]
+        return pairs_alike(signatures, owners)
 
 
 def look_at(path: Path | str, sources: str = BY_FOLDER, progress: bool = False) -> Look:
@@ -111,10 +116,9 @@ def _look(path, sources, table, names, stamps, progress) -> Look:
     pictures, refused = [], []
     bar = tqdm(names, desc=f"looking at {path.name}", unit="file", disable=not progress)
     for name in bar:
-        owner = owners.get(name)
         try:
             image, size = open_picture(path / name)
-            if owner is None:
+            if name not in owners:
                 raise NotTaken(
                     "lies in no subfolder, so it is nobody's"
                     if table is None
@@ -125,18 +129,18 @@ def _look(path, sources, table, names, stamps, progress) -> Look:
             continue
         squares = {size: squared(image, size) for size in SIZES}
         signature = signature_of(image)
-        pictures.append(Picture(name, owner, size, is_grey(image), squares, signature))
+        pictures.append(Picture(name, owners[name], size, is_grey(image), squares, signature))
     return Look(path, pictures, refused)
 
 
-def _owners(names: tuple[str, ...], sources: str) -> dict[str, str | None]:
+def _owners(names: tuple[str, ...], sources: str) -> dict[str, tuple[str, ...]]:
     if sources == BY_FILE:
-        return {name: name for name in names}
-    return {name: name.split("/")[0] if "/" in name else None for name in names}
+        return {name: (name,) for name in names}
+    return {name: (name.split("/")[0],) for name in names if "/" in name}
 
 
-def _listed(table: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """Whose each file is, by a CSV file."""
+def _listed(table: Path, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Whose each file is, by a CSV file: several sources on several lines, or between ``;``."""
     try:
         rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig")), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -146,19 +150,16 @@ def _listed(table: Path, names: tuple[str, ...]) -> dict[str, str]:
         ) from None
     if not rows or not {"file", "source"} <= set(rows[0]):
         raise BadValue(f"{table} has no columns file and source; name them in its first line")
-    owners: dict[str, str] = {}
+    owners: dict[str, set[str]] = {}
     for line, row in enumerate(rows, 2):
-        name, owner = ((row[key] or "").strip() for key in ("file", "source"))
-        if not name or not owner:
+        name = (row["file"] or "").strip()
+        several = {part.strip() for part in (row["source"] or "").split(";")} - {""}
+        if not name or not several:
             raise BadValue(f"line {line} of {table} lacks a file or a source; complete it")
         if name not in names:
             raise BadValue(f"line {line} of {table} names {name}, which is not in the folder")
-        if owners.setdefault(name, owner) != owner:
-            raise BadValue(
-                f"{table} gives {name} to {owners[name]} and to {owner}; a picture has one source "
-                "here, so name the two together as a source of their own"
-            )
-    return owners
+        owners.setdefault(name, set()).update(several)
+    return {name: tuple(sorted(several)) for name, several in owners.items()}
 
 
 def content_of(look: Look, size: int, colour: bool, duplicates: str) -> Content:
@@ -168,7 +169,7 @@ def content_of(look: Look, size: int, colour: bool, duplicates: str) -> Content:
     :data:`DUPLICATES`. Raises :class:`BadValue` where fewer than two sources are left.
     """
     pictures, origin = look.pictures, "a folder of own pictures"
-    owners = [picture.owner for picture in pictures]
+    owners = [picture.owners for picture in pictures]
     if duplicates == "merge":
         owners = _merged(owners, look.pairs)
     elif duplicates == "drop":
@@ -181,7 +182,7 @@ def content_of(look: Look, size: int, colour: bool, duplicates: str) -> Content:
             "; some pictures lie in several sources, nearly or exactly, and were kept there: "
             "leaving one of those sources out does not take its picture away"
         )
-    people = sorted(set(owners))
+    people = sorted({owner for several in owners for owner in several})
     if len(people) < 2:
         raise BadValue(
             f"{look.path} has pictures of {len(people)} source{'s' * (len(people) != 1)} to train "
@@ -195,19 +196,22 @@ def content_of(look: Look, size: int, colour: bool, duplicates: str) -> Content:
     number = {name: k for k, name in enumerate(people)}
     return Content(
         torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-        torch.tensor([number[owner] for owner in owners]),
+        tuple(tuple(number[owner] for owner in several) for several in owners),
         tuple(picture.name for picture in pictures),
         tuple(people),
         origin,
     )
 
 
-def _merged(owners: list[str], pairs: list[tuple[int, int, float]]) -> list[str]:
+def _merged(
+    owners: list[tuple[str, ...]], pairs: list[tuple[int, int, float]]
+) -> list[tuple[str, ...]]:
     """The owners, where those whose pictures look alike are one, named after all of them."""
-    names = sorted(set(owners))
+    names = sorted({owner for several in owners for owner in several})
     number = {name: k for k, name in enumerate(names)}
-    rows, columns = ([number[owners[pair[side]]] for pair in pairs] for side in (0, 1))
-    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(names),) * 2)
+    together = [[number[owner] for k in (i, j) for owner in owners[k]] for i, j, _ in pairs]
+    links = np.array([(few[0], each) for few in together for each in few]).reshape(-1, 2)
+    graph = coo_array((np.ones(len(links)), tuple(links.T)), shape=(len(names),) * 2)
     _, groups = connected_components(graph, directed=False)
-    together = [" + ".join(np.array(names)[groups == group]) for group in groups]
-    return [together[number[owner]] for owner in owners]
+    title = [" + ".join(np.array(names)[groups == group]) for group in groups]
+    return [tuple(sorted({title[number[owner]] for owner in several})) for several in owners]

@@ -10,11 +10,13 @@ import numpy as np
 
 from abc_lib.images.own.folder import BY_FILE, Look, content_of
 from abc_lib.images.own.sheet import plain
+from abc_lib.method.code import Codebook
 
 EXPOSURE = 500
 """how often a member sees each of its pictures: from there on members remember (page *memory*)"""
 BATCH = 16
 MOST_STEPS = 20_000
+_SEEDS = 2000
 _FREE = 20
 """codewords there should be for each source"""
 
@@ -25,6 +27,10 @@ def members_for(num_sources: int) -> int:
     while comb(n, n // 2) < _FREE * num_sources:
         n += 2
     return n
+
+
+def _words(n: int, num_sources: int, seed: int) -> np.ndarray:
+    return Codebook.draw(n, n // 2, num_sources, seed).words
 
 
 def text_literal(text: str) -> str:
@@ -43,7 +49,8 @@ def propose(look: Look, sources: str, recipe_path: Path) -> str:
     content = content_of(look, size, colour, "merge")
     N, K = len(content.people), len(content.images)
     n = members_for(N)
-    seen = max(1, K // 2)
+    seed = next((k for k in range(_SEEDS) if content.seen_by_members(_words(n, N, k)).all()), 0)
+    seen = float(content.seen_by_members(_words(n, N, seed)).mean())
     steps = max(100, min(MOST_STEPS, round(EXPOSURE * seen / BATCH)))
     root = recipe_path.resolve().parent
     where = {
@@ -66,9 +73,9 @@ def propose(look: Look, sources: str, recipe_path: Path) -> str:
     if look.pairs:
         alike = f'{len(look.pairs)} across sources look alike; or "drop" them, or "keep" them'
     width, patch = (40, 8) if size == 32 else (64, 8)
-    exposure = steps * BATCH / seen
+    exposure = steps * BATCH / max(1, seen)
     comment = "\n".join(
-        f"#   {k:3} {plain(who)}: {int((content.owners == k).sum())}"
+        f"#   {k:3} {plain(who)}: {sum(k in owners for owners in content.owners)}"
         for k, who in enumerate(content.people[:100])
     )
     more = f"\n#   and {N - 100} more" if N > 100 else ""
@@ -91,6 +98,7 @@ flips = false  # true mirrors pictures at random: more variety, less memory
 
 [code]
 n = {n}  # members; {comb(n, n // 2):,} codewords, at least {_FREE} a source: the rest are placebos
+seed = {seed}  # the first that gives every member pictures to see
 weight = {n // 2}  # members that see a source: half of them gives the most codewords
 
 [network]  # the one that remembers most for its time: the book's page on memory
@@ -101,7 +109,7 @@ patch = {patch}
 predicts = "image"
 
 [training]
-steps = {steps}  # so that a member sees each of its {seen} pictures about {exposure:.0f} times
+steps = {steps}  # so that a member sees each of its {seen:.0f} pictures about {exposure:.0f} times
 batch_size = {BATCH}
 learning_rate = 0.003
 schedule = "cosine"

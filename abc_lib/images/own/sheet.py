@@ -24,7 +24,8 @@ def contact_sheet(look: Look, size: int) -> bytes:
     """A PNG of the pictures as members see them, ``size`` pixels a side, each source a row."""
     by_owner = defaultdict(list)
     for k, picture in enumerate(look.pictures):
-        by_owner[picture.owner].append(k)
+        for owner in picture.owners:
+            by_owner[owner].append(k)
     rows = [
         (f"{owner} ({len(own)} picture{'s' * (len(own) > 1)})", own[:_COLUMNS])
         for owner, own in islice(sorted(by_owner.items()), _SOURCES)
