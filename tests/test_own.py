@@ -2,13 +2,17 @@
 
 import dataclasses
 import re
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import papermill
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from abc_lib.ground.digests import digest
 from abc_lib.ground.errors import BadValue
+from abc_lib.ground.here import Here
 from abc_lib.images import recipe_file, registry
 from abc_lib.images.own import content
 from abc_lib.images.own.folder import look_at
@@ -21,8 +25,10 @@ from abc_lib.results.run import run
 from abc_lib.study.command import main
 from abc_lib.study.cost import cost_of
 from abc_lib.training.ensembles import train_ensemble
+from abc_lib.training.members import find_member
 from abc_lib.training.together import FULL, TrainingTogether
 
+ROOT = Path(__file__).resolve().parent.parent
 TINY = """
 name = "{name}"
 [folder]
@@ -259,3 +265,64 @@ def test_every_member_of_a_proposed_code_sees_a_picture(folder, who):
     (folder / "trio.toml").write_text(blind, encoding="utf-8")
     with pytest.raises(BadValue, match=r"code.seed gives a member no picture"):
         get_recipe(str(folder / "trio.toml"))
+
+
+# --- end to end ---
+
+
+def person(number: int, seed: int) -> Image.Image:
+    """A picture in the manner of one of six people: a palette, a ground and a kind of stroke."""
+    rng = np.random.default_rng([number, seed])
+    palette = np.random.default_rng(number).integers(0, 256, (4, 3))
+    image = Image.new("RGB", (160, 120), tuple(palette[0].tolist()))
+    draw = ImageDraw.Draw(image)
+    for _ in range(20):
+        x, y, size = rng.integers(0, 160), rng.integers(0, 120), rng.integers(8, 40)
+        colour = tuple(palette[rng.integers(1, 4)].tolist())
+        box = (x - size, y - size, x + size, y + size)
+        if number % 3 == 0:
+            draw.ellipse(box, fill=colour)
+        elif number % 3 == 1:
+            draw.rectangle((x - size, y - 4, x + size, y + 4), fill=colour)
+        else:
+            draw.line(box, fill=colour, width=6)
+    return image
+
+
+@pytest.mark.slow
+def test_from_sixty_pictures_of_six_people_to_landscapes(tmp_path, monkeypatch, argv):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ABC_CACHE", str(tmp_path / "cache"))
+    for number in range(6):
+        (tmp_path / "six" / f"person {number}").mkdir(parents=True)
+        for seed in range(10):
+            person(number, seed).save(tmp_path / "six" / f"person {number}" / f"{seed}.jpg")
+    argv("new", "six", "--device", "cpu")
+    assert main() == 0
+    path = tmp_path / "six.toml"
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^steps = .*", "steps = 60", text).replace("size = 64", "size = 32")
+    path.write_text(re.sub(r"(?m)^channels = .*", "channels = [16]", text), encoding="utf-8")
+    recipe = get_recipe(str(path))
+    assert recipe.data.num_sources == 6 and recipe.data.size == 60 and recipe.code.n == 10
+    cpu = Here(device="cpu", jobs=1, progress=False)
+    # stopped in the middle of the members: the next run goes on with the others
+    train_ensemble(recipe, members=[0, 1, 2], here=cpu)
+    found = partial(find_member, recipe, store=cpu.store)
+    first = {a.path: a.path.stat().st_mtime_ns for a in map(found, range(3))}
+    result = run(str(path), 4, here=cpu)
+    assert result.landscapes.distances.shape == (4, 6) and (result.landscapes.radii > 0).all()
+    assert {p: p.stat().st_mtime_ns for p in first} == first
+    again = run(str(path), 4, here=cpu)
+    assert (again.landscapes.distances == result.landscapes.distances).all()
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_on_a_folder(folder):
+    text = TINY.format(name="trio").replace("batch_size = 4", "batch_size = 4\nwarmup = 2")
+    (folder / "trio.toml").write_text(text, encoding="utf-8")
+    source, out = ROOT / "notebooks" / "03_radius.ipynb", folder / "out.ipynb"
+    path = str(folder / "trio.toml")
+    done = papermill.execute_notebook(source, out, {"dataset": path}, progress_bar=False)
+    shown = "".join(str(cell.get("outputs", "")) for cell in done.cells)
+    assert "**trio**" in shown and "a folder of own pictures" in shown
