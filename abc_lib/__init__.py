@@ -66,6 +66,7 @@ _NAMESPACES = {
     "study": "study",
     "sections": "study.sections",
     "exposures": "study.exposures",
+    "designs": "study.designs",
     "signals": "study.signals",
     "claims": "study.claims",
     "cost": "study.cost",

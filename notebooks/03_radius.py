@@ -208,16 +208,18 @@ paper_law
 
 # %% [markdown]
 # Ours, through every ensemble that has landscapes, whatever its images; the lower slope lets each
-# kind of images have a level of its own.
+# kind of images have a level of its own. The circles are **placebos**, to which the page comes
+# below: as many members go, and no source with them.
 
 # %%
 every = abc.radii.summaries(abc.radii.of_all(scale) | radii, scale)
 our_law = abc.sections.law_of(every)  # fit_law, or None with one size
 our_law, abc.sections.law_within(every)
 
-# %% mystnb={"image": {"alt": "Mean log10 radius against log10 training set size: the paper's 23 ensembles and all of ours, by kind of image, each with its fitted line."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Mean log10 radius against log10 training set size: the paper's 23 ensembles and all of ours, by kind of image, each with its fitted line, and our placebos as circles around our points."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.8, 4.4))
-abc.figures.radius_law(every, paper, ax, our_law, paper_law)
+placebos = abc.signals.placebo_points(radii | abc.radii.of_all(scale), scale)
+abc.figures.radius_law(every, paper, ax, our_law, paper_law, placebos)
 plt.show()
 display(abc.figures.table(abc.sections.law_table(every, paper)))
 

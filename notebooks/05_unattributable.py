@@ -114,8 +114,9 @@ counterfactuals = ensemble.sample(noise[[0] * len(weights)], weights) > 0.5
 # Whether two samples are equal must not hang on the machine. Before the threshold a pixel is known
 # to about 10⁻⁵ in single precision; where one comes within 10⁻³ of the threshold, both trajectories
 # are computed again in double precision. Samples are dropped as soon as one counterfactual differs,
-# so that most cost a few counterfactuals and not 190. Of all samples, the share that are
-# unattributable, with its 95% interval:
+# so that most cost a few counterfactuals and not 190. There is no placebo here: the 190 sources own
+# every codeword of weight 2 of 20, so no two members can go without a source. Of all samples, the
+# share that are unattributable, with its 95% interval:
 
 # %%
 found and (len(found.indices) / len(found), found.interval())
@@ -194,7 +195,9 @@ plt.show()
 
 # %% [markdown]
 # The share of samples below each τ, for every ensemble of the family whose landscapes are at hand.
-# As training sets grow, curves move to the left: more samples depend on no single source.
+# As training sets grow, curves move to the left. Dotted, the same for **placebo radii**: as many
+# members go along codewords that no source owns. Where the dotted curve lies on its twin, a sample
+# is below τ because half of the members agree about it, and not because no source matters.
 
 # %%
 family = abc.sections.family_landscapes(landscapes)
@@ -203,9 +206,13 @@ shares = {
 }
 shares
 
-# %% mystnb={"image": {"alt": "The share of samples with a radius below tau against tau, a curve an ensemble."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The share of samples with a radius below tau against tau, a curve an ensemble, and dotted the same for placebo radii."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.8, 4))
-abc.figures.below_threshold({name: each.radii for name, each in family.items()}, ax)
+chance = {name: abc.placebos.stored(abc.get_recipe(name, scale)) for name in family}
+chance = {name: each.distances.max(1) for name, each in chance.items() if each is not None}
+abc.figures.below_threshold(
+    {name: each.radii for name, each in family.items()}, ax, placebos=chance
+)
 plt.show()
 table = pd.DataFrame(
     {"ensemble": name, "images": abc.get_recipe(name, scale).data.size, "samples": len(each)}
@@ -251,7 +258,8 @@ else:
 # A claim about a sample should not have to be believed. A **certificate** is a file with everything
 # that it takes to check one: recipe, code, hashes of the members, noise, and for each source the
 # distance of the counterfactual without it. Below τ, it states that the sample is nearly
-# unattributable. Whoever gets it can have any part made again:
+# unattributable. It also says where the radius lies among placebos: how far the sample moves along
+# codewords that no source owns. Whoever gets it can have any part made again:
 #
 # ```
 # python -m abc_lib certify digits_1024 --sample 0 --tau 40 -o certificate.json
@@ -265,7 +273,8 @@ else:
 row = int(landscapes.radii.argmin())
 tau = float(np.ceil(landscapes.radii[row] + 1))
 index = int(landscapes.indices[row])
-certificate = abc.certificates.make_certificate(ensemble, landscapes, index, tau)
+known = abc.placebos.stored(recipe, here)
+certificate = abc.certificates.make_certificate(ensemble, landscapes, index, tau, known)
 quiet = abc.Here(device=device, progress=False)
 print(abc.certificates.verify_certificate(certificate, 4, here=quiet))
 

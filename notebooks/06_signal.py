@@ -90,11 +90,31 @@ display(abc.figures.table(abc.signals.placebo_table(found)))
 # that could have been its own, so the rank of its statistic among placebos is a p-value, exact
 # whatever the network is. Three statistics: the *distance moved*; how much farther *away* from the
 # source's image the sample came to lie; how far it moved *against* the direction of that image.
+#
+# A fourth makes more of the same ablations. One of them is one draw of how half of the members act
+# together. All placebos and the source's own together say what *each* member does: the fit of the
+# distance moved away that is linear in which members go. It is made with all codewords alike, so
+# its ranks are as exact, and it costs nothing, for the placebos are there.
 
 # %%
-names = list(abc.evidence.STATISTICS)
-away = found.of("away")
-one, all_codes = found.p_values[away, 0], found.p_values[away, -1]
+words = np.concatenate([words[:1], words[-32:]])  # source 0's codeword, and some that nobody owns
+images = abc.training_set(abc.get_recipe(dataset).data)
+_, there = abc.evidence.without(ensemble, noise, words, 33)
+away = (abc.evidence.to_sources(there, images) - abc.evidence.to_sources(factual, images))[:, 0]
+centred = words - words.mean(0)
+fit = centred @ np.linalg.pinv(centred) @ (away - away.mean()).numpy() + float(away.mean())
+own, free = away[:1].numpy(), away[None, 1:].numpy()
+library, _ = abc.significance.fitted(own, free, words[0], words[1:])
+assert np.allclose(fit[0], library)
+float(away[0]), float(fit[0])  # of source 0: as measured, and as fitted
+
+# %% [markdown]
+# With the codes and the members that remember:
+
+# %%
+names = list(abc.signal.NAMES)
+best = found.of("fitted")
+one, all_codes = found.p_values[best, 0], found.p_values[best, -1]
 one[sample, :5].round(2), all_codes[sample, :5].round(3)  # first five sources
 
 # %% [markdown]
@@ -107,11 +127,10 @@ one[sample, :5].round(2), all_codes[sample, :5].round(3)  # first five sources
 from scipy.stats import false_discovery_control
 
 q = false_discovery_control(all_codes[sample])
-best = np.argsort(all_codes[sample], kind="stable")[:5]
-images = abc.training_set(recipe.data).images
-shown = [abc.signals.as_image(found.factual[0, sample]), *images[best]]
-titles = ["sample", *(f"#{j}" for j in best)]
-notes = ["", *(f"p {all_codes[sample, j]:.4f}\nq {q[j]:.3f}" for j in best)]
+first = np.argsort(all_codes[sample], kind="stable")[:5]
+shown = [abc.signals.as_image(found.factual[0, sample]), *images.images[first]]
+titles = ["sample", *(f"#{j}" for j in first)]
+notes = ["", *(f"p {all_codes[sample, j]:.4f}\nq {q[j]:.3f}" for j in first)]
 abc.figures.image_rows({"": shown}, titles, notes)
 plt.show()
 
@@ -119,7 +138,7 @@ plt.show()
 near = abc.signals.nearest_source(found)
 rows = np.arange(len(near))
 groups = {"sources, one code": one, f"sources, {found.codes[-1]} codes": all_codes}
-groups["placebos, as many codes"] = found.placebo_p[away, -1]
+groups["placebos, as many codes"] = found.placebo_p[best, -1]
 groups["nearest images, as many codes"] = all_codes[rows, near]
 figure, ax = plt.subplots(figsize=(5.6, 4))
 abc.figures.p_value_shares(groups, ax)
@@ -154,7 +173,7 @@ display(Markdown(abc.signals.source_verdict(found)))
 # what chance gives.
 
 # %% mystnb={"image": {"alt": "Share of planted sources that are found against the strength of the effect, for one to four codes."}}
-shares = abc.signals.power(found, "away")
+shares = abc.signals.power(found, "fitted")
 labels = {f"{j + 1} code{'s' * (j > 0)}": share for j, share in enumerate(shares)}
 figure, ax = plt.subplots(figsize=(5.6, 4))
 abc.figures.power_curves(found.strengths, labels, found.planted_p.shape[-1], ax)
@@ -171,7 +190,7 @@ display(abc.figures.table(abc.signals.planted_table(found)))
 # sources matter to a sample? Pearson's correlation over sources, mean over samples. Shaded is
 # what chance gives when sources are shuffled in every code: samples share a code's chance.
 
-# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against how many codes a half has, for three statistics."}}
+# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against how many codes a half has, for four statistics."}}
 curves = {}
 for name in names:
     curves[abc.signals.WORDS[name]] = abc.signals.reliability_curve(found, name)
@@ -185,18 +204,43 @@ display(Markdown(abc.signals.reliability_verdict(found)))
 # %% [markdown]
 # ## What an attribution needs
 #
-# With reliability $\rho$ of one code, the mean of $R$ codes has $R\rho / (1 + (R - 1)\rho)$
-# (Spearman and Brown). From the largest halves that were measured, how many codes would reach one
-# half, where signal and noise are even, and four fifths?
+# A code of $n$ members has $n - 1$ degrees of freedom: whatever it says of $N$ sources are as many
+# numbers. To tell all sources apart by members alone takes at least $N - 1$ of them, so $R$ codes
+# with $R (n - 1) \geq N - 1$; noise asks for more. With reliability $\rho$ of one code, the mean of
+# $R$ codes has $R\rho / (1 + (R - 1)\rho)$ (Spearman and Brown). From the largest halves that were
+# measured, how many codes would reach one half, where signal and noise are even, and four fifths?
 
 # %% tags=["hide-input"]
-display(abc.figures.table(abc.signals.needed_table(found)))
-text = (
-    f"One code has {recipe.code.n} members for {recipe.data.num_sources} sources; all codes "
-    f"together have {found.scores.shape[1] * recipe.code.n}. "
-)
+display(abc.figures.table(abc.designs.needed_table(found)))
+
+# %% [markdown]
+# The same of every ensemble and exposure of which several codes were measured, by the fitted
+# statistic:
+
+# %% mystnb={"image": {"alt": "Correlation of two halves of the codes against codes a half, a curve for each ensemble and exposure."}} tags=["hide-input"]
+every = abc.designs.known(here)
+figure, ax = plt.subplots(figsize=(5.6, 4))
+abc.figures.reliability_curves(abc.designs.curves(every), ax)
+plt.show()
+display(abc.figures.table(abc.designs.sets_table(every)))
+
+# %% [markdown]
+# ### Other designs of codes
+#
+# Would other codes do better for as much training? Wider ones of half weight; members of small
+# weight, each of which sees a quarter; members that each leave an eighth out. Each stands beside as
+# much training of usual codes, on the same samples; in brackets the central 95% of random sets of
+# usual codes.
+
+# %% tags=["hide-input"]
+others = abc.designs.others_of(found, every)
+if others:
+    display(abc.figures.table(abc.designs.design_table(found, others)))
+display(Markdown(abc.designs.design_verdict(found, others)))
+
+# %% tags=["hide-input"]
 again = abc.retrained_evidence.stored(recipe, here)
-display(Markdown(text + abc.signals.sameness(found, again)))
+display(Markdown(abc.signals.sameness(found, again)))
 
 # %% [markdown]
 # ## Ablation beside retraining, corrected for both
@@ -240,7 +284,6 @@ abc.significance.least_p(placebos), abc.significance.least_p(placebos, 2)
 
 # %% tags=["hide-cell"]
 # 2: members that saw source 5 now believe to one half that all is image 5
-images = abc.training_set(ensemble.recipe.data)
 planted = abc.evidence.planted(ensemble, images, 5, 0.5)
 parts = abc.evidence.planted_statistics(planted, noise, images, 5, 32, 64)
 abc.significance.rank_p(parts["own"].numpy(), parts["free"].numpy()).ravel()

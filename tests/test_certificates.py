@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.results.landscapes import compute as compute_landscapes
 from abc_lib.results.landscapes import read as read_landscapes
 from abc_lib.results.landscapes import stored as stored_landscapes
+from abc_lib.results.placebos import landscapes as placebo_landscapes
 from abc_lib.study import command as command
 
 QUIET = {"jobs": 1, "progress": False}
@@ -47,14 +49,20 @@ def landscapes(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def placebos(trained, tmp_path_factory):
+    here = Here(Store(tmp_path_factory.mktemp("placebos"), None), "cpu", **QUIET)
+    return placebo_landscapes.get(trained.ensemble, [0, 3], 2, here)
+
+
+@pytest.fixture(scope="module")
 def tau(landscapes):
     return float(landscapes.radii[1]) + 1
 
 
 @pytest.fixture(scope="module")
-def certificate(trained, landscapes, tau):
+def certificate(trained, landscapes, tau, placebos):
     """Of sample 3, whose row is 1. Not to be changed."""
-    return make_certificate(trained.ensemble, landscapes, 3, tau)
+    return make_certificate(trained.ensemble, landscapes, 3, tau, placebos)
 
 
 @pytest.fixture
@@ -116,6 +124,48 @@ def test_some_of_it_is_confirmed_and_no_more_is_said(certificate, verify):
     )
     assert verify(certificate, [7, 1, 7]).sources == (1, 7)
     assert verify(certificate, np.array([3])).sources == (3,)
+
+
+def test_a_radius_stands_among_the_distances_of_placebos(certificate, verify, placebos):
+    assert np.array_equal(certificate.placebos, placebos.distances[1])
+    farther = (placebos.distances[1] >= certificate.radius).sum()
+    assert "Along 8 codewords that no source owns it moves by up to" in certificate.statement
+    assert f", and {farther} of them" in certificate.statement
+    report = verify(certificate)
+    assert report.placebos == tuple(range(8)) and "8 of 8 distances along" in str(report)
+    assert len(verify(certificate, 4, seed=5).placebos) == 4
+    assert verify(certificate, [2]).placebos == ()
+    low = Certificate(forged(certificate, lower_placebos))
+    with pytest.raises(CertificateRefused, match=r"placebos\[\d\]' is .* no source owns"):
+        verify(low)
+
+
+def lower_placebos(content):
+    content["placebos"] = [placebo / 2 for placebo in content["placebos"]]
+    content["statement"] = statement_of(content["radius"], content["tau"], 12, content["placebos"])
+
+
+def test_a_certificate_without_placebos_and_one_of_the_first_version_are_confirmed(
+    trained, landscapes, verify, tau
+):
+    bare = make_certificate(trained.ensemble, landscapes, 3, tau)
+    assert bare.placebos is None and "no source owns" not in bare.statement
+    assert verify(bare, [0]).num_placebos == 0 and "no source owns" not in str(verify(bare, [0]))
+
+    def older(content):
+        content["version"] = 1
+        del content["placebos"]
+
+    first = Certificate(forged(bare, older))
+    assert first.placebos is None and verify(first).complete
+
+
+def test_placebos_of_other_members_are_not_certified(trained, landscapes, placebos):
+    (artefact,) = placebos.artefacts
+    spec = artefact.spec | {"ensemble": "0" * 16}
+    other = dataclasses.replace(placebos, artefacts=[SimpleNamespace(spec=spec)])
+    with pytest.raises(BadValue, match="placebos of digits_64 are not known to be"):
+        make_certificate(trained.ensemble, landscapes, 3, None, other)
 
 
 def test_nobody_can_foresee_what_is_drawn(certificate, verify):
@@ -260,6 +310,7 @@ def edits():
             lambda text: ("AAAA" if text[:4] != "AAAA" else "AAAB") + text[4:],
         ),
         "landscape.distances": put(["landscape", "distances", 5], lambda d: d / 2),
+        "placebos": put(["placebos", 5], lambda d: d / 2),
         "radius": put(["radius"], lambda r: r / 2),
         "tau": put(["tau"], lambda t: t + 1),
         "statement": put(["statement"], lambda s: s.replace("nearly ", "")),
@@ -293,7 +344,7 @@ def lower_all(content):
     content["landscape"]["distances"] = [d / 10 for d in content["landscape"]["distances"]]
     content["radius"] /= 10
     content["tau"] = 2 * content["radius"]
-    content["statement"] = statement_of(content["radius"], content["tau"], 12)
+    content["statement"] = statement_of(content["radius"], content["tau"], 12, content["placebos"])
 
 
 def other_code(content):
@@ -350,6 +401,8 @@ FORGERIES = {
         lambda c: c["sampling"].__setitem__("steps", 5000),
         "sampling.steps",
     ),
+    "more placebos than codewords": (lambda c: c["placebos"].append(1.0), "placebos"),
+    "placebos left out": (lambda c: c.__setitem__("placebos", None), "statement"),
     "tau below": (lambda c: c.__setitem__("tau", c["radius"]), "tau"),
     "statement without tau": (lambda c: c.__setitem__("tau", None), "statement"),
     "default spelled out": (
@@ -465,7 +518,7 @@ MALFORMED = {
     "with more": (raw(lambda c: c.update(more=1)), "'more' is not known"),
     "with a part more": (raw(lambda c: c["noise"].update(more=1)), "'noise.more' is not known"),
     "another format": (raw(lambda c: c.update(format="receipt")), "'format'"),
-    "another version": (raw(lambda c: c.update(version=2)), "'version' is 2"),
+    "another version": (raw(lambda c: c.update(version=3)), "'version' is 3"),
     "version a truth value": (raw(lambda c: c.update(version=True)), "'version'"),
     "radius a text": (raw(lambda c: c.update(radius="1")), "'radius'"),
     "radius whole": (raw(lambda c: c.update(radius=1)), "'radius'"),

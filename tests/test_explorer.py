@@ -38,6 +38,7 @@ from abc_lib.results.landscapes import compute as compute_landscapes
 from abc_lib.results.landscapes import get as get_landscapes
 from abc_lib.results.landscapes import read as read_landscapes
 from abc_lib.results.landscapes import stored as stored_landscapes
+from abc_lib.results.placebos import landscapes as placebos
 from abc_lib.study import command as command
 from abc_lib.training.ensembles import find_ensemble
 
@@ -127,6 +128,8 @@ def test_the_catalogue_names_everything_the_page_loads(built, trained):
     assert entry["side"] == 8 and entry["grid"] == [4, 3] and entry["sample_grid"] == [2, 2]
     shown = value(folder / entry["folder"] / "0002.js")
     assert entry["radii"][2] == max(shown["distances"])
+    chance = placebos.of_sample(placebos.get(trained.ensemble, [2], 0, built[1]), 0, 2)
+    assert np.allclose(shown["placebos"], np.sort(chance)[::-1], atol=1e-4)
     expected = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(data["colours"])))[:, :3]
     assert np.abs(np.array([to_rgb(colour) for colour in data["colours"]]) - expected).max() < 0.003
 
@@ -142,7 +145,7 @@ def test_the_origin_and_the_manifest_say_where_it_comes_from(built, trained):
         and "*" not in origin
     )
     kinds = [name.split("/")[0] for name in manifest["ensembles"][trained.recipe.label]]
-    assert kinds == ["member", "landscape"]
+    assert kinds == ["member", "landscape", "placebo"]
     assert manifest["scales"] == ["laptop"] and manifest["kind"] == "explorer"
     for name, entry in manifest["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == entry["sha256"]
@@ -321,7 +324,7 @@ def test_published_distances_are_what_is_shown_and_images_must_fit_them(
     )
     folder = build_explorer([trained.recipe], tmp_path / "page", 3, here=here)
     named = verify_explorer(folder)["ensembles"][trained.recipe.label]
-    assert f"landscape/{published.path.name}" in named and len(named) == 3
+    assert f"landscape/{published.path.name}" in named and len(named) == 4
     (origin,) = [entry["origin"] for entry in value(folder / "data.js")["ensembles"]]
     assert "published with this repository, computed on" in origin
     expected = read_landscapes(published).distances

@@ -20,6 +20,7 @@ from abc_lib.images.training_set import training_set
 from abc_lib.method.distance import distance
 from abc_lib.method.landscape import counterfactuals
 from abc_lib.results.landscapes import stored as stored_landscapes
+from abc_lib.results.placebos import landscapes as placebos
 from abc_lib.training.ensembles import find_ensemble
 
 PAGE = SHIPPED / "index.html"
@@ -86,6 +87,7 @@ def close(seen, expected, levels=0):
 
 def test_pointing_at_an_image_shows_the_counterfactual_without_it(chromium, published):
     page, landscapes = opened(chromium), published("digits_64")
+    chance = np.round(placebos.stored(get_recipe("digits_64")).distances[0], 4)
     files, images = SHIPPED / "digits_64-laptop", training_set(get_recipe("digits_64").data)
     sprite = decode_mosaic((files / "0000.png").read_bytes(), 64, (1, 8, 8), "0000.png")
     for source in (0, 17, 63):
@@ -109,6 +111,8 @@ def test_pointing_at_an_image_shows_the_counterfactual_without_it(chromium, publ
             f"Counterfactual rank {farther + 1} of 64" in text
             and f"visual rank {nearer + 1} of 64" in text
         )
+        far = int((chance >= landscapes.distances[0, source]).sum())
+        assert f"Chance: {far} of 64 placebos" in text
     # what is on the screen is what the members give
     ensemble = find_ensemble(
         get_recipe("digits_64"), here=Here(Store(landscapes.artefacts[0].path.parent / "none"))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression
 
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
@@ -94,6 +95,48 @@ def test_standardised_statistics_keep_their_ranks_and_have_unit_spread(seed, pla
 def test_statistics_that_never_vary_are_no_evidence():
     own, free = significance.standardised(np.ones((1, 2)), np.ones((1, 3, 2)))
     assert not own.any() and (significance.rank_p(own, free) == 1).all()
+
+
+def acted(effect, sources, rng):
+    """What ablation does along all codewords of 8 choose 4, if each member pulls as it likes, those
+    that saw source j by ``effect`` more, and the sampler adds as much as members do.
+    """
+    words = np.array([word for word in product((0, 1), repeat=8) if sum(word) == 4])
+    owned = rng.permutation(len(words))[:sources]
+    own, free = [], []
+    rest = np.setdiff1d(np.arange(len(words)), owned)
+    for j in owned:
+        members = rng.normal(size=8) + effect * words[j]
+        values = (words - 0.5) @ members + rng.normal(size=len(words)) * 2**0.5
+        fits = significance.fitted(values[[j]], values[None, rest], words[j], words[rest])
+        own.append((values[j], fits[0][0]))
+        free.append((values[rest], fits[1][0]))
+    return np.array(own).T, np.array(free).transpose(1, 2, 0)  # (2, N), (2, P, N)
+
+
+def test_ranks_of_fits_are_uniform_without_an_effect_and_surer_with_one():
+    rng = np.random.default_rng(1)
+    found = {}
+    for effect in (0.0, 1.5):
+        p = [significance.rank_p(*acted(effect, 20, rng)) for _ in range(100)]
+        found[effect] = np.stack(p)  # (100, 2, 20)
+    plain, fits = (found[0.0] <= 0.1).mean((0, 2))
+    # 2,000 p-values a kind; those of a draw share its members: three errors and some
+    assert abs(plain - 5 / 51) < 0.03 and abs(fits - 5 / 51) < 0.03
+    plain, fits = (found[1.5] <= 0.1).mean((0, 2))
+    assert fits > plain + 0.05
+
+
+def test_a_fit_leaves_what_is_linear_as_it_is_and_is_least_squares():
+    rng = np.random.default_rng(0)
+    words = np.array([word for word in product((0, 1), repeat=6) if sum(word) == 3], float)
+    linear = words @ rng.normal(size=(6, 2)) + 3
+    one, rest = significance.fitted(linear[0], linear[1:].T, words[0], words[1:])
+    assert np.allclose(one, linear[0]) and np.allclose(rest, linear[1:].T)
+    noisy = linear[:, 0] + rng.normal(size=20)
+    one, rest = significance.fitted(noisy[[0]], noisy[None, 1:], words[0], words[1:])
+    expected = LinearRegression().fit(words, noisy).predict(words)
+    assert np.allclose(one, expected[0]) and np.allclose(rest[0], expected[1:])
 
 
 def test_discoveries_are_benjamini_and_hochbergs():
@@ -229,11 +272,18 @@ def test_members_that_never_saw_a_difference_give_no_discoveries(trained):
 
 
 def test_several_codes_are_one_value(several, tiny, quiet):
-    assert several.codes == (1, 2) and several.scores.shape == (3, 2, 2, 12)
+    assert several.codes == (1, 2) and several.scores.shape == (4, 2, 2, 12)
     ensemble = get_ensemble(signal.recipes_of(tiny, 2)[1], quiet)
     other = evidence.get(ensemble, range(2), here=quiet)
     scores, _ = significance.standardised(other.own, other.free)
-    assert np.abs(several.scores[:, 1] - scores).max() < 1e-2  # kept in half precision
+    assert several.code == (6, 3)
+    assert np.abs(several.scores[:3, 1] - scores).max() < 1e-2  # kept in half precision
+    book = ensemble.codebook
+    words = np.concatenate([book.words[[5]], book.unowned(8)])
+    values = np.concatenate([other.own[1, 0, [5]], other.free[1, 0, :, 5]])
+    fits = LinearRegression().fit(words, values).predict(words)
+    expected = (fits[0] - fits.mean()) / fits.std()
+    assert several.scores[several.of("fitted"), 1, 0, 5] == pytest.approx(expected, abs=1e-2)
     assert np.array_equal(several.distances[1], other.own[several.of("moved")])
     assert np.array_equal(several.nearest[1], other.nearest)
     first = signal.recipes_of(tiny, 2)[0]
@@ -241,7 +291,7 @@ def test_several_codes_are_one_value(several, tiny, quiet):
     assert ((several.p_values > 0) & (several.p_values <= 1)).all()
     # A placebo in a source's place is held against the seven others.
     assert several.placebo_p[:, 0].min() >= 1 / 8 - 1e-6
-    assert several.planted_p.shape == (3, 1, 2, 2)
+    assert several.planted_p.shape == (4, 1, 2, 2)
     assert several.planted_p[several.of("away"), 0, 1].max() < 0.1  # half of the image: found
 
 

@@ -1,5 +1,6 @@
 """What the page on signal and chance says: its rules with evidence for and against."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import matplotlib
@@ -25,8 +26,8 @@ def value_with(effect=0.0, shared=0.0, gap=0.0, seed=0):
     rng = np.random.default_rng(seed)
     truth = shared * rng.normal(size=(S, N))
     truth[:, :2] += effect
-    scores, p, placebo = np.empty((3, R, S, N)), np.empty((3, 4, S, N)), np.empty((3, 4, S, N))
-    for k in range(3):
+    scores, p, placebo = np.empty((4, R, S, N)), np.empty((4, 4, S, N)), np.empty((4, 4, S, N))
+    for k in range(4):
         own = truth + rng.normal(size=(R, S, N))
         free = rng.normal(size=(R, P, S, N))
         for s in range(S):
@@ -36,7 +37,7 @@ def value_with(effect=0.0, shared=0.0, gap=0.0, seed=0):
             some = others[:, 0], others[:, 1:]
             placebo[k, :, s] = significance.combined_p(*some, CODES, 999, rng)
     radii = 10 ** rng.normal(1.8, 0.1, (R, S, 1)) * rng.uniform(0.9, 1, (R, S, N))
-    planted = np.full((3, 4, 2, S), 0.5)
+    planted = np.full((4, 4, 2, S), 0.5)
     planted[:, 2:] = 0.01  # the two strongest are found
     artefact = SimpleNamespace(
         provenance={"time": "2026-11-23T10:00", "hardware": "a machine", "commit": "abc"},
@@ -45,7 +46,7 @@ def value_with(effect=0.0, shared=0.0, gap=0.0, seed=0):
         published=True,
     )
     return Signal(
-        "digits_64", "laptop", 500.0, CODES, (0.01, 0.03, 0.1, 0.3), scores, p, placebo,
+        "digits_64", "laptop", 500.0, (14, 7), CODES, (0.01, 0.03, 0.1, 0.3), scores, p, placebo,
         radii * 10**gap, radii, rng.integers(N, size=(R, S)), rng.uniform(size=(R, S, 1, 8, 8)),
         planted, np.ones((4, 2, S)), artefact,
     )  # fmt: skip
@@ -67,10 +68,6 @@ def some():
 def test_halves_agree_only_where_there_is_something_to_agree_about(none, some):
     assert "do not agree" in signals.reliability_verdict(none)
     assert "codes agree about which" in signals.reliability_verdict(some)
-    assert np.isinf(signals.codes_needed(none, "moved", 0.5))
-    assert 0 < signals.codes_needed(some, "moved", 0.5) < 3
-    needed = signals.needed_table(some)
-    assert list(needed["statistic"]) == list(signals.WORDS.values())
 
 
 def test_samples_that_share_a_codes_chance_are_not_taken_for_agreement():
@@ -78,7 +75,7 @@ def test_samples_that_share_a_codes_chance_are_not_taken_for_agreement():
     called = 0
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        alike = np.repeat(rng.normal(size=(3, R, 1, N)), S, axis=2)
+        alike = np.repeat(rng.normal(size=(4, R, 1, N)), S, axis=2)
         called += "codes agree" in signals.reliability_verdict(replaced(BARE, scores=alike))
     assert called <= 3  # one in 40 for each of three statistics is 0.4 of 5
 
@@ -103,7 +100,7 @@ def test_the_smallest_effect_found_is_the_first_of_those_that_all_are(none):
     assert signals.smallest_found(replaced(none, planted_p=none_found), "away", 1) is None
     all_found = np.zeros_like(none_found)
     assert signals.smallest_found(replaced(none, planted_p=all_found), "away", 2) == 0.01
-    assert signals.planted_table(none)["1 code"].tolist() == ["0.1"] * 3
+    assert signals.planted_table(none)["1 code"].tolist() == ["0.1"] * 4
 
 
 def replaced(value, **parts):
@@ -138,9 +135,12 @@ def retrainings(own, factual):
 
 def test_ablation_and_retraining_agree_only_where_they_share_a_cause():
     rng = np.random.default_rng(7)
-    truth = rng.normal(size=(3, 1, S, N))
-    ablation = replaced(BARE, scores=truth + rng.normal(size=(3, R, S, N)))
+    truth = rng.normal(size=(4, 1, S, N))
     factual = BARE.factual[:4]
+    # what retraining says, which has no fitted statistic: there "away" stands for it
+    truth[3] = truth[1]
+    ablation = replaced(BARE, scores=truth + rng.normal(size=(4, R, S, N)))
+    truth = truth[:3]
     same = retrainings(truth + rng.normal(size=(3, 4, S, N)), factual)
     other = retrainings(rng.normal(size=(3, 4, S, N)), factual)
     half = 0.5 * truth + 0.87 * rng.normal(size=truth.shape)
@@ -174,12 +174,21 @@ def test_the_opening_says_what_when_and_how(none):
 def test_published_radii_are_judged_against_their_placebos(monkeypatch):
     rng = np.random.default_rng(0)
     chance = rng.normal(1.5, 0.2, 16)
-    same = {f"set_{k}": (chance + rng.normal(0, 0.02, 16), chance) for k in range(6)}
-    above = {name: (real + 0.1, placebo) for name, (real, placebo) in same.items()}
+    pair = signals.Paired
+    same = {f"set_{k}": pair(chance + rng.normal(0, 0.02, 16), chance) for k in range(6)}
+    above = {name: pair(each.real + 0.1, each.chance) for name, each in same.items()}
     for found, words in ((same, "whichever half"), (above, "**6 of 6 ensembles**")):
         monkeypatch.setattr(signals, "_beside", lambda scale, found=found: found)
         assert words in signals.published_verdict()
         assert list(signals.published_placebos()["samples"]) == [16] * 6
     assert "whichever half" not in signals.published_verdict()
+    assert "predicts both" not in signals.published_verdict()
+    ratio = signals.published_placebos()["radius over placebo (95%)"]
+    assert ratio.str.startswith("1.2").all()
+    one = {"digits_64": dataclasses.replace(above["set_0"], how="predicted")}
+    monkeypatch.setattr(signals, "_beside", lambda scale: one)
+    assert "Of 1 of them" in signals.published_verdict()
+    (point,) = signals.placebo_points({"digits_64": 10 ** above["set_0"].real, "other": []})
+    assert np.isclose(point.mean, chance.mean()) and point.size == 64
     monkeypatch.setattr(signals, "_beside", lambda scale: {})
     assert "No ensemble has placebos" in signals.published_verdict()

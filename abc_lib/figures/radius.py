@@ -29,9 +29,10 @@ def radius_law(
     ax: Axes,
     our_law: Law | None = None,
     paper_law: Law | None = None,
+    placebos: Sequence[LogRadius] = (),
 ) -> Axes:
     """Mean log10 radius over training set size, bars of one standard deviation, with fitted lines
-    (figure 7, right)."""
+    (figure 7, right); open circles for placebos, where as many members go and no source."""
     label = "the paper's 23 ensembles"
     _points(ax, paper, fmt="o", color=PAPERS, label=label, markersize=4, alpha=0.8)
     families: dict[str, list[LogRadius]] = {}
@@ -41,6 +42,9 @@ def radius_law(
     for (family, summaries), (marker, k) in zip(families.items(), styles):
         label = f"ours: {family}"
         _points(ax, summaries, fmt=marker, color=PALETTE[k], label=label, markersize=6)
+    if placebos:
+        circle = {"fmt": "o", "color": ALERT, "fillstyle": "none", "markersize": 10}
+        _points(ax, placebos, label="ours: placebo", **circle)
     _line(ax, paper_law, paper, PAPERS, "paper")
     _line(ax, our_law, ours, OURS, "ours")
     ax.set(xscale="log", xlabel="training set size (images)")
@@ -64,20 +68,29 @@ def _line(ax: Axes, law: Law | None, over: Sequence[LogRadius], colour, name: st
         ax.plot(sizes, means, color=colour, linestyle="--", linewidth=1.5, label=label)
 
 
-def below_threshold(groups: dict[str, np.ndarray], ax: Axes, label: str = RADIUS_LABEL) -> Axes:
-    """The share of each group's samples whose radius is below tau, against tau (3.5)."""
+def below_threshold(
+    groups: dict[str, np.ndarray],
+    ax: Axes,
+    label: str = RADIUS_LABEL,
+    placebos: dict[str, np.ndarray] | None = None,
+) -> Axes:
+    """The share of each group's samples whose radius is below tau, against tau (3.5); dotted, of
+    those in ``placebos``, whose placebo radius is."""
     colours = sns.color_palette("viridis", len(groups))
     for (name, radii), colour in zip(groups.items(), colours):
-        radii = np.sort(radii)
-        count = len(radii)
-        # below tau, not at it: the curve steps up just after each radius
-        taus = [0, *radii, radii[-1] * 1.05]
-        shares = [0, *np.arange(1, count + 1) / count, 1]
-        ax.step(taus, shares, where="post", color=colour, label=f"{name} ({count})")
+        ax.step(*_shares(radii), where="post", color=colour, label=f"{name} ({len(radii)})")
+        if placebos and name in placebos:
+            ax.step(*_shares(placebos[name]), where="post", color=colour, linestyle=":")
     ax.set(xlabel=f"τ: {label}", ylabel="share of samples with a radius below τ")
     ax.set(ylim=(0, 1.02), xlim=(0, None))
     ax.legend(title="ensemble (samples)")
     return ax
+
+
+def _shares(radii: np.ndarray) -> tuple[list, list]:
+    """Thresholds and the share below each: below, not at it, so a curve steps up after a radius."""
+    radii, count = np.sort(radii), len(radii)
+    return [0, *radii, radii[-1] * 1.05], [0, *np.arange(1, count + 1) / count, 1]
 
 
 def removal_growth(tables: dict[str, pd.DataFrame]) -> Figure:

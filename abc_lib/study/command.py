@@ -32,6 +32,7 @@ from abc_lib.results import (
     retraining,
     unattributable,
 )
+from abc_lib.results.placebos import landscapes as placebos
 from abc_lib.results.placebos import memory, signal
 from abc_lib.results.run import all_statuses
 from abc_lib.study.own import new_recipe
@@ -326,7 +327,8 @@ def _certify(arguments: argparse.Namespace) -> None:
     stored = landscapes.find(ensemble, seed, here=here)
     if stored is None or sample not in stored.indices:
         stored = landscapes.read(landscapes.compute(ensemble, [sample], seed, here=here))
-    certificate = make_certificate(ensemble, stored, sample, arguments.tau)
+    chance = placebos.get(ensemble, [sample], seed, here) if placebos.has_any(ensemble) else None
+    certificate = make_certificate(ensemble, stored, sample, arguments.tau, chance)
     write_certificate(certificate, path)
     radius = f"radius {certificate.radius:.6g} over {len(certificate.distances)} sources"
     print(f"{path}: {certificate.statement or radius}")

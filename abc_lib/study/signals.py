@@ -4,18 +4,23 @@ The rules were written before the numbers were seen. Samples share the chance of
 is said of sources is tested over codes, which are independent, and not over samples.
 """
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from abc_lib.images.registry import get_recipe, recipe_names
-from abc_lib.results import landscapes
+from abc_lib.method.code import draw_codebook
+from abc_lib.method.radius import LogRadius, summarise
+from abc_lib.results import jacobians, landscapes
 from abc_lib.results.measures import significance
 from abc_lib.results.placebos import landscapes as placebo_landscapes
 from abc_lib.results.placebos import signal
-from abc_lib.results.placebos.evidence import STATISTICS
 from abc_lib.results.placebos.retrained import RetrainedEvidence
-from abc_lib.results.placebos.signal import Signal
+from abc_lib.results.placebos.signal import NAMES, Signal
 from abc_lib.study.exposures import differs
 
 __all__ = [
@@ -23,12 +28,11 @@ __all__ = [
     "agreement_of_samples",
     "as_image",
     "beside_retraining",
-    "codes_needed",
     "discovery_table",
-    "needed_table",
     "mean_scores",
     "nearest_source",
     "opening",
+    "placebo_points",
     "placebo_table",
     "planted_table",
     "published_placebos",
@@ -44,8 +48,13 @@ __all__ = [
     "source_verdict",
 ]
 
-WORDS = {"moved": "distance moved", "away": "moved away", "projected": "moved against"}
-"""of :data:`abc_lib.results.placebos.evidence.STATISTICS`, for readers"""
+WORDS = {
+    "moved": "distance moved",
+    "away": "moved away",
+    "projected": "moved against",
+    "fitted": "moved away, fitted",
+}
+"""of :data:`abc_lib.results.placebos.signal.NAMES`, for readers"""
 RATE = 0.1
 """the false discovery rate that is held"""
 
@@ -115,17 +124,35 @@ def placebo_table(value: Signal) -> pd.DataFrame:
     )
 
 
-def _beside(scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """log10 radii and placebo radii of the same samples, of every ensemble that has both."""
+@dataclass(frozen=True)
+class Paired:
+    """log10 radii and placebo radii (S,) of one ensemble's samples, and how they were come by."""
+
+    real: np.ndarray
+    chance: np.ndarray
+    how: str = "exact"
+
+
+def _beside(scale: str) -> dict[str, Paired]:
+    """Every ensemble that has landscapes, paired with its placebos.
+
+    Placebos need members. Of an ensemble whose members are not at hand, differential ablation
+    predicts both sides.
+    """
     found = {}
     for name in recipe_names():
         recipe = get_recipe(name, scale)
-        chance = placebo_landscapes.stored(recipe)
-        real = landscapes.stored(recipe) if chance else None
-        if real is not None:
+        real = landscapes.stored(recipe)
+        if real is None:
+            continue
+        chance, moved = placebo_landscapes.stored(recipe), jacobians.stored(recipe)
+        if chance is not None:
             samples, *logs = placebo_landscapes.beside(real, chance)
             if len(samples) > 1:
-                found[name] = tuple(logs)
+                found[name] = Paired(*logs)
+        elif moved is not None and len(moved) > 1:
+            logs = placebo_landscapes.predicted_beside(moved, draw_codebook(recipe))
+            found[name] = Paired(*logs, "predicted")
     return found
 
 
@@ -134,15 +161,36 @@ def published_placebos(scale: str = "laptop") -> pd.DataFrame:
     rows = [
         {
             "ensemble": name,
-            "samples": len(real),
-            "mean log10 radius": _mean(real),
-            "placebo": _mean(chance),
-            "difference, paired": _mean(real - chance),
-            "radius over placebo": f"{10 ** (real - chance).mean():.3f}",
+            "samples": len(each.real),
+            "mean log10 radius": _mean(each.real),
+            "placebo": _mean(each.chance),
+            "difference, paired": _mean(each.real - each.chance),
+            "radius over placebo (95%)": _ratio(each.real - each.chance),
+            "how": each.how,
         }
-        for name, (real, chance) in _beside(scale).items()
+        for name, each in _beside(scale).items()
     ]
     return pd.DataFrame(rows or [{"ensemble": "none has both"}])
+
+
+def _ratio(difference: np.ndarray) -> str:
+    """A ratio of geometric means with its interval, from paired differences of logarithms."""
+    mean = difference.mean()
+    error = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
+    return f"{10**mean:.2f} ({10 ** (mean - error):.2f} to {10 ** (mean + error):.2f})"
+
+
+def placebo_points(radii: dict[str, np.ndarray], scale: str = "laptop") -> list[LogRadius]:
+    """Where figure 7 has each ensemble's placebo: its mean log10 radius, of all samples in
+    ``radii``, less the mean paired difference of those that have placebos.
+    """
+    points = []
+    for name, each in _beside(scale).items():
+        if name in radii:
+            real = summarise(name, get_recipe(name, scale).data.size, radii[name])
+            lower = real.mean - float((each.real - each.chance).mean())
+            points.append(dataclasses.replace(real, mean=lower, sd=float("nan")))
+    return points
 
 
 def published_verdict(scale: str = "laptop") -> str:
@@ -150,14 +198,20 @@ def published_verdict(scale: str = "laptop") -> str:
 
     Rule: an ensemble's is if the mean paired difference lies two standard errors or more above 0.
     """
-    signs = [differs(real - chance) for real, chance in _beside(scale).values()]
-    if not signs:
+    paired = _beside(scale).values()
+    if not paired:
         return "No ensemble has placebos yet; abc.placebos.publish makes them."
+    signs = [differs(each.real - each.chance) for each in paired]
     above, below = signs.count(1), signs.count(-1)
     words = (
         f"**{above} of {len(signs)} ensembles** have a radius above their placebo radius by two "
         f"standard errors, {below} below it."
     )
+    if predicted := sum(each.how == "predicted" for each in paired):
+        words += (
+            f" Of {predicted} of them the members do not ship; there differential ablation "
+            "predicts both sides."
+        )
     if above > max(1, 0.1 * len(signs)):
         return words
     return (
@@ -186,33 +240,6 @@ def reliability_curve(
     return counts, np.array(means), low, high
 
 
-def codes_needed(value: Signal, statistic: str, wanted: float) -> float:
-    """How many codes reach a reliability, by Spearman and Brown from the largest half; inf where
-    the halves agree no more than by chance.
-    """
-    counts, means, _, high = reliability_curve(value, statistic)
-    if means[-1] <= high[-1]:
-        return float("inf")
-    one = significance.spearman_brown(means[-1], 1 / counts[-1])
-    return float(wanted * (1 - one) / (one * (1 - wanted)))
-
-
-def needed_table(value: Signal) -> pd.DataFrame:
-    """Reliability of one code and of all, and how many would reach 0.5 and 0.8."""
-    rows = []
-    for name in STATISTICS:
-        counts, means, low, high = reliability_curve(value, name)
-        whole = significance.spearman_brown(means[-1], value.scores.shape[1] / counts[-1])
-        row = {"statistic": WORDS[name], "one code": f"{means[0]:.3f}"}
-        row["largest halves"] = f"{means[-1]:.3f} (chance {low[-1]:.2f} to {high[-1]:.2f})"
-        row[f"all {value.scores.shape[1]} codes"] = f"{whole:.2f}"
-        for wanted in (0.5, 0.8):
-            codes = codes_needed(value, name, wanted)
-            row[f"codes for {wanted}"] = "none" if np.isinf(codes) else f"{np.ceil(codes):,.0f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def mean_scores(value: Signal, statistic: str) -> np.ndarray:
     """Mean score over all samples and sources of each code, (R,): 0 give or take, if no source
     mattered at all.
@@ -223,7 +250,7 @@ def mean_scores(value: Signal, statistic: str) -> np.ndarray:
 def discovery_table(value: Signal) -> pd.DataFrame:
     """What passes at a false discovery rate of a tenth, beside placebos in the sources' place."""
     rows, near = [], nearest_source(value)
-    for name in STATISTICS:
+    for name in NAMES:
         k = value.of(name)
         for level, count in enumerate(value.codes):
             p, placebo = value.p_values[k, level], value.placebo_p[k, level]
@@ -250,14 +277,16 @@ Corrected = dict[str, dict[str, tuple[float, float, float]]]
 def beside_retraining(value: Signal, again: RetrainedEvidence) -> Corrected:
     """Of each statistic, how far ablation and retraining agree about sources, as
     :func:`abc_lib.results.measures.significance.corrected_correlation` says it.
+
+    Retraining has no codewords to fit: there the fitted statistic is the plain one.
     """
     shared = min(value.scores.shape[2], again.own.shape[2])
-    return {
-        name: significance.corrected_correlation(
-            value.scores[value.of(name)][:, :shared], again.own[again.of(name)][:, :shared], 400
-        )
-        for name in STATISTICS
-    }
+    found = {}
+    for name in NAMES:
+        ours = value.scores[value.of(name)][:, :shared]
+        theirs = again.own[again.of("away" if name == "fitted" else name)][:, :shared]
+        found[name] = significance.corrected_correlation(ours, theirs, 400)
+    return found
 
 
 def retraining_table(corrected: Corrected) -> pd.DataFrame:
@@ -338,7 +367,7 @@ def smallest_found(value: Signal, statistic: str, codes: int, wanted: float = 0.
 def planted_table(value: Signal) -> pd.DataFrame:
     """The smallest planted effect that is found four times in five, by statistic and codes."""
     rows = []
-    for name in STATISTICS:
+    for name in NAMES:
         row = {"statistic": WORDS[name]}
         for codes in range(1, value.planted_p.shape[2] + 1):
             least = smallest_found(value, name, codes)
@@ -354,7 +383,7 @@ def reliability_verdict(value: Signal) -> str:
     when sources are shuffled in every code.
     """
     agree, rest = [], []
-    for name in STATISTICS:
+    for name in NAMES:
         counts, means, _, high = reliability_curve(value, name)
         words = f"{WORDS[name]} ({means[-1]:.2f}, chance below {high[-1]:.2f})"
         (agree if means[-1] > high[-1] else rest).append(words)
@@ -375,7 +404,7 @@ def source_verdict(value: Signal) -> str:
     above 0, over codes. They can be named if more pass than placebos in their place.
     """
     found, missed = [], []
-    for name in STATISTICS:
+    for name in NAMES:
         k, scores = value.of(name), mean_scores(value, name)
         passed = significance.discoveries(value.p_values[k, -1], RATE).sum(-1).mean()
         chance = significance.discoveries(value.placebo_p[k, -1], RATE).sum(-1).mean()

@@ -1,6 +1,7 @@
 """What is in a certificate, and what of it can be checked with the file alone (2.1, 3.5)."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,8 +24,10 @@ from abc_lib.method.diffusion import SAMPLERS
 from abc_lib.method.landscape import METRIC
 
 FORMAT = "abc certificate"
-VERSION = 1
+VERSION = 2
+"""what is written; of version 1, without placebos, it is read as well"""
 MOST_SOURCES = 65_536
+MOST_PLACEBOS = 1024
 
 _HASH = text("[0-9a-f]{64}", "64 hexadecimal digits")
 _SHORT_HASH = text("[0-9a-f]{16}", "16 hexadecimal digits")
@@ -33,7 +36,7 @@ _LENGTH = number("decimal", 0, 1e6)
 # What a certificate holds, to the last key; an error tells the description.
 SCHEMA = object_of(
     format=one_of(FORMAT),
-    version=number("integer", VERSION, VERSION),
+    version=number("integer", 1, VERSION),
     recipe=object_of(name=_NAME, scale=_NAME, digest=_SHORT_HASH, spec=ANY_OBJECT),
     ensemble=object_of(
         artefact=_NAME,
@@ -58,6 +61,7 @@ SCHEMA = object_of(
         sha256=_HASH,
     ),
     landscape=object_of(metric=one_of(METRIC), distances=list_of(_LENGTH, MOST_SOURCES)),
+    placebos=or_null(list_of(_LENGTH, MOST_PLACEBOS)),
     radius=_LENGTH,
     tau=or_null(_LENGTH),
     statement=or_null(text(r"[^\n]{1,500}", "a line of text")),
@@ -65,6 +69,7 @@ SCHEMA = object_of(
     sha256=_HASH,
 )
 FIELDS = tuple(key for key in SCHEMA["properties"] if key not in ("checksums", "sha256"))
+_FIRST = object_of(**{k: v for k, v in SCHEMA["properties"].items() if k != "placebos"})
 
 
 def canonical(value: object) -> bytes:
@@ -79,24 +84,37 @@ def canonical(value: object) -> bytes:
 
 def sealed(fields: dict) -> dict:
     """The fields with a checksum of each and, last, one of all before it."""
-    content = {key: fields[key] for key in FIELDS}
-    content["checksums"] = {key: sha256(canonical(content[key])) for key in FIELDS}
+    content = {key: fields[key] for key in FIELDS if key in fields}
+    content["checksums"] = {key: sha256(canonical(content[key])) for key in content}
     return content | {"sha256": sha256(canonical(content))}
 
 
-def statement_of(radius: float, tau: float | None, num_sources: int) -> str | None:
+def statement_of(
+    radius: float, tau: float | None, num_sources: int, placebos: Sequence[float] | None = None
+) -> str | None:
     """What follows from the distances for ``tau``, in the words of 3.5; None without one."""
     if tau is None:
         return None
     if radius == 0:
-        return (
+        text = (
             f"The sample is unattributable: each of its {num_sources} counterfactuals is equal to "
             "it, a certificate of non-attributability to the source that it was made without."
         )
+    else:
+        text = (
+            f"The sample is nearly unattributable: each of its {num_sources} counterfactuals lies "
+            f"less than tau = {tau!r} from it, a certificate of non-attributability to the source "
+            "that it was made without."
+        )
+    return text if placebos is None else f"{text} {placebo_words(radius, placebos)}"
+
+
+def placebo_words(radius: float, placebos: Sequence[float]) -> str:
+    """Where a radius lies among the distances along codewords that no source owns."""
+    farther = sum(placebo >= radius for placebo in placebos)
     return (
-        f"The sample is nearly unattributable: each of its {num_sources} counterfactuals lies less "
-        f"than tau = {tau!r} from it, a certificate of non-attributability to the source that it "
-        "was made without."
+        f"Along {len(placebos)} codewords that no source owns it moves by up to {max(placebos):.6g}"
+        f", and {farther} of them move it as far as the radius or farther."
     )
 
 
@@ -105,11 +123,14 @@ def check_content(content: object) -> None:
 
     Raises :class:`CertificateRefused` that names the first field that does not fit.
     """
-    if odd := misfit(content, SCHEMA):
+    # 1 and not True, which is equal to it
+    first = isinstance(content, dict) and repr(content.get("version")) == "1"
+    if odd := misfit(content, _FIRST if first else SCHEMA):
         raise refused(odd[0] or "of all", odd[1])
-    if set(content["checksums"]) != set(FIELDS):
+    fields = [field for field in FIELDS if field in content]
+    if set(content["checksums"]) != set(fields):
         raise refused("checksums", "must have one checksum of each field and no other")
-    for field in FIELDS:
+    for field in fields:
         if content["checksums"][field] != _checksum(content[field], field):
             raise refused(field, "does not fit its checksum: edited or damaged")
     rest = {key: value for key, value in content.items() if key != "sha256"}
@@ -136,6 +157,10 @@ def check_content(content: object) -> None:
     if len(distances) != N:
         why = f"has {len(distances)} distances, but there are {N} sources"
         raise refused("landscape.distances", why)
+    placebos = content.get("placebos")
+    if placebos and len(book.unowned(len(placebos))) != len(placebos):
+        why = f"has {len(placebos)} distances, more than there are codewords that no source owns"
+        raise refused("placebos", why)
     if len(content["factual"]["shape"]) != 3:
         raise refused("factual.shape", "must be channels, height and width")
     decode_image(content["factual"])
@@ -146,8 +171,8 @@ def check_content(content: object) -> None:
     # Nearly unattributable is a sample whose radius is under tau (3.5).
     if tau is not None and not radius < tau:
         raise refused("tau", f"is {tau!r}, and the radius {radius!r} is not below it")
-    if content["statement"] != statement_of(radius, tau, N):
-        raise refused("statement", "is not what follows from the radius and tau")
+    if content["statement"] != statement_of(radius, tau, N, placebos):
+        raise refused("statement", "is not what follows from the radius, tau and the placebos")
 
 
 def _checksum(value: object, field: str) -> str:

@@ -21,8 +21,8 @@ class Certificate:
     """A sample's counterfactual distances, with all that it takes to make them again.
 
     ``content`` is the JSON object: ``recipe``, ``ensemble``, ``sampling``, ``noise``,
-    ``factual``, ``landscape``, ``radius``, ``tau``, ``statement`` and checksums. Types,
-    sizes, checksums and that its parts fit each other are checked when a certificate is
+    ``factual``, ``landscape``, ``placebos``, ``radius``, ``tau``, ``statement`` and checksums.
+    Types, sizes, checksums and that its parts fit each other are checked when a certificate is
     made or read. That does not make it true; :func:`verify_certificate` finds that out.
     """
 
@@ -35,6 +35,12 @@ class Certificate:
     def distances(self) -> np.ndarray:
         """How far the counterfactual without each source lies, (N,) float64."""
         return np.array(self.content["landscape"]["distances"])
+
+    @property
+    def placebos(self) -> np.ndarray | None:
+        """How far the sample moves along codewords that no source owns, (P,) float64, or None."""
+        known = self.content.get("placebos")
+        return None if known is None else np.array(known)
 
     @property
     def radius(self) -> float:

@@ -13,12 +13,18 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.ground.store import Store
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC, Landscapes
+from abc_lib.results.placebos.landscapes import PlaceboLandscapes, of_sample
 
 
 def make_certificate(
-    ensemble: Ensemble, landscapes: Landscapes, index: int, tau: float | None = None
+    ensemble: Ensemble,
+    landscapes: Landscapes,
+    index: int,
+    tau: float | None = None,
+    placebos: PlaceboLandscapes | None = None,
 ) -> Certificate:
-    """The certificate of sample number ``index``, with all N distances.
+    """The certificate of sample number ``index``, with all N distances, and with those along
+    codewords that no source owns where ``placebos`` has them.
 
     With ``tau`` it states that the sample is nearly unattributable, its radius being
     below tau (3.5); with radius 0, that it is unattributable. Nothing is sampled here: the
@@ -36,6 +42,7 @@ def make_certificate(
                 f"sample {index} cannot be certified for tau = {tau:g}: its radius {radius:.6g} is "
                 "not below it; choose a larger tau (up to 1e6) or none"
             )
+    chance = _placebos(ensemble, placebos, landscapes.seed, index)
     noise = ensemble.draw_noise(landscapes.seed, [index])
     spec = plain(recipe.model_spec)
     content = {
@@ -58,11 +65,40 @@ def make_certificate(
         "noise": noise_hashes(noise, landscapes.seed),
         "factual": encode_image(landscapes.factual[row]),
         "landscape": {"metric": METRIC, "distances": distances},
+        "placebos": chance,
         "radius": radius,
         "tau": tau,
-        "statement": statement_of(radius, tau, book.num_sources),
+        "statement": statement_of(radius, tau, book.num_sources, chance),
     }
     return Certificate(sealed(content))
+
+
+def _of(ensemble: Ensemble, value: Landscapes | PlaceboLandscapes) -> bool:
+    """Whether all of it was computed with these members, as its artefacts say."""
+    mine = {
+        "ensemble": ensemble.identity,
+        "sampling": spec_of(ensemble.recipe.sampling),
+        "seed": value.seed,
+        "metric": METRIC,
+    }
+    return bool(value.artefacts) and all(
+        artefact.spec[key] == wanted for artefact in value.artefacts for key, wanted in mine.items()
+    )
+
+
+def _placebos(
+    ensemble: Ensemble, placebos: PlaceboLandscapes | None, seed: int, index: int
+) -> list[float] | None:
+    """A sample's distances along free codewords, if there are any of this ensemble."""
+    distances = of_sample(placebos, seed, index)
+    if distances is None:
+        return None
+    if not _of(ensemble, placebos):
+        raise BadValue(
+            f"the placebos of {placebos.name} are not known to be those of this ensemble; compute "
+            "them with placebos.get"
+        )
+    return distances.tolist()
 
 
 def _row(ensemble: Ensemble, landscapes: Landscapes, index: int) -> int:
@@ -71,17 +107,7 @@ def _row(ensemble: Ensemble, landscapes: Landscapes, index: int) -> int:
         raise BadValue(
             "a hybrid landscape certifies nothing; compute an exact one (tangent_steps=0)"
         )
-    mine = {
-        "ensemble": ensemble.identity,
-        "sampling": spec_of(ensemble.recipe.sampling),
-        "seed": landscapes.seed,
-        "metric": METRIC,
-    }
-    if not landscapes.artefacts or any(
-        artefact.spec[key] != value
-        for artefact in landscapes.artefacts
-        for key, value in mine.items()
-    ):
+    if not _of(ensemble, landscapes):
         raise BadValue(
             f"the landscapes of {landscapes.name} are not known to be those of this ensemble; "
             "compute them with landscapes.compute"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from abc_lib.exchange.certificates.content import check_content, codebook_of
+from abc_lib.exchange.certificates.content import check_content, codebook_of, placebo_words
 from abc_lib.exchange.certificates.file import Certificate
 from abc_lib.exchange.certificates.hashes import member_sha256, noise_hashes, refused
 from abc_lib.exchange.certificates.specs import plain, recipe_of
@@ -33,8 +33,10 @@ IMAGE_TOLERANCE = 1e-3
 class Report:
     """What was confirmed of a certificate, and how closely.
 
-    ``sources`` are those whose counterfactuals were made again, of ``num_sources``;
-    ``deviation`` is the largest difference of a distance, at source ``worst``,
+    ``sources`` are those whose counterfactuals were made again, of ``num_sources``, and
+    ``placebos`` of ``num_placebos`` the codewords that no source owns; ``placebo_words`` says
+    where the radius lies among these. ``deviation`` is the largest difference of a distance, at
+    source ``worst`` or along a placebo,
     ``image_deviation`` that of a pixel of the sample. ``same_noise`` says whether this
     CPU draws the exogenous noise to the same bit, or only from the same stream of random
     numbers. ``seed`` is what the sources were drawn with, None if they were not drawn.
@@ -55,6 +57,9 @@ class Report:
     image_tolerance: float
     same_noise: bool
     seed: int | None
+    placebos: tuple[int, ...] = ()
+    num_placebos: int = 0
+    placebo_words: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -73,7 +78,13 @@ class Report:
         follows = f"radius {self.radius:.6g} over {N} sources"
         if self.statement:
             follows += f". {self.statement}"
+        elif self.placebo_words:
+            follows += f". {self.placebo_words}"
         stated = f"stated, and not contradicted by the {count}"
+        placebos = []
+        if self.num_placebos:
+            made = f"{len(self.placebos)} of {self.num_placebos}"
+            placebos = [f"confirmed: {made} distances along codewords that no source owns"]
         return [
             f"sample {self.index} of {self.name}",
             f"confirmed: recipe, code and {self.members} members bit for bit, exogenous noise "
@@ -82,6 +93,7 @@ class Report:
             f"tolerance {self.image_tolerance:g}",
             f"confirmed: {looked} {N} distances{drawn}; largest deviation {self.deviation:.1e} at "
             f"source {self.worst}, tolerance {self.tolerance:g}",
+            *placebos,
             f"{'confirmed' if self.complete else stated}: {follows}",
         ]
 
@@ -163,34 +175,41 @@ def _check_noise(content: dict, noise: ExogenousNoise) -> bool:
 
 
 def _distances_task(
-    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, sources: list[int]
-) -> tuple[list[int], torch.Tensor]:
-    owner = torch.zeros(len(sources), dtype=torch.int64)
-    made = ensemble.sample(noise, ensemble.codebook.leave_one_out(np.array(sources)), owner)
-    return sources, distance(made, factual)
+    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, start: int, c: np.ndarray
+) -> tuple[int, np.ndarray]:
+    made = ensemble.sample(noise, c, torch.zeros(len(c), dtype=torch.int64))
+    return start, distance(made, factual).numpy()
 
 
 def _distances(
-    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, sources: list[int], here: Here
+    ensemble: Ensemble, noise: ExogenousNoise, factual: torch.Tensor, c: np.ndarray, here: Here
 ) -> np.ndarray:
-    """How far the counterfactual without each of ``sources`` lies, sampled here and now."""
+    """How far the counterfactual under each row of weights (K, n) lies, sampled here and now."""
     jobs = job_count(here.jobs, ensemble.device)
     # A worker takes seconds to start, longer than a few counterfactuals.
-    size = min(block_size(ensemble, here.memory, jobs), max(64, -(-len(sources) // jobs)))
-    blocks = [sources[start : start + size] for start in range(0, len(sources), size)]
+    size = min(block_size(ensemble, here.memory, jobs), max(64, -(-len(c) // jobs)))
+    starts = range(0, len(c), size)
     made = {}
-    for block, distances in run_tasks(
+    for start, distances in run_tasks(
         _distances_task,
-        ((ensemble, noise, factual, block) for block in blocks),
-        len(blocks),
+        ((ensemble, noise, factual, start, c[start : start + size]) for start in starts),
+        len(starts),
         ensemble.device,
         here,
-        total=len(blocks),
+        total=len(starts),
         description=f"checking {ensemble.recipe.label}",
         unit="block",
     ):
-        made |= zip(block, distances.tolist())
-    return np.array([made[source] for source in sources])
+        made[start] = distances
+    return np.concatenate([made[start] for start in starts]).astype(float)
+
+
+def _chosen_placebos(P: int, sources: object, seed: int | None) -> list[int]:
+    """The placebos to look at: all where all sources are, as many as are drawn, or none."""
+    if not _whole(sources):
+        return list(range(P)) if isinstance(sources, str) else []
+    drawn = random.Random(derive("certificate placebos", seed)).sample(range(P), min(P, sources))
+    return sorted(drawn)
 
 
 def verify_certificate(
@@ -210,7 +229,7 @@ def verify_certificate(
     ``sources`` are sampled again and measured. ``sources`` is "all", a list, or how many
     to draw with ``seed``, by default one that nobody can foresee: if one of N distances
     is wrong, k draws find it with probability k / N. Only "all" confirms the radius and
-    the statement.
+    the statement. As many placebos as sources are looked at, with a list none.
 
     Raises :class:`CertificateRefused` that names the first field that does not fit,
     :class:`NotAvailable` where the members are not at hand.
@@ -251,7 +270,14 @@ def verify_certificate(
             f"is not the sample of this noise: a pixel is {image_deviation:.3g} off, the tolerance "
             f"is {image_tolerance:g}",
         )
-    made = _distances(ensemble, noise, factual, picked, here)
+    chance = certificate.placebos
+    P = 0 if chance is None else len(chance)
+    free = _chosen_placebos(P, sources, seed)
+    book = ensemble.codebook
+    words = [book.words[picked]] + ([book.unowned(P)[free]] if free else [])
+    c = (1 - np.concatenate(words)) * (book.n / (book.n - book.weight))
+    both = _distances(ensemble, noise, factual, c, here)
+    made, along = both[: len(picked)], both[len(picked) :]
     deviations = np.abs(made - stated[picked])
     row = int(deviations.argmax())
     worst, deviation = picked[row], float(deviations[row])
@@ -261,6 +287,15 @@ def verify_certificate(
             f"is {stated[worst]:.6g}, but the counterfactual without source {worst} "
             f"lies {made[row]:.6g} away; the tolerance is {tolerance:g}",
         )
+    for which, placebo in zip(free, along, strict=True):
+        if not abs(placebo - chance[which]) <= tolerance:
+            raise refused(
+                f"placebos[{which}]",
+                f"is {chance[which]:.6g}, but the sample moves by {placebo:.6g} along that "
+                f"codeword, which no source owns; the tolerance is {tolerance:g}",
+            )
+    if free:
+        deviation = max(deviation, float(np.abs(along - chance[free]).max()))
     return Report(
         name=ensemble.recipe.label,
         index=index,
@@ -277,4 +312,7 @@ def verify_certificate(
         image_tolerance=float(image_tolerance),
         same_noise=same_noise,
         seed=seed,
+        placebos=tuple(free),
+        num_placebos=P,
+        placebo_words=placebo_words(certificate.radius, chance.tolist()) if P else None,
     )

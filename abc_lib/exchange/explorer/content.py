@@ -26,6 +26,7 @@ from abc_lib.results.landscapes import find as find_landscapes
 from abc_lib.results.landscapes import merge as merge_landscapes
 from abc_lib.results.landscapes import read as read_landscapes
 from abc_lib.results.landscapes import read_all_images
+from abc_lib.results.placebos import landscapes as placebos
 from abc_lib.results.run import Run
 from abc_lib.training.ensembles import require_ensemble
 
@@ -94,13 +95,18 @@ def _sprite(images) -> bytes:
     return encode_mosaic(to_bytes(images))
 
 
-def _sample(distances: np.ndarray, visual: np.ndarray) -> dict:
-    """Distances and the two orders of the sources, best attributed first; the page's ranks."""
-    return {
+def _sample(distances: np.ndarray, visual: np.ndarray, chance: np.ndarray | None) -> dict:
+    """Distances and the two orders of the sources, best attributed first, which are the page's
+    ranks; and distances along codewords that no source owns, farthest first.
+    """
+    value = {
         "distances": [round(float(d), DECIMALS) for d in distances],
         "counterfactual": top_counterfactual(distances[None], len(distances))[0].tolist(),
         "visual": top_visual(visual[None], len(visual))[0].tolist(),
     }
+    if chance is not None:
+        value["placebos"] = [round(float(d), DECIMALS) for d in np.sort(chance)[::-1]]
+    return value
 
 
 def _origin(run: Run, again: Artefact) -> str:
@@ -128,6 +134,7 @@ def show_ensemble(recipe: Recipe, indices: Iterable[int], seed: int, here: Here)
     indices, N = list(indices), recipe.data.num_sources
     landscapes, again = _landscapes(ensemble, indices, seed, here)
     visual = visual_distances(landscapes.factual, images)
+    chance = placebos.get(ensemble, indices, seed, here) if placebos.has_any(ensemble) else None
 
     folder = recipe.label
     files = {
@@ -136,7 +143,10 @@ def show_ensemble(recipe: Recipe, indices: Iterable[int], seed: int, here: Here)
     }
     for row, index in enumerate(indices):
         files[f"{folder}/{index:04d}.png"] = _sprite(read_all_images(again, index))
-        files[f"{folder}/{index:04d}.js"] = script(_sample(landscapes.distances[row], visual[row]))
+        free = placebos.of_sample(chance, seed, index)
+        files[f"{folder}/{index:04d}.js"] = script(
+            _sample(landscapes.distances[row], visual[row], free)
+        )
     names = class_names(recipe.data.family)
     entry = {
         "name": recipe.name,
@@ -153,5 +163,6 @@ def show_ensemble(recipe: Recipe, indices: Iterable[int], seed: int, here: Here)
         "origin": _origin(Run(recipe, ensemble, landscapes), again),
     }
     artefacts = [ensemble.artefact, *landscapes.artefacts, again]
+    artefacts += chance.artefacts if chance else []
     places = [f"{artefact.path.parent.name}/{artefact.path.name}" for artefact in artefacts]
     return Shown(entry, files, list(dict.fromkeys(places)))

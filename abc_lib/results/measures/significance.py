@@ -15,6 +15,7 @@ __all__ = [
     "combined_p",
     "corrected_correlation",
     "discoveries",
+    "fitted",
     "least_p",
     "rank_p",
     "reliability",
@@ -47,6 +48,24 @@ def standardised(own: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndar
     middle, spread = everything.mean(-2, keepdims=True), everything.std(-2, keepdims=True)
     scaled = (everything - middle) / np.where(spread > 0, spread, 1)
     return scaled[..., 0, :], scaled[..., 1:, :]
+
+
+def fitted(
+    own: np.ndarray, free: np.ndarray, word: np.ndarray, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A statistic's least-squares fit that is linear in which members go.
+
+    ``own`` (S,) and ``free`` (S, P) are a source's statistic along its codeword ``word`` (n,) and
+    along ``others`` (P, n). One ablation is one draw of how half of the members act together; all
+    P + 1 together say what each member does, so the fit is less noisy where members add up. All
+    codewords are treated alike, so that they stay exchangeable and ranks of fits are exact.
+    """
+    words = np.concatenate([word[None], others]).astype(float)
+    words -= words.mean(0)
+    values = np.concatenate([own[:, None], free], axis=1).astype(float)
+    middle = values.mean(1, keepdims=True)
+    fits = (values - middle) @ np.linalg.pinv(words).T @ words.T + middle
+    return fits[:, 0], fits[:, 1:]
 
 
 def combined_p(

@@ -7,8 +7,11 @@ import numpy as np
 import torch
 
 from abc_lib.ground.digests import digest
+from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Workspace
+from abc_lib.method.code import Codebook
+from abc_lib.method.differential import Jacobians
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.ensemble import Ensemble
@@ -17,7 +20,18 @@ from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import BySample, fresh_rows, name_and_scale, sample_numbers
 from abc_lib.results.placebos.evidence import by_sample, without
 
-__all__ = ["KIND", "PlaceboLandscapes", "beside", "get", "origin", "publish", "stored"]
+__all__ = [
+    "KIND",
+    "PlaceboLandscapes",
+    "beside",
+    "get",
+    "has_any",
+    "of_sample",
+    "origin",
+    "predicted_beside",
+    "publish",
+    "stored",
+]
 
 MOST = 1024
 """at most so many placebo codewords"""
@@ -94,14 +108,22 @@ def _spec(ensemble: Ensemble, seed: int, indices: list[int]) -> dict:
     return KIND.spec(ensemble, seed, indices, metric=METRIC, placebos=placebos)
 
 
+def has_any(ensemble: Ensemble) -> bool:
+    """Whether the code has a codeword that no source owns."""
+    return len(ensemble.codebook.unowned(1)) > 0
+
+
 def get(
     ensemble: Ensemble, indices: Iterable[int], seed: int = 0, here: Here | None = None
 ) -> PlaceboLandscapes:
     """Placebo landscapes of samples with these numbers: those at hand, the missing ones computed.
 
     There are as many placebos as sources, at most 1,024, or as many as the code has left. A
-    stopped run goes on where it was.
+    stopped run goes on where it was. Raises :class:`BadValue` where sources own every codeword.
     """
+    if not has_any(ensemble):
+        name = ensemble.recipe.label
+        raise BadValue(f"the sources of {name} own every codeword of its code; none is a placebo")
     here = here or Here()
     wanted = _spec(ensemble, seed, sample_numbers(indices))
     artefacts, missing = KIND.at_hand(ensemble, wanted, here)
@@ -146,6 +168,26 @@ def beside(
     both = real[:, :count].max(1), placebos.distances[rows, :count].max(1)
     kept = (both[0] > 0) & (both[1] > 0)
     return samples[kept], np.log10(both[0][kept]), np.log10(both[1][kept])
+
+
+def predicted_beside(moved: Jacobians, book: Codebook) -> tuple[np.ndarray, np.ndarray]:
+    """log10 radii and log10 placebo radii (S,) as differential ablation predicts them (2.4).
+
+    For ensembles whose members are not at hand; over as many codewords on either side.
+    """
+    free = book.unowned(min(book.num_sources, MOST))
+    real, chance = (
+        moved.distances((1 - words) * (book.n / (book.n - book.weight)))
+        for words in (book.words[: len(free)], free)
+    )
+    return np.log10(real.max(1)), np.log10(chance.max(1))
+
+
+def of_sample(value: PlaceboLandscapes | None, seed: int, index: int) -> np.ndarray | None:
+    """The distances (P,) of one sample along codewords that no source owns, or None."""
+    if value is None or value.seed != seed or index not in value.indices:
+        return None
+    return value.distances[int(np.flatnonzero(value.indices == index)[0])]
 
 
 def origin(value: PlaceboLandscapes) -> str:

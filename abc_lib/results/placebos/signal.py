@@ -20,14 +20,27 @@ from abc_lib.images.training_set import training_set
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
-from abc_lib.results.measures.significance import combined_p, standardised
+from abc_lib.results.measures.significance import combined_p, fitted, standardised
 from abc_lib.results.placebos import evidence
 from abc_lib.results.placebos.evidence import STATISTICS, Evidence
 from abc_lib.training.budget import trajectories_side_by_side
 from abc_lib.training.ensembles import get_ensemble
 
-__all__ = ["KIND", "Signal", "get", "of", "origin", "publish", "read", "recipes_of", "stored"]
+__all__ = [
+    "KIND",
+    "NAMES",
+    "Signal",
+    "get",
+    "of",
+    "origin",
+    "publish",
+    "read",
+    "recipes_of",
+    "stored",
+]
 
+NAMES = (*STATISTICS, "fitted")
+"""the statistics of a signal; "fitted" is "away", fitted to which members go"""
 STRENGTHS = (0.01, 0.03, 0.1, 0.3)
 """planted effects: by which share members that saw a source pull towards it"""
 PLANTED_CODES, PLANTED_PLACEBOS = 4, 99
@@ -38,7 +51,7 @@ DRAWS = 5000
 
 @dataclass(frozen=True)
 class Signal:
-    """What R codes say of S samples and N sources by the K :data:`STATISTICS`.
+    """What R codes, each ``code`` (n, weight), say of S samples and N sources by K :data:`NAMES`.
 
     ``scores`` (K, R, S, N) are in units of the spread over placebos. ``p_values`` (K, L, S, N)
     are of the mean over the first ``codes[l]`` codes, and ``placebo_p`` the same of codewords
@@ -53,6 +66,7 @@ class Signal:
     name: str
     scale: str
     exposure: float
+    code: tuple[int, int]
     codes: tuple[int, ...]
     strengths: tuple[float, ...]
     scores: np.ndarray
@@ -68,7 +82,7 @@ class Signal:
 
     def of(self, statistic: str) -> int:
         """Where a statistic stands among the K."""
-        return list(STATISTICS).index(statistic)
+        return NAMES.index(statistic)
 
 
 def recipes_of(recipe: Recipe, count: int) -> list[Recipe]:
@@ -83,11 +97,26 @@ def _ladder(count: int) -> tuple[int, ...]:
     return (*(2**k for k in range(20) if 2**k < count), count)
 
 
-def _together(parts: list[Evidence], seed: int) -> dict[str, torch.Tensor]:
-    own, free = standardised(
-        np.stack([part.own for part in parts], axis=1),
-        np.stack([part.free for part in parts], axis=1),
-    )
+def _with_fitted(own: np.ndarray, free: np.ndarray, words: np.ndarray, others: np.ndarray):
+    """Statistics (K, S, N) and (K, S, P, N) of one code, with the fitted one as the last.
+
+    ``words`` (N, n) are the sources' codewords, ``others`` (P, n) those that nobody owns.
+    """
+    k = list(STATISTICS).index("away")
+    fits = [fitted(own[k, :, j], free[k, :, :, j], words[j], others) for j in range(len(words))]
+    one, rest = (np.stack(each, axis=-1)[None] for each in zip(*fits, strict=True))
+    return np.concatenate([own, one]), np.concatenate([free, rest])
+
+
+def _together(
+    parts: list[Evidence], ensembles: list[Ensemble], seed: int
+) -> dict[str, torch.Tensor]:
+    books = [ensemble.codebook for ensemble in ensembles]
+    every = [
+        _with_fitted(part.own, part.free, book.words, book.unowned(part.free.shape[2]))
+        for part, book in zip(parts, books, strict=True)
+    ]
+    own, free = standardised(*(np.stack(each, axis=1) for each in zip(*every, strict=True)))
     K, R, S, N = own.shape
     ladder, draws = _ladder(R), max(DRAWS, 40 * N)
     rng = np.random.default_rng(derive("signal", seed))
@@ -101,7 +130,7 @@ def _together(parts: list[Evidence], seed: int) -> dict[str, torch.Tensor]:
             some = np.take_along_axis(free[k, :, s], order[:, None], axis=1)[:, 0]
             others = _all_but(free[k, :, s], order)
             placebo_p[k, :, s] = combined_p(some, others, ladder, draws, rng)
-    moved = list(STATISTICS).index("moved")
+    moved = NAMES.index("moved")
     return {
         "scores": torch.from_numpy(own).half(),
         "p_values": torch.from_numpy(p_values).float(),
@@ -129,7 +158,7 @@ def _planted(ensembles: list[Ensemble], spec: dict, workspace, here: Here) -> di
     chance = np.random.default_rng(derive("planted", spec["seed"]))
     sources = chance.integers(book.num_sources, size=len(spec["indices"]))
     rng = np.random.default_rng(derive("planted draws", spec["seed"]))
-    p = np.empty((len(STATISTICS), len(STRENGTHS), len(ensembles), len(sources)))
+    p = np.empty((len(NAMES), len(STRENGTHS), len(ensembles), len(sources)))
     moved = np.empty(p.shape[1:])
     for t, strength in enumerate(STRENGTHS):
         for s, source in enumerate(sources):
@@ -143,13 +172,16 @@ def _planted(ensembles: list[Ensemble], spec: dict, workspace, here: Here) -> di
                     which = images, int(source), placebos, size
                     workspace.save(name, evidence.planted_statistics(pulled, noise, *which))
                 piece = workspace.load(name)
-                own.append(piece["own"].numpy())
-                free.append(piece["free"].numpy())
+                one, rest = piece["own"].numpy()[:, None], piece["free"].numpy()[:, None]
+                words = ensemble.codebook.words[[source]]
+                one, rest = _with_fitted(one, rest, words, ensemble.codebook.unowned(placebos))
+                own.append(one[:, 0])
+                free.append(rest[:, 0])
             own, free = np.stack(own, axis=1), np.stack(free, axis=1)
-            moved[t, :, s] = own[list(STATISTICS).index("moved"), :, 0]
+            moved[t, :, s] = own[NAMES.index("moved"), :, 0]
             own, free = standardised(own, free)
             counts = range(1, len(ensembles) + 1)
-            for k in range(len(STATISTICS)):
+            for k in range(len(NAMES)):
                 p[k, t, :, s] = combined_p(own[k], free[k], counts, DRAWS, rng)[:, 0]
     return {
         "planted_p": torch.from_numpy(p).float(),
@@ -167,11 +199,12 @@ class _Signal(Kind[Signal]):
             for recipe in recipes_of(model.recipe, len(spec["ensembles"]))
         ]
         parts = [evidence.get(one, spec["indices"], spec["seed"], here) for one in ensembles]
-        tensors = _together(parts, spec["seed"])
+        tensors = _together(parts, ensembles, spec["seed"])
         tensors |= _planted(ensembles[:PLANTED_CODES], spec, workspace, here)
         info = {
             "model": digest(model.recipe.model_spec),
             "exposure": model.recipe.exposure,
+            "code": [model.codebook.n, model.codebook.weight],
             "codes": list(_ladder(len(parts))),
             "strengths": list(STRENGTHS),
         }
@@ -191,6 +224,7 @@ class _Signal(Kind[Signal]):
         return Signal(
             *name_and_scale(artefact),
             info["exposure"],
+            tuple(info["code"]),
             tuple(info["codes"]),
             tuple(info["strengths"]),
             **arrays,
@@ -230,7 +264,7 @@ def get(
         "sampling": spec_of(recipe.sampling),
         "seed": seed,
         "indices": sample_numbers(samples),
-        "statistics": list(STATISTICS),
+        "statistics": list(NAMES),
         "strengths": list(STRENGTHS),
     }
     return KIND.get(ensembles[0], spec, here)

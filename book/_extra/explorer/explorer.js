@@ -233,7 +233,16 @@
     line.textContent =
       `Source ${source}, label ${labels[source]}: without it the sample moves by ${state.data.distances[source].toFixed(2)}. ` +
       `Counterfactual rank ${counterfactual[source]} of ${sources} (1 is farthest), ` +
-      `visual rank ${visual[source]} of ${sources} (1 is most alike).` + (state.pinned === source ? " Pinned." : "");
+      `visual rank ${visual[source]} of ${sources} (1 is most alike).${besidePlacebos(source)}` +
+      (state.pinned === source ? " Pinned." : "");
+  }
+
+  /** How many placebos, for which as many members go and no source, move the sample as far. */
+  function besidePlacebos(source) {
+    const { distances, placebos } = state.data;
+    if (!placebos) return "";
+    const far = placebos.filter((placebo) => placebo >= distances[source]).length;
+    return ` Chance: ${far} of ${placebos.length} placebos, in which as many members go and no source, move it as far.`;
   }
 
   function setPinned(source) {
