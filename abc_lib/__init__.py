@@ -47,6 +47,7 @@ _NAMESPACES = {
     "agreement": "results.measures.agreement",
     "significance": "results.measures.significance",
     "at_hand": "results.run",
+    "recipe_file": "images.recipe_file",
     "code": "method.code",
     "diffusion": "method.diffusion",
     "differential": "method.differential",

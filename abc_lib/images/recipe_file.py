@@ -38,6 +38,8 @@ from abc_lib.method.recipe import (
 )
 from abc_lib.method.space import state_shape
 
+__all__ = ["as_toml", "read_recipe", "Folder"]
+
 LARGEST = 2**20
 """bytes of a recipe"""
 PARTS = {
