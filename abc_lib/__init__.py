@@ -49,6 +49,7 @@ _NAMESPACES = {
     "looks": "results.measures.looks",
     "significance": "results.measures.significance",
     "at_hand": "results.run",
+    "recipe_file": "images.recipe_file",
     "code": "method.code",
     "diffusion": "method.diffusion",
     "differential": "method.differential",

@@ -26,6 +26,7 @@ class Family:
     """its name in a sentence"""
     shape: Shape
     splits: tuple[str, ...]
+    """empty where any digest may name one"""
     present: Callable[[Path, str], bool]
     read: Callable[[Path, str], Split]
     folder: str = ""

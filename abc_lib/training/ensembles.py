@@ -57,7 +57,7 @@ def train_ensemble(
 
     def split(m: int | str) -> TrainingSet:
         # One at a time: half of a large set for each member would not fit into memory.
-        return images if m == CONTROL else images.of_sources(codebook.split(m))
+        return images.once if m == CONTROL else images.of_sources(codebook.split(m))
 
     if images is not None:
         for m in members:
