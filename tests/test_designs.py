@@ -19,8 +19,9 @@ def design(codes, code, shared, exposure=500.0):
     value = value_with(effect=shared, shared=shared)
     levels = [level for level, count in enumerate(CODES) if count <= codes]
     return dataclasses.replace(
-        value, code=code, exposure=exposure, codes=CODES[: len(levels)], scores=value.scores[:, -codes:],
-        p_values=value.p_values[:, levels], placebo_p=value.placebo_p[:, levels],
+        value, code=code, exposure=exposure, codes=CODES[: len(levels)],
+        scores=value.scores[:, -codes:], p_values=value.p_values[:, levels],
+        placebo_p=value.placebo_p[:, levels],
     )  # fmt: skip
 
 

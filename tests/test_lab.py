@@ -136,12 +136,13 @@ def choices(name, count, seed):
 
 def agree(page, name, count, seed):
     """The page against the library: the largest difference of a pixel."""
-    ensemble, worst = members_of(name), 0.0
-    for sample, sources, out in choices(name, count, seed):
+    ensemble, chosen, worst = members_of(name), [*choices(name, count, seed)], 0.0
+    left = torch.stack([~out for *_, out in chosen]).float()
+    left *= ensemble.n / left.sum(1, keepdim=True)
+    noise = ensemble.draw_noise(0, [sample for sample, *_ in chosen])
+    pairs = zip(ensemble.sample(noise), ensemble.sample(noise, left), strict=True)
+    for (sample, sources, _), expected in zip(chosen, map(torch.stack, pairs), strict=True):
         images, moved, _ = drawn(page, f"e={name}&s={sample}&x={','.join(map(str, sources))}&m=")
-        noise = ensemble.draw_noise(0, [sample, sample])
-        left = (~out).float() * ensemble.n / int((~out).sum())
-        expected = ensemble.sample(noise, torch.stack([torch.ones(ensemble.n), left]))
         worst = max(worst, float((torch.tensor(images) - expected.flatten()).abs().max()))
         assert moved == pytest.approx(float(distance(expected[:1], expected[1:])), abs=0.01)
         assert not torch.equal(expected[0], expected[1])

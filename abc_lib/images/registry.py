@@ -160,6 +160,7 @@ def _made() -> Recipe:
         Code(10, 5),
         _SMALL,
         Training(steps=FAMILIES["made"].steps),
+        sampling=Sampling(steps=25),
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from abc_lib.exchange.lab.graph import member_graph
 from abc_lib.exchange.mosaic import encode_mosaic, grid, to_bytes
 from abc_lib.ground.errors import ArtefactError, BadValue, positive_int
 from abc_lib.ground.files import atomic_file
@@ -22,6 +21,7 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.landscapes import stored as stored_landscapes
 from abc_lib.training.ensembles import require_ensemble
+from abc_lib.training.graphs import member_graph
 
 SHIPPED = ROOT / "book" / "_extra" / "lab"
 """what the book shows, and git tracks: all but members, which the book copies when it is built"""
