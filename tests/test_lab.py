@@ -354,6 +354,14 @@ def test_the_book_puts_members_and_the_runtime_beside_the_page(tmp_path, monkeyp
     assert {path.name for path in (tmp_path / "lab" / "ort").iterdir()} == {*FILES}
 
 
+def test_the_book_loads_the_page_and_its_extension():
+    text = (ROOT / "_config.yml").read_text()
+    assert "abc_lab: _ext\n" in text and "- abc_lab\n" in text
+    assert "- file: lab\n" in (ROOT / "_toc.yml").read_text()
+    page = (ROOT / "book" / "lab.md").read_text()
+    assert 'data-folder="lab"' in page and 'src="lab/lab.js"' in page
+
+
 def test_without_npm_the_book_is_still_built(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "lab_runtime.py")],
