@@ -82,11 +82,11 @@ plt.show()
 # %% [markdown]
 # ## The table
 #
-# All scores have one sign: the higher, the more a source helped. *Kernels* weigh sources by how near
-# they are, as whole images, by patches or in a classifier's features. Gradients are exact and of
-# all parameters, so that TRAK, D-TRAK and relative influence need no projection; they are averaged
-# over four members. *Unlearning* takes a step up on the query's loss, and sees which sources' losses
-# rise with it. The *covariance* of losses over members costs nothing here.
+# All scores have one sign: the higher, the more a source helped. *Kernels* weigh sources by how
+# near they are, as whole images, by patches or in a classifier's features. Gradients are exact and
+# of all parameters, so that TRAK, D-TRAK and relative influence need no projection; they are
+# averaged over four members. *Unlearning* takes a step up on the query's loss, and sees which
+# sources' losses rise with it. The *covariance* of losses over members costs nothing here.
 #
 # *Controls* is what 95% of a hundred relabellings of the members stay below, *p* how many of them
 # do as well. The *ceiling* is what a perfect method would reach, given the noise of the draws; it
@@ -162,16 +162,15 @@ from pathlib import Path
 Path("mine.npy").unlink()
 
 # %% [markdown]
-# `python -m abc_lib yardstick digits_64 --scores mine.npy` prints the same for every truth. For tools
-# that bring their own score, such as dattri, the truth goes out as losses of models and the sources
-# that each was trained on:
+# `python -m abc_lib yardstick digits_64 --scores mine.npy` prints the same for every truth. For
+# tools that bring their own score, such as dattri, the truth goes out as losses of models and the
+# sources that each was trained on:
 
 # %%
 values, indices = task.truths["members"].values_and_indices()
 values.shape, [len(each) for each in indices][:4]  # models and queries; sources a model
 
 # %% [markdown]
-#
 # ## Exercises
 #
 # 1. Which power in place of 8 does best on the queries for tuning, and what does it reach on the

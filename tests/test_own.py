@@ -325,4 +325,5 @@ def test_a_notebook_runs_on_a_folder(folder):
     path = str(folder / "trio.toml")
     done = papermill.execute_notebook(source, out, {"dataset": path}, progress_bar=False)
     shown = "".join(str(cell.get("outputs", "")) for cell in done.cells)
+    assert f"-p dataset {path}`" in shown
     assert "**trio**" in shown and "a folder of own pictures" in shown

@@ -339,6 +339,12 @@ def get_recipe(name: str, scale: str = "laptop") -> Recipe:
     return _OWN[name] if name in _OWN else _BY_SCALE[scale][name]
 
 
+def what_names(recipe: Recipe) -> str:
+    """What a reader gives to run a recipe: its name, or the path of the file it was read from."""
+    paths = (path for path, own in _OWN.items() if own == recipe and is_file(path))
+    return next(paths, recipe.name)
+
+
 def family_of(name: str, scale: str = "laptop") -> list[str]:
     """The ensembles of the same family, source and space as ``name``, by training set size."""
     if str(name) in _OWN or is_file(name):
