@@ -82,17 +82,13 @@ plt.show()
 # %% [markdown]
 # ## The table
 #
-# All scores have one sign: the higher, the more a source helped. *Kernels* weigh sources by how
-# near they are, as whole images, by patches or in a classifier's features. Gradients are exact and
-# of all parameters, so that TRAK, D-TRAK and relative influence need no projection; they are
-# averaged over four members. *Unlearning* takes a step up on the query's loss, and sees which
-# sources' losses rise with it. The *covariance* of losses over members costs nothing here.
-#
+# All scores have one sign: the higher, the more a source helped. Gradients are exact and of all
+# parameters, so that TRAK and D-TRAK need no projection; they are averaged over four members.
 # *Controls* is what 95% of a hundred relabellings of the members stay below, *p* how many of them
 # do as well. The *ceiling* is what a perfect method would reach, given the noise of the draws; it
-# does not know the chance of training, nor that of this one code. Differential ablation and the
-# covariance are made from the truth's own losses, noise included, so they can exceed the ceiling:
-# they say how far such an answer goes, not how well one does without counterfactuals.
+# does not know the chance of training, nor that of this one code. Differential ablation is made
+# from the truth's own losses, noise included, so it can exceed the ceiling: it says how far a
+# first-order answer goes, not how well one does without counterfactuals.
 
 # %%
 for name, table in tables.items():
@@ -124,9 +120,7 @@ display(Markdown(abc.yardstick.published_verdict(tables)))
 # them is a function of its $n$ members. So the chance of their codewords is in it, which no method
 # can know that does not look at the code; how much of it there is takes several codes, see
 # [Signal or chance](06_signal.ipynb). The columns *top 1* and *top 8* say which share of the
-# sources that matter most a method finds. *Without top 2* removes both of a method's first two
-# sources at once: how many times the loss rises as when as many other members go, and how many of a
-# hundred relabellings do as much.
+# sources that matter most a method finds.
 
 # %% tags=["hide-input"]
 for name, table in tables.items():
@@ -162,15 +156,8 @@ from pathlib import Path
 Path("mine.npy").unlink()
 
 # %% [markdown]
-# `python -m abc_lib yardstick digits_64 --scores mine.npy` prints the same for every truth. For
-# tools that bring their own score, such as dattri, the truth goes out as losses of models and the
-# sources that each was trained on:
-
-# %%
-values, indices = task.truths["members"].values_and_indices()
-values.shape, [len(each) for each in indices][:4]  # models and queries; sources a model
-
-# %% [markdown]
+# `python -m abc_lib yardstick digits_64 --scores mine.npy` prints the same for every truth.
+#
 # ## Exercises
 #
 # 1. Which power in place of 8 does best on the queries for tuning, and what does it reach on the

@@ -10,15 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from abc_lib.ground.errors import BadValue, Known
 
-__all__ = [
-    "FEATURES",
-    "Kernels",
-    "cosines",
-    "influence",
-    "kernels",
-    "per_sample_gradients",
-    "relative_influence",
-]
+__all__ = ["FEATURES", "Kernels", "cosines", "influence", "kernels", "per_sample_gradients"]
 
 AT_ONCE = 16
 """images whose gradients are worked out side by side"""
@@ -96,23 +88,10 @@ def influence(found: Kernels, damping: float) -> np.ndarray:
     q' G' (G G' + d I)^-1, which needs an inverse of size N only. ``damping`` is in units of the
     mean squared norm of a source's gradient. Raises :class:`BadValue` unless it is positive.
     """
-    return np.mean([each for each, _ in _influences(found, damping)], axis=0)
-
-
-def relative_influence(found: Kernels, damping: float) -> np.ndarray:
-    """:func:`influence` over the root of each source's influence on itself, (S, N).
-
-    Of the sources that change a query, those that change little else (Barshan et al., 2020).
-    Errors as :func:`influence`.
-    """
-    return np.mean([each / np.sqrt(own) for each, own in _influences(found, damping)], axis=0)
-
-
-def _influences(found: Kernels, damping: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of each member those on queries (S, N), and on the source itself (N,)."""
     if not damping > 0:
         raise BadValue(f"damping is {damping}; it must be positive")
+    scores = []
     for among, across in zip(found.among, found.across, strict=True):
         ridge = damping * np.trace(among) / len(among) * np.eye(len(among))
-        solved = np.linalg.solve(among + ridge, np.vstack([across, among]).T).T
-        yield solved[: len(across)], np.diagonal(solved[len(across) :]).clip(1e-300)
+        scores.append(np.linalg.solve(among + ridge, across.T).T)
+    return np.mean(scores, axis=0)

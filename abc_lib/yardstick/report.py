@@ -30,8 +30,6 @@ __all__ = [
 LEVEL = 0.05
 SAME = 0.8
 """the least rank correlation of two orders that are called the same"""
-FREE = ("nothing", "images", "a classifier", "members", "gradients")
-"""what methods need that know neither the truth's losses nor counterfactuals"""
 TITLES = {"members": "members", "subsets": "sets of members", "leave_one_out": "one left out"}
 """of truths, for readers"""
 
@@ -84,7 +82,7 @@ def score_file(found: Yardstick, path: Path | str) -> "pd.DataFrame":
 
 def as_text(table: "pd.DataFrame") -> str:
     """Rows for a terminal, without what is the same in all."""
-    order = "method truth queries score low high ceiling chance p top1 top8 removed seconds".split()
+    order = "method truth queries score low high ceiling chance p top1 top8 seconds".split()
     shown = table[[column for column in order if column in table]]
     return shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
 
@@ -129,8 +127,6 @@ def shown(
         del made["seconds"]  # the same as under the other truths
         made["top 1"] = mine["top1"].map("{:.2f}".format)
         made["top 8"] = mine["top8"].map("{:.2f}".format)
-        pairs = zip(mine["removed"], mine["removed_p"], strict=True)
-        made["without top 2"] = [f"{rise:.2f} (p {p:.2f})" for rise, p in pairs]
     return made
 
 
@@ -178,7 +174,9 @@ def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("membe
 
     parts = [table.assign(name=name) for name, table in tables.items()]
     whole = pd.concat(parts, ignore_index=True)
-    free = whole[whole["truth"].isin(truths) & whole["needs"].isin(FREE)]
+    free = whole[
+        whole["truth"].isin(truths) & whole["needs"].isin(["nothing", "images", "gradients"])
+    ]
     groups = [group for _, group in free.groupby(["name", "truth", "queries"])]
     best = {group.loc[group["score"].idxmax(), "method"] for group in groups}
     if len(best) == 1:

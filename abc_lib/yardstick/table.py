@@ -27,9 +27,7 @@ __all__ = ["KIND", "Yardstick", "get", "measure", "origin", "publish", "read", "
 RELABELLED = 100
 """orders of the members that a score is held against"""
 TOP = 8
-REMOVED = 2
-"""sources that are removed at once: of more, hardly a member of half weight is left"""
-VERSION = 2
+VERSION = 1
 """of the truths and methods; a change to either raises it"""
 
 
@@ -57,8 +55,8 @@ class Relabelled:
     def __init__(self, task: Task, count: int = RELABELLED):
         rng = np.random.default_rng(derive("yardstick relabelled"))
         words = task.codebook.words
-        self.words = [words[:, rng.permutation(words.shape[1])] for _ in range(count)]
-        self.truths = [task.truths_of(each) for each in self.words]
+        orders = [rng.permutation(words.shape[1]) for _ in range(count)]
+        self.truths = [task.truths_of(words[:, order]) for order in orders]
 
     def chance(self, scores: np.ndarray, truth: Truth, mine: np.ndarray) -> np.ndarray:
         """Means over the queries ``mine``, one for each order."""
@@ -71,9 +69,8 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
 
     Each row has ``truth``, ``queries``, ``score`` with ``low`` and ``high`` over queries,
     ``ceiling``, ``p`` (how many orders of the members do as well) and ``chance`` (their upper
-    95%). Where the truth is a source left out it also has ``top1`` and ``top8``, and ``removed``:
-    how many times the loss rises without the top two sources as it does under other orders of the
-    members, with ``removed_p``. ``relabelled`` is made here unless it is given. Queries for tuning
+    95%), and, where the truth is a source left out, ``top1`` and ``top8``. ``relabelled`` is made
+    here unless it is given. Queries for tuning
     are left out. Raises :class:`BadValue` for another shape or scores that are infinite.
     """
     scores = np.asarray(scores, dtype=float)
@@ -100,19 +97,8 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
                 if truth.name == "leave_one_out":
                     top = bootstrap(top_share(scores[mine], truth.gains[mine], k), 1)[0]
                 row[f"top{k}"] = top
-            row |= {"removed": np.nan, "removed_p": np.nan}
-            if truth.name == "leave_one_out":
-                row |= _removed(task, scores, mine, relabelled)
             made.append(row)
     return made
-
-
-def _removed(task: Task, scores: np.ndarray, mine: np.ndarray, relabelled: Relabelled) -> dict:
-    """The rise without the top sources, over that of as many members that did not see them."""
-    words = [task.codebook.words, *relabelled.words]
-    rises = np.array([np.nanmean(task.removal(scores, each, REMOVED)[mine]) for each in words])
-    p = (1 + (rises[1:] >= rises[0]).sum()) / len(rises)
-    return {"removed": float(rises[0] / rises[1:].mean()), "removed_p": float(p)}
 
 
 def measure(task: Task) -> "pd.DataFrame":

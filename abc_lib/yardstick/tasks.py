@@ -22,7 +22,7 @@ from abc_lib.results import landscapes
 from abc_lib.yardstick.gradients import Kernels, kernels, per_sample_gradients
 from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling
 
-__all__ = ["GRADIENT_MEMBERS", "QUERIES", "Task", "Truth", "error_products", "make_task", "noised"]
+__all__ = ["GRADIENT_MEMBERS", "QUERIES", "Task", "Truth", "error_products", "make_task"]
 
 QUERIES = 100
 """generated queries of a task, and as many held-out ones"""
@@ -56,17 +56,6 @@ class Truth:
     def score(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The linear datamodelling score of the queries ``rows`` of ``scores`` (S, N)."""
         return datamodelling(scores[rows], self.design, self.gains[rows])
-
-    def values_and_indices(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """As dattri takes the truth of its datamodelling score: losses (M, S) of M models, and the
-        numbers of the sources that each was trained on.
-
-        Raises :class:`BadValue` where models are not trained on whole sources: only ``members``
-        are.
-        """
-        if self.name != "members":
-            raise BadValue(f"the truth {self.name} is of no trained models; take members")
-        return -self.gains.T, [np.flatnonzero(row) for row in self.design]
 
     def ceiling(self, rows: np.ndarray) -> float:
         """What a perfect method would reach, see :func:`abc_lib.yardstick.scores.ceiling`."""
@@ -137,20 +126,6 @@ class Task:
             )
         }
 
-    def removal(self, scores: np.ndarray, words: np.ndarray, k: int) -> np.ndarray:
-        """How much the loss of each query rises without its top k sources, (S,).
-
-        All members go that saw one of them under the codewords ``words`` (N, n). NaN where none
-        is left, and for a query without scores.
-        """
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        alive = ~words[top].astype(bool).any(1)
-        left = alive.sum(1, keepdims=True)
-        shares = np.divide(alive, left, out=np.full(alive.shape, np.nan), where=left > 0)
-        shares[~np.isfinite(scores).all(1)] = np.nan
-        gram = self.gram.mean(0)
-        return np.einsum("sij,si,sj->s", gram, shares, shares) - gram.mean((1, 2))
-
     @cached_property
     def _whatever_the_words(self) -> tuple[np.ndarray, ...]:
         """Gains of members, sets of them and their gains, losses of all: the same in any order."""
@@ -182,7 +157,7 @@ class Task:
         for member in self.ensemble.members[:GRADIENT_MEMBERS]:
             yield tuple(
                 per_sample_gradients(
-                    member, *noised(self.recipe, images, GRADIENT_TIMES, name), feature
+                    member, *_noised(self.recipe, images, GRADIENT_TIMES, name), feature
                 )
                 for name, images in (("queries", self.queries), ("sources", self.sources))
             )
@@ -200,11 +175,8 @@ def _losses(gram: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.einsum("hsij,mi,mj->hsm", gram, shares, shares, optimize=True)
 
 
-def noised(recipe: Recipe, images: torch.Tensor, times: int, *names: object):
-    """States and noise (B, K, C, H, W) and times (K,) of images (B, C, H, W) in [0, 1].
-
-    All images have the same times, and the same noise, which follows from ``names``.
-    """
+def _noised(recipe: Recipe, images: torch.Tensor, times: int, *names: object):
+    """States and noise (B, K, C, H, W) and times (K,): the same ones for all."""
     steps = recipe.diffusion.train_steps
     t = ((torch.arange(times) + 0.5) * steps / times).long()
     rng = generator("yardstick", *names)
@@ -232,7 +204,7 @@ def error_products(ensemble: Ensemble, images: torch.Tensor) -> np.ndarray:
     for half in range(2):
         parts = []
         for some in images.split(_AT_ONCE):
-            states, noise, t = noised(ensemble.recipe, some, TIMES, "half", half)
+            states, noise, t = _noised(ensemble.recipe, some, TIMES, "half", half)
             x, times = states.flatten(0, 1), t.repeat(len(some))
             errors = torch.stack(
                 [
