@@ -1,0 +1,35 @@
+"""Methods that ask the members themselves, ablated or one by one."""
+
+import numpy as np
+
+from abc_lib.ground.errors import BadValue
+from abc_lib.results import landscapes
+from abc_lib.yardstick.methods.base import Method
+from abc_lib.yardstick.tasks import Task
+
+__all__ = ["METHODS"]
+
+
+def _differential(task: Task) -> np.ndarray:
+    """The rise of the loss at first order in c, from its derivative 2 G u / n^2 at c = u."""
+    n = task.codebook.n
+    slope = 2 * task.gram.mean(0).sum(2) / n**2
+    return slope @ (task.codebook.leave_one_out() - 1).T
+
+
+def _moved(task: Task) -> np.ndarray:
+    if task.ensemble is None:
+        raise BadValue("this task has no ensemble to ablate; make it with make_task")
+    scores = np.full(task.shape, np.nan)
+    count = int(task.generated.sum())
+    found = landscapes.get(task.ensemble, count, 0, here=task.here)
+    scores[task.generated] = found.distances
+    return scores
+
+
+METHODS = (
+    Method(
+        "differential ablation", "section 2.4, of the loss", "the truth's own losses", _differential
+    ),
+    Method("distance moved", "the landscape of section 2.4", "all counterfactuals", _moved),
+)
