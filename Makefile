@@ -26,6 +26,7 @@ radius: .venv/.stamp  ## run the radius notebook as HTML; DATASET=mnist_1024 pic
 	@echo "Read it in a browser: $(CURDIR)/$(RADIUS).html"
 
 book: .venv/.stamp  ## build the book; a warning is an error
+	-@$(RUN) python tools/lab_runtime.py
 	$(RUN) jupyter-book build book/ -W -n --keep-going
 	@echo "Read it in a browser: $(CURDIR)/book/_build/html/index.html"
 

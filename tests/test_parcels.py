@@ -25,7 +25,7 @@ def artefacts(store):
         store.write(
             "landscape",
             "digits_64-laptop",
-            {"number": k},
+            {"recipe": "digits_64-laptop", "number": k},
             {"data.safetensors": {"x": torch.rand(2000)}},
             {"seconds": 1},
         )
@@ -88,12 +88,22 @@ def broken(kind, whole):
             info.size = len(data)
             if kind == "link":
                 info.type, info.linkname, info.size, data = tarfile.SYMTYPE, "/etc/passwd", 0, b""
+            if kind == "hard link":
+                info.type, info.linkname, info.size, data = tarfile.LNKTYPE, "/etc/passwd", 0, b""
+            if kind == "device":
+                info.type, info.devmajor, info.devminor, info.size = tarfile.CHRTYPE, 1, 5, 0
+            if kind == "folder":
+                info.type, info.size = tarfile.DIRTYPE, 0
             tar.addfile(info, io.BytesIO(data))
+            if kind == "twice":
+                tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
-    "kind", ["cut short", "no tar", "changed", "no manifest", "climbs", "absolute", "link"]
+    "kind",
+    ["cut short", "no tar", "changed", "no manifest", "climbs", "absolute", "link", "hard link"]
+    + ["device", "folder", "twice"],
 )
 def test_nothing_of_a_broken_parcel_is_unpacked(artefacts, tmp_path, kind, one_line):
     path = Parcels(tmp_path / "out").add(artefacts[0])
@@ -102,6 +112,51 @@ def test_nothing_of_a_broken_parcel_is_unpacked(artefacts, tmp_path, kind, one_l
     there = Store(tmp_path / "elsewhere", tmp_path / "repository")
     with pytest.raises(ArtefactError, match="nothing of it was unpacked") as error:
         unpack([bad], there)
+    assert one_line(error) and not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "tensors", "said"),
+    [
+        ({}, {"x": torch.tensor([1.0, float("nan")])}, "x that are no numbers"),
+        ({}, {"x": torch.tensor([float("inf")])}, "x that are no numbers"),
+        ({}, {"distances": torch.tensor([1.0, -1.0])}, "negative distances"),
+        ({"recipe": "digits_128-laptop"}, {"x": torch.ones(2)}, "is of digits_128-laptop, not of"),
+        ({"recipe": "digits_6"}, {"x": torch.ones(2)}, "is of digits_6, not of digits_64-laptop"),
+        ({}, b"no tensors", "is refused: it is no safetensors file"),
+    ],
+)
+def test_right_checksums_of_wrong_values_are_refused(
+    store, tmp_path, one_line, spec, tensors, said
+):
+    spec = {"recipe": "digits_64-laptop"} | spec
+    poisoned = store.write("landscape", "digits_64-laptop", spec, {"data.safetensors": tensors})
+    parcel = Parcels(tmp_path / "out").add(poisoned)
+    there = Store(tmp_path / "elsewhere", tmp_path / "repository")
+    with pytest.raises(ArtefactError, match="nothing of it was unpacked") as error:
+        unpack([parcel], there)
+    assert one_line(error) and said in str(error.value)
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_bomb_is_refused_before_it_grows(tmp_path, one_line):
+    # sparse files: a kilobyte each in the parcel, sixteen million bytes once they are read
+    many = bytearray()
+    for k in range(40):
+        info = tarfile.TarInfo(f"landscape/a-{k}/b")
+        raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        raw[156:157] = b"S"
+        raw[386:398], raw[398:410] = b"%011o\0" % 0, b"%011o\0" % 0  # one hole
+        raw[483:495] = b"%011o\0" % (16 * 2**20)  # its real size
+        raw[148:156] = b" " * 8
+        raw[148:156] = b"%06o\0 " % sum(raw)
+        many += raw
+    path = tmp_path / "bomb.tar"
+    path.write_bytes(bytes(many) + b"\0" * 1024)
+    with tarfile.open(path) as tar:
+        assert sum(info.size for info in tar) == 40 * 16 * 2**20
+    with pytest.raises(ArtefactError, match="more than a parcel may") as error:
+        unpack([path], Store(tmp_path / "elsewhere", tmp_path / "repository"))
     assert one_line(error) and not (tmp_path / "repository").exists()
 
 

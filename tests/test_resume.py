@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -130,3 +131,37 @@ def test_training_killed_ten_times_ends_with_the_same_bytes(zygote, tmp_path):
 @pytest.mark.slow
 def test_landscapes_killed_ten_times_end_with_the_same_bytes(zygote, tmp_path, trained, memory):
     kill_landscapes(zygote, 10, tmp_path, trained, memory)
+
+
+@pytest.mark.parametrize("what", [pytest.param("train", marks=pytest.mark.slow), "landscapes"])
+def test_who_start_at_once_end_whole_or_with_a_line_though_the_folder_is_deleted(
+    zygote, tmp_path, trained, memory, what, one_line
+):
+    """The lock's first holder was killed, and somebody deletes the unfinished work all the time."""
+    given = {
+        "train": lambda cache: (cache, STEPS),
+        "landscapes": lambda cache: (trained.store.cache, cache, SAMPLES, memory),
+    }[what]
+    whole, cache = tmp_path / "whole", tmp_path / "cache"
+    assert zygote.wait(zygote.start(what, *given(whole))) == 0
+    first = zygote.start(what, *given(cache))
+    while zygote.poll(first) is None and not any((cache / "partial").rglob("*.safetensors")):
+        time.sleep(0.001)
+    assert zygote.kill(first) in (0, -9)
+    outs = [tmp_path / str(k) for k in range(3)]
+    waiting = {zygote.start("told", what, out, *given(cache)) for out in outs}
+    deleted = 0
+    while waiting:
+        deleted += any((cache / "partial").rglob("*.safetensors"))
+        shutil.rmtree(cache / "partial", ignore_errors=True)
+        ended = {pid for pid in waiting if zygote.poll(pid) is not None}
+        assert all(zygote.poll(pid) == 0 for pid in ended)
+        waiting -= ended
+        time.sleep(0.002)
+    assert deleted
+    said = [out.read_text() for out in outs]
+    assert all(text == "" or (one_line(text) and "run again" in text) for text in said)
+    # and once the folder is left alone, all is as if nothing had been
+    assert zygote.wait(zygote.start(what, *given(cache))) == 0
+    kind = {"train": "member", "landscapes": "landscape"}[what]
+    assert data_files(cache / kind) == data_files(whole / kind) != {}

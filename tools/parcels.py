@@ -18,6 +18,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+import torch
+from safetensors.torch import load
+
 # An archive that was unpacked is run as it lies there.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -47,6 +51,10 @@ _CODE = (
     "LICENSE",
     "README.md",
 )
+
+
+_MAY_LACK = ("looks", "yardstick")
+"""kinds of artefacts with values that may be missing"""
 
 
 class Parcels:
@@ -108,7 +116,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
 
 def _contents(path: Path) -> dict[str, bytes]:
     """The files of a parcel by name, all of them ``kind/artefact/file``."""
-    contents = {}
+    contents, total = {}, 0
     with bounded_file(path, 2 * PARCEL) as file, decoding(path, "parcel", "fetch it again"):
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
@@ -116,6 +124,12 @@ def _contents(path: Path) -> dict[str, bytes]:
                 hidden = [p for p in parts if p in ("", ".", "..") or "\\" in p or p[0] == "~"]
                 if not info.isreg() or info.size > PARCEL or len(parts) != 3 or hidden:
                     raise ValueError(f"it holds {info.name!r}, which is no file of an artefact")
+                if info.name in contents:
+                    raise ValueError(f"it holds {info.name!r} twice")
+                # a sparse file takes no room in the parcel, and all of its size in memory
+                total += info.size
+                if total > 2 * PARCEL:
+                    raise ValueError("it holds more than a parcel may")
                 data = tar.extractfile(info).read()
                 if len(data) != info.size:
                     raise ValueError("cut short")
@@ -127,8 +141,9 @@ def unpack(files: Iterable[Path | str], store: Store | None = None) -> list[Arte
     """Puts the artefacts of parcels into what is published, each verified first.
 
     Those that are there stay as they are. Raises :class:`ArtefactError` for a parcel that is
-    not whole, holds anything but artefacts, or an artefact that does not fit its manifest;
-    nothing of that parcel is then unpacked.
+    not whole, holds anything but artefacts, or an artefact that does not fit its manifest, is of
+    another recipe than it is called, or holds values that are none; nothing of that parcel is then
+    unpacked.
     """
     store, made = store or Store(), []
     for path in map(Path, files):
@@ -144,11 +159,33 @@ def unpack(files: Iterable[Path | str], store: Store | None = None) -> list[Arte
                 ]
                 for artefact in artefacts:
                     artefact.verify()
+                    _require_sound(artefact)
             except ArtefactError as error:
                 why = f"{path} is refused, nothing of it was unpacked: {error}"
                 raise ArtefactError(why) from None
             made += [store.copy(artefact, artefact.path.parent.name) for artefact in artefacts]
     return made
+
+
+def _require_sound(artefact: Artefact) -> None:
+    """Refuses what a maker of artefacts would not write, though its checksums are right."""
+    kind, label, spec = artefact.path.parent.name, artefact.path.name[:-17], artefact.spec
+    whose = spec.get("recipe") or f"{spec.get('name') or spec.get('family')}-"
+    if not f"{label}-".startswith(f"{whose}-" if "recipe" in spec else whose):
+        raise ArtefactError(f"{artefact.path.name} is of {whose.rstrip('-')}, not of {label}")
+    for name in artefact.manifest["files"]:
+        data = artefact.read(name)
+        with decoding(name, name.rpartition(".")[2] + " file"):
+            if name.endswith(".parquet"):
+                table = pd.read_parquet(io.BytesIO(data)).select_dtypes("number")
+                values = {key: torch.tensor(table[key].to_numpy()) for key in table}
+            else:
+                values = load(data) if name.endswith(".safetensors") else {}
+        for key, value in values.items():
+            if kind not in _MAY_LACK and not torch.isfinite(value).all():
+                raise ArtefactError(f"{name} of {artefact.path.name} has {key} that are no numbers")
+            if "distance" in key and (value < 0).any():
+                raise ArtefactError(f"{name} of {artefact.path.name} has negative {key}")
 
 
 def _below(place: Path) -> list[Path]:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 # What results are measured with, not results themselves.
 _TOOLS = ("autoencoder", "classifier")
+# A folder that is deleted under its writer is made again so often.
+_TRIES = 10
 Content = bytes | dict[str, torch.Tensor]
 
 
@@ -447,36 +449,65 @@ class Workspace:
         self.path = path
 
     def _pieces(self, name: str) -> list[Path]:
-        return sorted(
-            self.path.glob(f"{name}.????????????????.safetensors"),
-            key=lambda p: p.stat().st_mtime_ns,
-            reverse=True,
-        )
+        found = {}
+        # Somebody may delete the folder, or another process a piece, at any moment.
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.path.glob(f"{name}.????????????????.safetensors"):
+                with contextlib.suppress(FileNotFoundError):
+                    found[path] = path.stat().st_mtime_ns
+        return sorted(found, key=found.__getitem__, reverse=True)
 
     def save(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
-        """Writes a piece, then drops older ones of the same name."""
+        """Writes a piece, then drops older ones of the same name.
+
+        Raises :class:`ArtefactError` if its folder is deleted again and again meanwhile.
+        """
         data = save_tensors(tensors)
         final = self.path / f"{name}.{_sha256(data)[:16]}.safetensors"
         with explain_os_errors(f"write {final}"):
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self.path)
-            os.close(descriptor)
-            try:
-                _write(Path(temporary), data)
-                os.replace(temporary, final)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+            for _ in range(_TRIES):
+                with contextlib.suppress(FileNotFoundError):
+                    self._write(final, data)
+                    break
+            else:
+                raise self._deleted(name)
             for old in self._pieces(name):
                 if old != final:
                     old.unlink(missing_ok=True)
 
+    def _write(self, final: Path, data: bytes) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self.path)
+        os.close(descriptor)
+        try:
+            _write(Path(temporary), data)
+            os.replace(temporary, final)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    def _deleted(self, name: str) -> ArtefactError:
+        return ArtefactError(
+            f"{name} in {self.path} was deleted while it was in use: leave that folder alone and "
+            "run again"
+        )
+
     def load(self, name: str) -> dict[str, torch.Tensor] | None:
         """The newest sound piece of this name, or None."""
         for path in self._pieces(name):
-            data = path.read_bytes()
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue
             if _sha256(data)[:16] == path.name.split(".")[-2]:
                 return load_tensors(data)
         return None
+
+    def need(self, name: str) -> dict[str, torch.Tensor]:
+        """:meth:`load` of a piece that was there; raises :class:`ArtefactError` if it is gone."""
+        piece = self.load(name)
+        if piece is None:
+            raise self._deleted(name)
+        return piece
 
     def has(self, name: str) -> bool:
         """Whether a sound piece of this name is there."""

@@ -26,6 +26,7 @@ class Family:
     """its name in a sentence"""
     shape: Shape
     splits: tuple[str, ...]
+    """empty where any digest may name one"""
     present: Callable[[Path, str], bool]
     read: Callable[[Path, str], Split]
     folder: str = ""
@@ -42,6 +43,9 @@ class Family:
     """whether training mirrors its images (B.2)"""
     unseen: str = ""
     """a split that the ensembles in its latents do not see: its autoencoder is trained on it"""
+    reference: Mapping[str, str] = field(default_factory=dict)
+    """the split that samples are compared with in a FID (C.1), by the split their ensemble is from;
+    without one it is that same split"""
     steps: int = 200_000
     """of training at the paper's scale, which the paper does not print; 0 where the authors'
     released script says it"""

@@ -278,7 +278,7 @@ class _Gather:
     names: list[str]
 
     def __call__(self) -> dict[str, torch.Tensor]:
-        parts = [self.workspace.load(name) for name in self.names]
+        parts = [self.workspace.need(name) for name in self.names]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -289,7 +289,7 @@ def _normalisation(
     total = squares = 0
     count = 0
     for name in names:
-        for each in workspace.load(name).values():
+        for each in workspace.need(name).values():
             each = each.double()
             total, squares = total + each.sum((0, 2, 3)), squares + each.square().sum((0, 2, 3))
             count += each[:, 0].numel()

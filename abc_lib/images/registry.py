@@ -6,10 +6,12 @@ The paper's 23 (table 2), its 7 further ones (B.3), the digits, made pictures an
 import csv
 import dataclasses
 
-from abc_lib.ground.errors import Known, unknown
+from abc_lib.ground.errors import BadValue, Known, unknown
 from abc_lib.ground.paths import PAPER
 from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family
+from abc_lib.images.own.content import is_own
+from abc_lib.images.recipe_file import is_file, read_recipe
 from abc_lib.method.recipe import (
     SCALES,
     Code,
@@ -158,6 +160,7 @@ def _made() -> Recipe:
         Code(10, 5),
         _SMALL,
         Training(steps=FAMILIES["made"].steps),
+        sampling=Sampling(steps=25),
     )
 
 
@@ -260,6 +263,8 @@ def remembering(name: str, exposure: float | None = None) -> Recipe:
     of a family that was not tried.
     """
     recipe = get_recipe(name)
+    if is_own(recipe.data.family):
+        return recipe if exposure is None else recipe.exposed(exposure)
     tried = family_of("digits_64") + family_of("mnist_256") + family_of("fashion_256")
     if name not in tried:
         raise unknown("ensemble that remembers", name, tried)
@@ -307,17 +312,43 @@ _BY_SCALE = Known(
 
 
 def recipe_names() -> list[str]:
-    """Every ensemble in the registry: digits, made pictures, MNIST in latents, table 2, B.3."""
-    return list(dict.fromkeys(name for name, _ in _RECIPES))
+    """Every ensemble in the registry: digits, made pictures, MNIST in latents, table 2, B.3.
+
+    After them the files that recipes were read from in this process.
+    """
+    return list(dict.fromkeys([name for name, _ in _RECIPES] + list(filter(is_file, _OWN))))
+
+
+_OWN: dict[str, Recipe] = {}
+"""recipes that this process read from files, by the files' paths and by their names"""
 
 
 def get_recipe(name: str, scale: str = "laptop") -> Recipe:
-    """The recipe of a named ensemble; raises :class:`UnknownName` with the closest name."""
-    return _BY_SCALE[scale][name]
+    """The recipe of a named ensemble, or of a TOML file by its path, which says its own scale.
+
+    From then on its name stands for it, too, in this process. Raises :class:`UnknownName` with the
+    closest name, and :class:`BadValue` for a file that is no recipe.
+    """
+    if is_file(name):
+        recipe = read_recipe(name)
+        taken = {each for each, _ in _RECIPES}
+        if recipe.name in taken and recipe != _RECIPES.get((recipe.name, recipe.scale)):
+            raise BadValue(f"{name}: name '{recipe.name}' is another ensemble's; choose another")
+        _OWN[str(name)] = _OWN[recipe.name] = recipe
+        return recipe
+    return _OWN[name] if name in _OWN else _BY_SCALE[scale][name]
+
+
+def what_names(recipe: Recipe) -> str:
+    """What a reader gives to run a recipe: its name, or the path of the file it was read from."""
+    paths = (path for path, own in _OWN.items() if own == recipe and is_file(path))
+    return next(paths, recipe.name)
 
 
 def family_of(name: str, scale: str = "laptop") -> list[str]:
     """The ensembles of the same family, source and space as ``name``, by training set size."""
+    if str(name) in _OWN or is_file(name):
+        return [name]
     me = get_recipe(name, scale).data
     alike = [
         r

@@ -10,7 +10,7 @@ says what becomes of files that are not as they should be.
 import dataclasses
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +22,7 @@ from abc_lib.ground.seeds import generator
 from abc_lib.images.families import FAMILIES
 from abc_lib.images.family import Family, Split
 from abc_lib.images.files import ImageFiles, odd_images
+from abc_lib.images.own.content import is_own, kept
 from abc_lib.method.distance import distance
 from abc_lib.method.recipe import Data, image_shape
 
@@ -43,17 +44,41 @@ class TrainingSet:
     sources: torch.Tensor
     where: torch.Tensor
     origin: str
+    pictures: torch.Tensor | None = field(default=None, kw_only=True)
+    """(K,) int64 where a picture has several sources and so stands here once for each: which
+    picture a row is. It goes when any of its sources goes."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def of_sources(self, sources) -> "TrainingSet":
-        """Only the images of some sources, in their order here."""
-        return self._only(torch.isin(self.sources, torch.as_tensor(sources, dtype=torch.int64)))
+        """What a member of some sources trains on, in its order here: each image once."""
+        within = torch.isin(self.sources, torch.as_tensor(sources, dtype=torch.int64))
+        return self._only(self.whole(within)).once
+
+    @property
+    def once(self) -> "TrainingSet":
+        """Everything, each image once."""
+        if self.pictures is None:
+            return self
+        return dataclasses.replace(self._only(self.firsts), pictures=None)
 
     def without(self, source: int) -> "TrainingSet":
         """Everything but one source's images; the other sources keep their numbers."""
-        return self._only(self.sources != source)
+        return self._only(self.whole(self.sources != source))
+
+    def whole(self, within: torch.Tensor) -> torch.Tensor:
+        """Of rows ``within``, (K,) booleans, those of images all of whose sources are within."""
+        if self.pictures is None:
+            return within
+        return ~torch.isin(self.pictures, self.pictures[~within])
+
+    @property
+    def firsts(self) -> torch.Tensor:
+        """Whether a row is an image's first, (K,)."""
+        if self.pictures is None:
+            return torch.ones(len(self), dtype=torch.bool)
+        return self.pictures.diff(prepend=torch.tensor([-1])) != 0
 
     def _only(self, keep: torch.Tensor) -> "TrainingSet":
         images = (
@@ -65,6 +90,7 @@ class TrainingSet:
             labels=self.labels[keep],
             sources=self.sources[keep],
             where=self.where[keep],
+            pictures=None if self.pictures is None else self.pictures[keep],
         )
 
     @property
@@ -82,6 +108,8 @@ class TrainingSet:
             self.images.fingerprint.encode() if lazy else self.images.numpy().tobytes()
         )
         digest.update(self.sources.numpy().tobytes())
+        if self.pictures is not None:
+            digest.update(self.pictures.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -145,7 +173,7 @@ def load_split(family: str, split: str) -> Split:
     :class:`DataCorrupt` when a file is not what its name says.
     """
     splits = FAMILIES[family].splits
-    if split not in splits:
+    if splits and split not in splits:
         raise unknown(f"split of {family}", split, splits)
     return _load_split(family, split, tuple(data_roots()), odd_images())
 
@@ -215,6 +243,8 @@ def training_set(data: Data) -> TrainingSet:
     """
     if not data.num_sources:
         raise BadValue("num_sources is not said; the recipe names how many own its images")
+    if is_own(data.family):
+        return _own(data)
     images, labels, origin = load_split(data.family, data.split)
     seed = data.family, data.split, data.subset_seed
     where = torch.randperm(len(images), generator=generator("subset", *seed))
@@ -245,6 +275,15 @@ def training_set(data: Data) -> TrainingSet:
     else:
         chosen = images[where].float() / 255
     return TrainingSet(chosen, labels[where], sources, where, origin)
+
+
+def _own(data: Data) -> TrainingSet:
+    """Own pictures, in the files' order: one that changes leaves the others where they are."""
+    content = kept(data.split)
+    rows, owners = content.rows
+    pictures = rows if len(rows) > len(content.images) else None
+    images = content.images[rows].float() / 255
+    return TrainingSet(images, owners, owners, rows, content.origin, pictures=pictures)
 
 
 def training_set_at_hand(data: Data) -> TrainingSet | None:

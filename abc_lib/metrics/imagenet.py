@@ -7,14 +7,17 @@ set-up. So these work where no weights can be downloaded. The file may also lie 
 """
 
 import importlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from abc_lib.ground.devices import resolve_device
 from abc_lib.metrics.base import FeatureMetric, Preprocess, cosine_distance, squared_distance
+from abc_lib.metrics.frechet import FidFeatures
 from abc_lib.metrics.perceptual import Shared
-from abc_lib.metrics.weights import Weights, misfit, read
+from abc_lib.metrics.weights import Weights, find, misfit, read
 
 IMAGENET = Weights(
     title="the ImageNet weights of EfficientNet-Lite0 (18 MB)",
@@ -113,3 +116,21 @@ def imagenet_features(images: torch.Tensor, device: str | torch.device = "cpu") 
     Raises as :meth:`Metric.pairwise`.
     """
     return imagenet_pooled_metric(device).features(images)
+
+
+def imagenet_at_hand() -> bool:
+    """Whether the network and its weights are on this machine."""
+    return find(IMAGENET) is not None and find_spec(IMAGENET_PACKAGE[0]) is not None
+
+
+def imagenet_fid_features(device: str | torch.device = "cpu") -> FidFeatures:
+    """Pooled features, 1,280 numbers an image, for FIDs where Inception is not at hand.
+
+    Such FIDs compare models with one another, not with the paper's. Raises
+    :class:`NotAvailable` where the network is not at hand.
+    """
+    device = resolve_device(str(device))
+    network = Shared(_build, IMAGENET_PACKAGE, IMAGENET, "imagenet-pooled")(device)
+    return FidFeatures(
+        "ImageNet pooled", IMAGENET.sha256, 1280, network, IMAGENET_INPUT, ImageNetFeatures.pooled
+    )

@@ -194,7 +194,7 @@ class _Comparisons(BySample[Comparison]):
             piece, start, flat = blocks[name]
             owner, source = np.divmod(flat, len(sources))
             mine, local = np.unique(owner, return_inverse=True)
-            moving = {key: value[mine] for key, value in workspace.load(piece).items()}
+            moving = {key: value[mine] for key, value in workspace.need(piece).items()}
             return model, noise[start + mine], moving, (local, sources[source]), switches
 
         tasks = {name: partial(task, name) for name in blocks}

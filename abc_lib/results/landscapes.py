@@ -101,7 +101,7 @@ class _Landscapes(BySample[Landscapes]):
         factual = moving["factual"]
         names, owners, size = _blocks(model, spec, moving, workspace, here)
         # Rounded before they are ranked: the stored distances give the stored order.
-        pieces = [workspace.load(name)["distances"].numpy() for name in names]
+        pieces = [workspace.need(name)["distances"].numpy() for name in names]
         distances = np.concatenate(pieces).reshape(-1, N).astype(np.float32)
         wanted = _kept_sources(distances, spec)
         kept = _kept_images(workspace, owners, wanted, factual, N)
@@ -455,7 +455,7 @@ def _kept_images(
 ) -> torch.Tensor:
     kept = torch.zeros(*wanted.shape, *factual.shape[1:])
     for name, flat in pairs.items():
-        piece = workspace.load(name)
+        piece = workspace.need(name)
         for position, image in zip(piece["kept"].tolist(), piece["images"], strict=True):
             o, s = divmod(int(flat[position]), N)
             for slot in np.flatnonzero(wanted[o] == s):
@@ -489,7 +489,7 @@ class _AllImages:
         for name, flat in self.pairs.items():
             mine = flat // self.num_sources == self.sample
             if mine.any():
-                parts.append(self.workspace.load(name)["images"][torch.from_numpy(mine)])
+                parts.append(self.workspace.need(name)["images"][torch.from_numpy(mine)])
         return {"counterfactuals": torch.cat(parts)}
 
 

@@ -55,6 +55,7 @@ def run(
 ) -> Run:
     """The ensemble ``dataset`` and the landscapes of its samples 0 .. num_samples - 1.
 
+    ``dataset`` is a name of the registry or the path of a recipe's TOML file.
     Published results are used if there are any, then this machine's, and what is
     missing is computed. ``num_samples=None`` takes all samples that are there, or
     computes 12. Raises an :class:`AbcError` of one line for a wrong name, scale or device, and

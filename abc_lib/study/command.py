@@ -1,4 +1,4 @@
-"""``python -m abc_lib COMMAND``: list, publish, pages, certify, verify, remember, signal,
+"""``python -m abc_lib COMMAND``: list, new, publish, pages, certify, verify, remember, signal,
 yardstick, explorer
 
 Every slip ends with one line on standard error and the status 2.
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from abc_lib.exchange import lab
 from abc_lib.exchange.certificates import (
     make_certificate,
     read_certificate,
@@ -35,6 +36,7 @@ from abc_lib.results import (
 from abc_lib.results.placebos import landscapes as placebos
 from abc_lib.results.placebos import memory, signal
 from abc_lib.results.run import all_statuses
+from abc_lib.study.own import new_recipe
 from abc_lib.study.pages import execute_pages
 from abc_lib.study.plan import Piece, plan_study, study_names
 from abc_lib.study.run import estimate_study, run_study, say_at_once
@@ -310,6 +312,28 @@ def _pages(arguments: argparse.Namespace) -> None:
     execute_pages(arguments.pages or None)
 
 
+# --- lab ---
+
+
+def _lab_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", help="ensembles (default: the book's)")
+    parser.add_argument("-o", "--output", help="the folder to write (default: the book's)")
+    _number(parser, "--samples", "samples of each ensemble", 1, 256, default=8)
+    _seed(parser)
+
+
+def _lab(arguments: argparse.Namespace) -> None:
+    """write ensembles for the browser, where members sample with and without sources"""
+    names = list(dict.fromkeys(arguments.names)) or list(lab.SHIPPED_NAMES)
+    if arguments.names and not arguments.output:
+        raise BadValue("the book has its own lab; give the folder for another one with -o")
+    recipes = [get_recipe(name, arguments.scale) for name in names]
+    folder = lab.build_lab(
+        recipes, arguments.output or lab.SHIPPED, arguments.samples, arguments.seed
+    )
+    print(f"{folder}: {', '.join(names)}; serve it with python -m http.server --directory {folder}")
+
+
 # --- certify and verify ---
 
 
@@ -496,10 +520,34 @@ def _explorer(arguments: argparse.Namespace) -> None:
     )
 
 
+# --- new ---
+
+
+def _new_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="the folder that holds the pictures")
+    parser.add_argument("-o", "--output", help="the recipe to write (default: FOLDER.toml)")
+    parser.add_argument(
+        "--sources",
+        metavar="folder|file|CSV",
+        help="whose a picture is: its subfolder's, its own, or as a CSV file with the columns "
+        "file and source says (default: folder, where two have pictures; else file)",
+    )
+    _device(parser)
+
+
+def _new(arguments: argparse.Namespace) -> None:
+    """look at a folder of own pictures and write a recipe for it"""
+    here = Here(device=arguments.device)
+    output = arguments.output or f"{Path(arguments.folder).resolve().name}.toml"
+    print(new_recipe(arguments.folder, output, arguments.sources, here))
+
+
 _COMMANDS = {
     "list": (lambda parser: None, _list),
+    "new": (_new_arguments, _new),
     "publish": (_publish_arguments, _publish),
     "pages": (_pages_arguments, _pages),
+    "lab": (_lab_arguments, _lab),
     "certify": (_certify_arguments, _certify),
     "verify": (_verify_arguments, _verify),
     "remember": (_remember_arguments, _remember),

@@ -13,7 +13,7 @@ import pandas as pd
 from abc_lib.ground.here import Here
 from abc_lib.ground.paper import intersections as paper_intersections
 from abc_lib.ground.store import Artefact
-from abc_lib.images.registry import family_of, get_recipe, recipe_names
+from abc_lib.images.registry import family_of, get_recipe, recipe_names, what_names
 from abc_lib.images.spaces import SPACES
 from abc_lib.images.training_set import training_set
 from abc_lib.method import attribution
@@ -76,14 +76,15 @@ def opening(
         frozenset([True]): "All results are published with this repository",
         frozenset([False]): "All results are from this machine",
     }.get(frozenset(published), "Results are published with this repository or from this machine")
-    more = "" if recipe.scale == "laptop" else f" -p scale {recipe.scale}"
+    name = what_names(recipe)
+    more = "" if recipe.scale == "laptop" or name != recipe.name else f" -p scale {recipe.scale}"
     lines = [
         f"**{recipe.name}**, scale *{recipe.scale}*: {data.size:,} images from "
         f"{data.num_sources:,} data sources, {code.n} members of weight {code.weight}. "
         f"{whose}, computed on {', '.join(places)}, {' to '.join(when)}.",
         f"<details><summary>Where each number comes from</summary>\n\n{details}\n\n</details>",
         f"> **Run this page:** `papermill notebooks/{notebook}.ipynb out.ipynb "
-        f"-p dataset {recipe.name}{more}`",
+        f"-p dataset {name}{more}`",
     ]
     return "\n\n".join(lines) + "".join(f"\n>\n> {note}" for note in notes)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from abc_lib.ground.digests import identity_of
-from abc_lib.ground.errors import ArtefactError, NotAvailable
+from abc_lib.ground.errors import ArtefactError, NotAvailable, unknown
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.ground.tasks import run_tasks
@@ -15,6 +15,7 @@ from abc_lib.images.training_set import TrainingSet
 from abc_lib.method.code import Codebook, draw_codebook
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
+from abc_lib.training.graphs import BACKENDS, on_onnx
 from abc_lib.training.members import (
     CONTROL,
     block_work,
@@ -57,7 +58,7 @@ def train_ensemble(
 
     def split(m: int | str) -> TrainingSet:
         # One at a time: half of a large set for each member would not fit into memory.
-        return images if m == CONTROL else images.of_sources(codebook.split(m))
+        return images.once if m == CONTROL else images.of_sources(codebook.split(m))
 
     if images is not None:
         for m in members:
@@ -230,18 +231,21 @@ def require_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble:
     return ensemble
 
 
-def get_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble:
+def get_ensemble(recipe: Recipe, here: Here | None = None, backend: str = "torch") -> Ensemble:
     """The recipe's ensemble, on ``here.device``: published, else from the cache, else trained now.
 
     With ``here.anew()`` what is published does not count; what this machine already trained,
-    or half trained, is still used.
+    or half trained, is still used. The ``backend`` ``onnx`` evaluates members by
+    :func:`on_onnx`.
     """
     here = here or Here()
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
     ensemble = find_ensemble(recipe, here)
     if ensemble is None:
         train_ensemble(recipe, here=here)
         ensemble = find_ensemble(recipe, here.anew())
-    return ensemble.to(here.device)
+    return on_onnx(ensemble) if backend == "onnx" else ensemble.to(here.device)
 
 
 def single_model(recipe: Recipe, here: Here | None = None) -> Ensemble:

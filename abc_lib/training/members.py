@@ -11,7 +11,9 @@ from abc_lib.ground.loop import CHECKPOINT_SECONDS, last_loss, train
 from abc_lib.ground.seeds import derive
 from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.images.latents import space_files, to_states
+from abc_lib.images.own.content import is_own, seen_by
 from abc_lib.images.training_set import TrainingSet
+from abc_lib.method.code import draw_codebook
 from abc_lib.method.diffusion import add_noise
 from abc_lib.method.network import NoisePredictor, build_network
 from abc_lib.method.recipe import Recipe
@@ -27,8 +29,16 @@ CONTROL = "control"
 
 
 def member_spec(recipe: Recipe, member: int | str) -> dict:
-    """What determines one member; ``control`` is the single model trained on everything."""
-    return recipe.model_spec | {"member": member}
+    """What determines one member; ``control`` is the single model trained on everything.
+
+    Of own pictures those that it sees, and no others: when one changes, only they train again.
+    """
+    spec = recipe.model_spec | {"member": member}
+    if not is_own(recipe.data.family):
+        return spec
+    mine = None if member == CONTROL else draw_codebook(recipe).split(member).tolist()
+    ours = {key: v for key, v in spec["data"].items() if key not in ("split", "size")}
+    return spec | {"data": ours | {"seen": seen_by(recipe.data.split, mine)}}
 
 
 def member_label(recipe: Recipe, member: int | str) -> str:

@@ -65,7 +65,7 @@ class TrainingTogether(Lockstep):
             )
         if removed == "removed":
             for source in models:
-                if source != FULL and bool((images.sources == source).all()):
+                if source != FULL and not images.whole(images.sources != source).any():
                     raise BadValue(
                         f"without source {source} of {recipe.name} no image is left to train on; "
                         "use removed='black'"
@@ -76,10 +76,11 @@ class TrainingTogether(Lockstep):
         )
         self.removed = removed
         self.left_out = torch.tensor([-1 if m == FULL else m for m in models], device=self.device)
-        self.images = to_states(images, recipe.data).to(self.device, dtype)
+        self.images = to_states(images.once, recipe.data).to(self.device, dtype)
         self.black = black_state(images, recipe.data).to(self.device, dtype)
-        self.sources = images.sources.to(self.device)
-        self.batches = Batches(recipe, CONTROL, len(images))
+        kept = [images.whole(images.sources != s)[images.firsts] for s in self.left_out.tolist()]
+        self.gone = ~torch.stack(kept, dim=1).to(self.device)  # (K, n)
+        self.batches = Batches(recipe, CONTROL, len(self.gone))
 
     def minibatch(self, k: int) -> Minibatch:
         """The same images, times and noise for all, but for the left-out ones."""
@@ -88,7 +89,7 @@ class TrainingTogether(Lockstep):
         times, which = times.to(self.device), which.to(self.device)
         noise = noise.to(self.device, self.dtype)
         x = mirrored(self.recipe, self.images[which], flips)
-        gone = self.sources[which][:, None] == self.left_out  # (B, n)
+        gone = self.gone[which]  # (B, n)
         # Chosen, not multiplied by zero: whatever is in a left-out image, it has no way into its
         # model.
         seen = add_noise(x, noise, times, self.alphas)[:, None]

@@ -179,4 +179,4 @@ def run_blocks(
         for count in done:
             if counter:
                 counter.done += count
-    return [workspace.load(name) for name in tasks]
+    return [workspace.need(name) for name in tasks]

@@ -1,7 +1,8 @@
 """One file a family of images, which nobody else knows of: where it lies, how it is read.
 
-A file here that makes a ``FAMILY`` is found by looking into this folder, so adding or removing a
-file adds or removes a family. What its images look like is told to ``abc_lib.method.recipe``.
+A file here that makes a ``FAMILY``, or several ``FAMILIES``, is found by looking into this folder,
+so adding or removing a file adds or removes them. What their images look like is told to
+``abc_lib.method.recipe``.
 """
 
 import importlib
@@ -22,6 +23,7 @@ def look_for_families(path=__path__) -> dict[str, Family]:
         for module in pkgutil.iter_modules(path)
     ]
     families = [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
+    families += [each for module in modules for each in getattr(module, "FAMILIES", ())]
     return Known("data family", {family.name: family for family in families})
 
 

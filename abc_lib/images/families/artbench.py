@@ -196,6 +196,7 @@ FAMILY = Family(
     title="ArtBench-10",
     shape=(3, 256, 256),
     splits=("train", "test", "landscapes"),
+    reference={"train": "test"},
     present=_present,
     read=_load,
     folder="artbench",

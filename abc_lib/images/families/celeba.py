@@ -72,6 +72,7 @@ FAMILY = Family(
     # Scaled up for the Stable Diffusion autoencoder (B.1).
     scaled={"stable-diffusion": (3, 256, 256)},
     splits=tuple(_SPLITS),
+    reference={"train": "test"},
     present=_present,
     read=_load,
     folder=_FOLDER,

@@ -10,6 +10,7 @@ FAMILY = Family(
     title="CIFAR-100",
     shape=(3, 32, 32),
     splits=("train", "test"),
+    reference={"train": "test"},
     present=_FILES.present,
     read=_FILES.load,
     folder="cifar-100-python",

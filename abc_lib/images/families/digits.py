@@ -29,6 +29,7 @@ FAMILY = Family(
     title="digits",
     shape=(1, 8, 8),
     splits=("ensemble", "held out"),
+    reference={"ensemble": "held out"},
     present=lambda root, split: True,
     read=_load,
     unseen="held out",

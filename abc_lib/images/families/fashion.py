@@ -16,6 +16,7 @@ FAMILY = Family(
     title="Fashion-MNIST",
     shape=(1, 32, 32),
     splits=("train", "test"),
+    reference={"test": "train"},
     present=_FILES.present,
     read=_FILES.load,
     folder="fashion",

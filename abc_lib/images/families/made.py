@@ -149,6 +149,7 @@ FAMILY = Family(
     title="made pictures",
     shape=(3, SIDE, SIDE),
     splits=tuple(PICTURES),
+    reference={"ensemble": "held out"},
     present=lambda root, split: True,
     read=_load,
     unseen="held out",

@@ -134,7 +134,6 @@ def losses(
     chosen = torch.randperm(len(images), generator=rng)[:_LOOKED_AT]
     draws = -(-_DRAWS // len(chosen))
     x = to_states(images, recipe.data)[chosen].repeat(draws, 1, 1, 1)
-    owners = images.sources[chosen].repeat(draws)
     # Times spread evenly, so that every band has as many of every member's images.
     times = (torch.arange(len(x)) * 389) % recipe.diffusion.train_steps
     noise = torch.randn(x.shape, generator=rng)
@@ -147,7 +146,8 @@ def losses(
         parts = zip(noisy.split(128), times.split(128))
         said = torch.cat([member(z.to(device), t.to(device)).cpu() for z, t in parts])
         error = (said - noise).square().mean(dim=(1, 2, 3)) / a
-        seen = torch.from_numpy(word.astype(bool))[owners]
+        seen = images.whole(torch.from_numpy(word.astype(bool))[images.sources])[chosen]
+        seen = seen.repeat(draws)
         own.append(torch.stack([error[seen & band].mean() for band in within]))
         other.append(torch.stack([error[~seen & band].mean() for band in within]))
     return torch.stack(own), torch.stack(other)
@@ -169,7 +169,7 @@ def ratios(
 
         there = denoise(predict, noise.to(device), recipe.diffusion, recipe.sampling).cpu()
         apart = torch.cdist(there.flatten(1), states.flatten(1))
-        seen = torch.from_numpy(word.astype(bool))[images.sources]
+        seen = images.whole(torch.from_numpy(word.astype(bool))[images.sources])
         found.append(apart[:, seen].amin(1) / apart[:, ~seen].amin(1))
     return torch.stack(found)
 

@@ -55,7 +55,7 @@ class _Retrained(Kind[RetrainedEvidence]):
                 models = get_retrained(recipe, seed=seed, here=here)
                 noise = models.draw_noise(spec["seed"], spec["indices"])
                 workspace.save(name, _one(models, noise, images))
-            pieces.append(workspace.load(name))
+            pieces.append(workspace.need(name))
         tensors = {
             "own": torch.stack([piece["own"] for piece in pieces], dim=1),
             "nearest": torch.stack([piece["nearest"] for piece in pieces]),

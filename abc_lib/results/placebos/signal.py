@@ -171,7 +171,7 @@ def _planted(ensembles: list[Ensemble], spec: dict, workspace, here: Here) -> di
                     noise = ensemble.draw_noise(spec["seed"], [spec["indices"][s]])
                     which = images, int(source), placebos, size
                     workspace.save(name, evidence.planted_statistics(pulled, noise, *which))
-                piece = workspace.load(name)
+                piece = workspace.need(name)
                 one, rest = piece["own"].numpy()[:, None], piece["free"].numpy()[:, None]
                 words = ensemble.codebook.words[[source]]
                 one, rest = _with_fitted(one, rest, words, ensemble.codebook.unowned(placebos))

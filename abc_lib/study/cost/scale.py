@@ -95,7 +95,7 @@ def scale_table(scales: list[Scale]) -> pd.DataFrame:
     }
     table = pd.DataFrame(rows, index=[f"N = {each.sources:,}" for each in scales]).T
     grows = [values[-1] / values[0] for values in rows.values()]
-    table.insert(0, "grows by", [f"{growth:,.1f} ×" for growth in grows])
+    table.insert(0, "grows by", [f"{growth:,.{1 if growth < 10 else 0}f} ×" for growth in grows])
     return table.reset_index(names="of what")
 
 

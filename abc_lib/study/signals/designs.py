@@ -96,15 +96,26 @@ def sets_table(values: list[Signal]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _drawn(value: Signal) -> float:
+    """How many images a code's members draw in training, in units of the training set."""
+    return value.exposure * value.code[1]
+
+
 def others_of(value: Signal, values: list[Signal]) -> list[Signal]:
-    """Signals of the same ensemble and exposure with other codes."""
-    same = (value.name, value.exposure)
-    return [each for each in values if (each.name, each.exposure) == same and not _usual(each)]
+    """Signals of the same ensemble with other codes, whose members train as long."""
+    long = _drawn(value) / value.code[0]
+    return [
+        each
+        for each in values
+        if each.name == value.name
+        and not _usual(each)
+        and abs(_drawn(each) / each.code[0] / long - 1) < 0.01
+    ]
 
 
 def _equal(value: Signal, other: Signal) -> int:
     """How many codes of ``value`` show their members as many images as all codes of ``other``."""
-    return round(other.scores.shape[1] * other.code[1] / value.code[1])
+    return round(other.scores.shape[1] * _drawn(other) / _drawn(value))
 
 
 def _agreement(scores: np.ndarray, seed: int = 0) -> float:
@@ -129,6 +140,7 @@ def _row(value: Signal, codes: int, samples: int, agreement: str) -> dict:
     return {
         "members": f"{codes} × {n}",
         "each sees": f"{weight / n:.0%}",
+        "views": f"{value.exposure:,.0f}",
         "left": f"{n - weight} of {n}",
         "agreement of halves": agreement,
         "nearest, p < 0.05": f"{(p[np.arange(samples), near] < 0.05).mean():.2f}",
