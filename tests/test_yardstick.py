@@ -19,6 +19,8 @@ from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.yardstick import (
     METHODS,
     advice,
+    cost_verdict,
+    costs,
     get,
     make_task,
     published_verdict,
@@ -328,6 +330,15 @@ def test_queries_are_samples_and_images_that_no_member_saw(trained, task):
         make_task(classes, 4)
 
 
+def test_members_go_out_as_losses_and_the_sources_that_each_saw(trained, task):
+    losses, seen = task.truths["members"].models()
+    assert losses.shape == (6, 8) and np.allclose(losses, -task.truths["members"].gains.T)
+    for member, sources in enumerate(seen):
+        assert np.array_equal(sources, trained.ensemble.codebook.split(member))
+    with pytest.raises(BadValue, match="take members"):
+        task.truths["subsets"].models()
+
+
 def test_other_orders_of_the_members_are_other_truths_of_the_same_losses(task):
     order = np.array([1, 0, 2, 3, 4, 5])
     other = task.truths_of(task.codebook.words[:, order])
@@ -481,6 +492,20 @@ def test_advice_follows_from_the_table(trained, home):
     assert all(abs(value) <= 1 + 1e-9 for value in same_ranking(table).values())
     assert "TRAK" in published_verdict({"one": best}) and "order" in ranking_verdict({"one": best})
     assert published_verdict({"one": best}).count("below TRAK") == 2
+
+
+def test_cost_is_judged_by_what_a_second_buys():
+    rows = [("a", 0.1, 0.2), ("b", 0.5, 0.4), ("c", 2, 0.3), ("d", 9, 0.8)]
+    frame = pd.DataFrame(rows, columns=["method", "seconds", "score"])
+    frame = frame.assign(truth="members", queries="held out", needs="images", ceiling=0.8)
+    frame = frame.assign(low=frame["score"] - 0.05, high=frame["score"] + 0.05)
+    found = costs(frame)
+    assert found["best"].tolist() == [True, True, False, True]
+    assert found["share"].tolist() == pytest.approx([0.25, 0.5, 0.375, 1])
+    assert "more time pays: d reaches 1.00, beside b with 0.50" in cost_verdict({"x": frame})
+    assert "no method is better" in cost_verdict({"x": frame[:3]})
+    close = frame.assign(low=frame["score"] - 0.5)
+    assert "does not pay" in cost_verdict({"x": close})
 
 
 def test_a_verdict_on_removal_counts_what_passes():

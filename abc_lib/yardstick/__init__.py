@@ -10,6 +10,8 @@ from abc_lib.yardstick.methods import METHODS, Method
 from abc_lib.yardstick.report import (
     advice,
     compare_truths,
+    cost_verdict,
+    costs,
     published_verdict,
     ranking_verdict,
     removal_verdict,
@@ -29,6 +31,8 @@ __all__ = [
     "Yardstick",
     "advice",
     "compare_truths",
+    "cost_verdict",
+    "costs",
     "get",
     "make_task",
     "measure",

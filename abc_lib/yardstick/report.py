@@ -18,6 +18,8 @@ __all__ = [
     "advice",
     "as_text",
     "compare_truths",
+    "cost_verdict",
+    "costs",
     "find",
     "published_verdict",
     "ranking_verdict",
@@ -132,6 +134,41 @@ def shown(
         made["top 1"] = mine["top1"].map("{:.2f}".format)
         made["top 8"] = mine["top8"].map("{:.2f}".format)
     return made
+
+
+def costs(
+    table: "pd.DataFrame", truth: str = "members", queries: str = "held out"
+) -> "pd.DataFrame":
+    """Methods without counterfactuals by cost: method, seconds, share of the ceiling with low and
+    high, and whether no cheaper one is as good.
+    """
+    mine = table[(table["truth"] == truth) & (table["queries"] == queries)]
+    mine = mine[mine["needs"].isin(FREE) & (mine["method"] != "random")].sort_values("seconds")
+    made = mine[["method", "seconds"]].copy()
+    for name, column in (("share", "score"), ("low", "low"), ("high", "high")):
+        made[name] = mine[column] / mine["ceiling"]
+    before = made["share"].cummax().shift(fill_value=-np.inf)
+    return made.assign(best=made["share"] > before).reset_index(drop=True)
+
+
+def cost_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
+    """What a second buys: the best method of those that take one at most, and the best of all.
+
+    Rule: more time pays where the best of all has its interval above that of the best quick one.
+    """
+    told = []
+    for name, table in tables.items():
+        found = costs(table, queries=queries)
+        quick = found[found["seconds"] <= 1]
+        quick, best = (each.loc[each["share"].idxmax()] for each in (quick, found))
+        if best["method"] == quick["method"]:
+            says = "no method is better than the best of those that take a second"
+        elif best["low"] > quick["high"]:
+            says = f"more time pays: {best['method']} reaches {best['share']:.2f}"
+        else:
+            says = f"more time does not pay by more than intervals ({best['method']} is first)"
+        told.append(f"on {name} {says}, beside {quick['method']} with {quick['share']:.2f}")
+    return f"As shares of the ceiling, {'; '.join(told)}."
 
 
 def ranking_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:

@@ -72,6 +72,16 @@ class Truth:
         """The linear datamodelling score of the queries ``rows`` of ``scores`` (S, N)."""
         return datamodelling(scores[rows], self.design, self.gains[rows])
 
+    def models(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Values and indices, the form in which dattri takes the truth of a datamodelling score.
+
+        Losses (M, S) of M models on each query, and which sources each model was trained on.
+        Raises :class:`BadValue` for truths of which that cannot be said: all but ``members``.
+        """
+        if self.name != "members":
+            raise BadValue(f"no trained models stand behind the truth {self.name}; take members")
+        return -self.gains.T, [np.flatnonzero(row) for row in self.design]
+
     def ceiling(self, rows: np.ndarray) -> float:
         """What a perfect method would reach, see :func:`abc_lib.yardstick.scores.ceiling`."""
         return ceiling(self.halves[:, rows])
