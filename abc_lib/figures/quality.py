@@ -87,5 +87,5 @@ def score_by_cost(costs: pd.DataFrame, ax: Axes) -> Axes:
         style = {"marker": marker, "markersize": 6, "color": PALETTE[k % len(PALETTE)]}
         ax.plot(row["seconds"], row["share"], linestyle="", label=row["method"], **style)
     ax.set(xscale="log", xlabel="seconds", ylabel="score over ceiling")
-    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(-0.05, -0.18), ncols=2)
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(-0.05, -0.32), ncols=2)
     return ax
