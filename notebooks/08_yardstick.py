@@ -83,12 +83,16 @@ plt.show()
 # ## The table
 #
 # All scores have one sign: the higher, the more a source helped. Gradients are exact and of all
-# parameters, so that TRAK and D-TRAK need no projection; they are averaged over four members.
+# parameters, so that influence needs no projection; they are averaged over four members. The
+# *local score* is a model in closed form, each pixel of which sees a patch; it forgets a source
+# exactly. *Unlearning* takes a step up a query's loss, and looks whose losses rise with it. *Loss
+# covariance* asks whether members that do well on a query do well on a source.
+#
 # *Controls* is what 95% of a hundred relabellings of the members stay below, *p* how many of them
 # do as well. The *ceiling* is what a perfect method would reach, given the noise of the draws; it
-# does not know the chance of training, nor that of this one code. Differential ablation is made
-# from the truth's own losses, noise included, so it can exceed the ceiling: it says how far a
-# first-order answer goes, not how well one does without counterfactuals.
+# does not know the chance of training, nor that of this one code. Differential ablation and loss
+# covariance are made from the truth's own losses, noise included, so they can exceed the ceiling:
+# they say how far such an answer goes, not how well one does without counterfactuals.
 
 # %%
 for name, table in tables.items():
@@ -102,9 +106,23 @@ abc.figures.method_scores(panels, "linear datamodelling score")
 plt.show()
 
 # %% [markdown]
-# How far a sample moves by ablation is known of samples only, so that method stands in the panel of
-# generated queries alone.
+# How far a sample moves by ablation, and which way it came (Journey-TRAK), is known of samples
+# only, so these methods stand in the panel of generated queries alone.
 #
+# ## What is it worth?
+#
+# Seconds on one core, shared gradients counted for each method that uses them; methods made from
+# the truth's own losses or from counterfactuals are left out.
+
+# %% mystnb={"image": {"alt": "Score over ceiling against seconds for each method without counterfactuals, with a line through those that no cheaper method beats."}} tags=["hide-input"]
+figure, ax = plt.subplots(figsize=(6, 3.6))
+abc.figures.score_by_cost(abc.yardstick.costs(tables[dataset]), ax)
+plt.show()
+
+# %% tags=["hide-input"]
+display(Markdown(abc.yardstick.cost_verdict(tables)))
+
+# %% [markdown]
 # ## Is the ranking the same under every truth?
 
 # %%
@@ -126,6 +144,26 @@ display(Markdown(abc.yardstick.published_verdict(tables)))
 for name, table in tables.items():
     display(Markdown(f"**{name}**, one source left out, held-out queries"))
     display(abc.figures.table(abc.yardstick.shown(table, "leave_one_out")))
+
+# %% [markdown]
+# ## Remove what a method names first
+#
+# Ablate the $k$ sources that a method puts first for a query, all at once: every member that saw
+# one of them goes. Fewer members do worse whoever they are. So beside the rise of the loss stands,
+# in brackets, the mean rise with as many members gone but others; a star marks what exceeds 95% of
+# a hundred orders of the members. With half of the members for each source, hardly any are left
+# beyond $k = 3$; queries of which none are left are not counted.
+
+# %%
+removal = found[dataset].removal.query("queries == 'held out' and method == 'softmax kernel'")
+removal[["k", "left", "asked", "answered", "rise", "low", "high", "control", "p"]].round(3)
+
+# %% tags=["hide-input"]
+for name, each in found.items():
+    display(Markdown(f"**{name}**, rise of the loss on held-out queries"))
+    display(abc.figures.table(abc.yardstick.removed(each.removal)))
+removals = {name: each.removal for name, each in found.items()}
+display(Markdown(abc.yardstick.removal_verdict(removals)))
 
 # %% [markdown]
 # ## Advice
@@ -156,8 +194,15 @@ from pathlib import Path
 Path("mine.npy").unlink()
 
 # %% [markdown]
-# `python -m abc_lib yardstick digits_64 --scores mine.npy` prints the same for every truth.
-#
+# `python -m abc_lib yardstick digits_64 --scores mine.npy` prints the same for every truth. A tool
+# with a score of its own, such as dattri, takes the truth as values and indices: losses of models,
+# and the sources that each was trained on.
+
+# %%
+losses, seen = task.truths["members"].models()
+losses.shape, [len(each) for each in seen][:4]
+
+# %% [markdown]
 # ## Exercises
 #
 # 1. Which power in place of 8 does best on the queries for tuning, and what does it reach on the

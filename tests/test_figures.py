@@ -583,3 +583,15 @@ def test_scores_of_methods_stand_on_a_line_each_below_their_ceiling():
     assert np.allclose(ends.get_segments()[0][:, 0], [0.1, 0.4])
     assert second.containers[0][0].get_ydata().tolist() == [1]
     assert second.get_xlabel() == "score" and not first.get_xlabel()
+
+
+def test_scores_stand_over_costs_and_a_line_joins_those_that_no_cheaper_one_beats():
+    table = pd.DataFrame({"method": list("abc"), "seconds": [0.1, 1, 9], "share": [0.2, 0.1, 0.6]})
+    table = table.assign(
+        low=table["share"] - 0.1, high=table["share"] + 0.1, best=[True, False, True]
+    )
+    ax = figures.score_by_cost(table, plt.subplots()[1])
+    (front,) = [line for line in ax.lines if line.get_label().startswith("no cheaper")]
+    assert front.get_xdata().tolist() == [0.1, 9] and front.get_ydata().tolist() == [0.2, 0.6]
+    assert len(ax.get_legend().texts) == 4 and ax.get_xscale() == "log"
+    assert ax.get_xlabel() and ax.get_ylabel()

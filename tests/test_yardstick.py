@@ -19,6 +19,8 @@ from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.yardstick import (
     METHODS,
     advice,
+    cost_verdict,
+    costs,
     get,
     make_task,
     published_verdict,
@@ -27,11 +29,23 @@ from abc_lib.yardstick import (
     same_ranking,
     stored,
 )
-from abc_lib.yardstick.gradients import Kernels, cosines, influence, kernels, per_sample_gradients
-from abc_lib.yardstick.report import read_scores, score_file
+from abc_lib.yardstick.gradients import (
+    Kernels,
+    cosines,
+    gauss_newton,
+    influence,
+    kernels,
+    per_sample_gradients,
+    relative_influence,
+    unlearned,
+)
+from abc_lib.yardstick.methods.closed import local_rise, means_without
+from abc_lib.yardstick.methods.kernels import by_patch, shares
+from abc_lib.yardstick.removal import removal
+from abc_lib.yardstick.report import read_scores, removal_verdict, score_file
 from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling, rank_correlation, top_share
-from abc_lib.yardstick.table import Relabelled, rows
-from abc_lib.yardstick.tasks import TIMES, Truth, _noised
+from abc_lib.yardstick.table import rows
+from abc_lib.yardstick.tasks import TIMES, Relabelled, Truth, error_products, noised
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +168,119 @@ def test_influence_is_the_exact_effect_where_the_model_is_least_squares():
         assert np.allclose(moved, -found[:, s] * (y - x @ whole)[s] / (1 - lever[s]), atol=1e-8)
 
 
+def sketched(rng, R=40):
+    """Gradients of 3 queries and 15 sources and R sketches in 6 parameters, and their products."""
+    q, g, v = (rng.normal(size=(count, 6)) for count in (3, 15, R))
+    return q, g, v, kernels([tuple(torch.from_numpy(each) for each in (q, g, v))])
+
+
+def test_the_gauss_newton_form_by_sketches_is_the_primal_one():
+    q, g, v, found = sketched(np.random.default_rng(5))
+    d = 0.3 * (v**2).sum(1).mean()
+    primal = q @ np.linalg.inv(v.T @ v + d * np.eye(6)) @ g.T
+    assert np.allclose(gauss_newton(found, 0.3), primal)
+    same = kernels([tuple(torch.from_numpy(each) for each in (q, g, g))])
+    assert np.allclose(gauss_newton(same, 0.1), influence(same, 0.1))
+    with pytest.raises(BadValue, match="no sketches"):
+        gauss_newton(kernels([(torch.ones(1, 6), torch.ones(2, 6))]), 0.1)
+
+
+def test_relative_influence_is_influence_over_what_a_source_moves():
+    q, g, _, found = sketched(np.random.default_rng(6))
+    d = 0.2 * (g**2).sum(1).mean()
+    moves = np.linalg.inv(g.T @ g + d * np.eye(6)) @ g.T
+    assert np.allclose(relative_influence(found, 0.2), q @ moves / np.linalg.norm(moves, axis=0))
+
+
+def test_sketches_have_the_gauss_newton_matrix_as_their_covariance(linear):
+    x, generator = linear.states[:1], torch.Generator().manual_seed(2)
+    many = torch.randn(4000, *x.shape[1:], generator=generator)
+    found = per_sample_gradients(
+        linear.net, x.expand(4000, *x.shape[1:]), many, linear.times, "sketch"
+    )
+    flat = x[0].flatten(1)
+    exact = torch.kron(torch.eye(4), flat.T @ flat) / (3 * 4) ** 2
+    assert torch.allclose(found.T @ found / 4000, exact, atol=0.1 * float(exact.max()))
+
+
+@pytest.mark.parametrize("rise", [0.01, 0.5])
+def test_unlearning_is_one_step_on_paper(linear, rise):
+    q = per_sample_gradients(linear.net, linear.states, linear.noise, linear.times)[:2]
+    x, eps, W = linear.states.flatten(2), linear.noise.flatten(2), linear.net.W.detach()
+
+    def losses(call):
+        out = call(linear.states.flatten(0, 1), linear.times.repeat(20)).unflatten(0, (20, 3))
+        return ((out - linear.noise) ** 2).flatten(1).mean(1)
+
+    found = unlearned(linear.net, q, losses, torch.full((2,), rise))
+    for gradient, told in zip(q, found, strict=True):
+        at = W + rise * gradient.view(4, 4) / (gradient**2).sum()
+        paper = ((x @ at.T - eps) ** 2).mean((1, 2)) - ((x @ W.T - eps) ** 2).mean((1, 2))
+        assert np.allclose(told, paper, atol=1e-5)
+    assert found[0, 0] == pytest.approx(rise, rel=0.1 if rise < 0.1 else 2)
+
+
+def test_softmax_means_without_each_value_are_those_taken_anew():
+    rng = np.random.default_rng(7)
+    # One weight so large that nothing is left of the others by subtraction.
+    logits = torch.from_numpy(np.vstack([rng.normal(size=5), [800.0, 0, 1, 2, 3]]))
+    values = torch.from_numpy(rng.normal(size=(2, 5)))
+    mean, without = means_without(logits, values)
+    assert torch.allclose(mean[:, 0], (logits.softmax(-1) * values).sum(-1))
+    for s in range(5):
+        keep = [k for k in range(5) if k != s]
+        paper = (logits[:, keep].softmax(-1) * values[:, keep]).sum(-1)
+        assert torch.allclose(without[:, s], paper)
+
+
+@pytest.mark.parametrize("side", [3, 15])
+def test_the_local_score_machine_forgets_as_if_it_had_never_seen(side):
+    """Of every pixel by hand; patches that cover the image make it the optimal denoiser."""
+    generator = torch.Generator().manual_seed(3)
+    sources = torch.rand(4, 2, 6, 6, generator=generator, dtype=torch.float64)
+    query, a = sources[0] * 0.9, torch.tensor([0.5], dtype=torch.float64)
+    state = a.sqrt() * query + 0.1 * torch.randn(2, 6, 6, generator=generator)
+    half = side // 2
+
+    def error(some):
+        total = 0.0
+        for i in range(6):
+            for j in range(6):
+                box = (
+                    ...,
+                    slice(max(i - half, 0), i + half + 1),
+                    slice(max(j - half, 0), j + half + 1),
+                )
+                far = ((state[box] - a.sqrt() * some[box]) ** 2).sum((1, 2, 3))
+                weights = (-far / (2 * (1 - a))).softmax(0)
+                mean = (weights[:, None] * some[..., i, j]).sum(0)
+                total += float(((mean - query[:, i, j]) ** 2).sum())
+        return total / 72
+
+    found = local_rise(query, state[None], sources, a, side)
+    paper = [error(sources[[k for k in range(4) if k != s]]) - error(sources) for s in range(4)]
+    assert np.allclose(found, paper) and found.argmax() == 0
+
+
+def test_patches_are_compared_place_by_place():
+    a = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(4))
+    far = by_patch(a, a, 3)
+    assert far.shape == (2, 2, 16) and (far[[0, 1], [0, 1]] == 0).all()
+    box = ((a[0, 0] - a[1, 0]) ** 2)[:2, :2]
+    assert torch.isclose(far[0, 1, 0], box.mean())
+    weights = shares(far.numpy(), 0.1)
+    assert np.allclose(weights.sum(1), 1) and (weights[0, 0] > weights[0, 1]).all()
+
+
+def test_loss_covariance_is_that_of_members(trained, task):
+    book, gram = trained.ensemble.codebook, task.gram.mean(0)
+    mine = error_products(trained.ensemble, task.sources).mean(0)
+    losses = [np.diagonal(each, axis1=1, axis2=2) for each in (gram, mine)]
+    paper = np.cov(losses[0][3], losses[1][5], bias=True)[0, 1]
+    found = METHODS["loss covariance"].scores(task)
+    assert book.n == 6 and found[3, 5] == pytest.approx(paper, rel=1e-4)
+
+
 # --- truths ---
 
 
@@ -164,7 +291,7 @@ def test_truths_are_the_losses_that_ablated_ensembles_have(trained, task):
     def loss(c):
         found = []
         for half in range(2):
-            _, noise, t = _noised(trained.recipe, task.queries[q : q + 1], steps, "half", half)
+            _, noise, t = noised(trained.recipe, task.queries[q : q + 1], steps, "half", half)
             x = add_noise(
                 (task.queries[q : q + 1] - 0.5).mul(2).expand(steps, -1, -1, -1),
                 noise[0],
@@ -203,6 +330,15 @@ def test_queries_are_samples_and_images_that_no_member_saw(trained, task):
         make_task(classes, 4)
 
 
+def test_members_go_out_as_losses_and_the_sources_that_each_saw(trained, task):
+    losses, seen = task.truths["members"].models()
+    assert losses.shape == (6, 8) and np.allclose(losses, -task.truths["members"].gains.T)
+    for member, sources in enumerate(seen):
+        assert np.array_equal(sources, trained.ensemble.codebook.split(member))
+    with pytest.raises(BadValue, match="take members"):
+        task.truths["subsets"].models()
+
+
 def test_other_orders_of_the_members_are_other_truths_of_the_same_losses(task):
     order = np.array([1, 0, 2, 3, 4, 5])
     other = task.truths_of(task.codebook.words[:, order])
@@ -213,11 +349,14 @@ def test_other_orders_of_the_members_are_other_truths_of_the_same_losses(task):
     )
 
 
+OF_SAMPLES = {"distance moved", "Journey-TRAK-like"}
+
+
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
 def test_every_method_scores_every_source(task, method):
     scores = method.scores(task)
     assert scores.shape == task.shape
-    asked = task.generated if method.name == "distance moved" else np.full(8, True)
+    asked = task.generated if method.name in OF_SAMPLES else np.full(8, True)
     assert np.isfinite(scores[asked]).all() and np.isnan(scores[~asked]).all()
     assert (scores[asked].std(1) > 0).all()
 
@@ -240,6 +379,37 @@ def test_choices_are_made_with_queries_that_are_not_scored(task):
     assert task.choose({1: bad, 2: good}) is good
 
 
+# --- removal ---
+
+
+def test_removal_is_the_loss_of_the_members_that_are_left(trained, task):
+    rng = np.random.default_rng(8)
+    scores = rng.normal(size=task.shape)
+    found = {(row["queries"], row["k"]): row for row in removal(task, scores, Relabelled(task, 30))}
+    gram, words, rises, whole = task.gram.mean(0), task.codebook.words, [], np.full(6, 1 / 6)
+    for q in np.flatnonzero(~task.tuning & ~task.generated):
+        two = np.argsort(-scores[q])[:2]
+        left = np.flatnonzero(words[two].sum(0) == 0)
+        if len(left):
+            rises.append(gram[q][np.ix_(left, left)].mean() / (whole @ gram[q] @ whole) - 1)
+    row = found["held out", 2]
+    assert row["asked"] == 2 and row["answered"] == len(rises)
+    if rises:
+        assert row["rise"] == pytest.approx(np.mean(rises), rel=1e-4)
+    # Nobody is left without twelve sources of which each member saw some.
+    last = removal(task, scores, Relabelled(task, 2), top=12)[-1]
+    assert last["k"] == 12 and last["answered"] == 0 and np.isnan(last["rise"])
+
+
+def test_removal_finds_who_matters_and_nothing_in_chance(task):
+    relabelled = Relabelled(task, 60)
+    knows = task.truths["leave_one_out"].gains
+    best = [row for row in removal(task, knows, relabelled) if row["k"] == 1]
+    assert all(row["rise"] > row["control"] and row["p"] < 0.1 for row in best)
+    worst = [row for row in removal(task, -knows, relabelled) if row["k"] == 1]
+    assert all(row["rise"] < row["control"] and row["p"] > 0.9 for row in worst)
+
+
 # --- tables ---
 
 
@@ -248,7 +418,9 @@ def test_a_table_is_kept_and_read_again_without_members(trained, home):
     table = found.table
     assert set(table["method"]) == set(METHODS) and (table["score"].abs() <= 1).all()
     assert set(table["truth"]) == {"members", "subsets", "leave_one_out"}
+    assert set(found.removal["method"]) == set(METHODS) and set(found.removal["k"]) == {1, 2, 3, 4}
     again = stored(trained.recipe, home)
+    assert again.removal.equals(found.removal)
     assert again.table.equals(table) and again.task.ensemble is None
     assert read(again.artefact, trained.recipe).table.equals(table)
     mine = pixel = METHODS["pixel distance"].scores(found.task)
@@ -313,13 +485,37 @@ def test_advice_follows_from_the_table(trained, home):
     best.loc[best["method"] == "softmax kernel", ["score", "low", "high", "p"]] = 0.9, 0.8, 1, 0.01
     said = advice({"one": best})
     assert "softmax kernel is best everywhere" in said[0]
-    assert "2 of 12 scores" in said[1] and "0 of 2 comparisons" in said[2]
+    assert "2 of 25 scores" in said[1] and "0 of 2 comparisons" in said[2]
     best.loc[best["method"] == "TRAK-like", ["score", "low", "high", "p"]] = 2, 1.5, 3, 0.01
     said = advice({"one": best})
     assert "TRAK-like is best everywhere" in said[0] and "2 of 2 comparisons" in said[2]
     assert all(abs(value) <= 1 + 1e-9 for value in same_ranking(table).values())
     assert "TRAK" in published_verdict({"one": best}) and "order" in ranking_verdict({"one": best})
     assert published_verdict({"one": best}).count("below TRAK") == 2
+
+
+def test_cost_is_judged_by_what_a_second_buys():
+    rows = [("a", 0.1, 0.2), ("b", 0.5, 0.4), ("c", 2, 0.3), ("d", 9, 0.8)]
+    frame = pd.DataFrame(rows, columns=["method", "seconds", "score"])
+    frame = frame.assign(truth="members", queries="held out", needs="images", ceiling=0.8)
+    frame = frame.assign(low=frame["score"] - 0.05, high=frame["score"] + 0.05)
+    found = costs(frame)
+    assert found["best"].tolist() == [True, True, False, True]
+    assert found["share"].tolist() == pytest.approx([0.25, 0.5, 0.375, 1])
+    assert "more time pays: d reaches 1.00, beside b with 0.50" in cost_verdict({"x": frame})
+    assert "no method is better" in cost_verdict({"x": frame[:3]})
+    close = frame.assign(low=frame["score"] - 0.5)
+    assert "does not pay" in cost_verdict({"x": close})
+
+
+def test_a_verdict_on_removal_counts_what_passes():
+    rows = [("softmax kernel", "images", 0.2, 0.01), ("TRAK-like", "gradients", 0.1, 0.5)]
+    frame = pd.DataFrame(rows, columns=["method", "needs", "rise", "p"])
+    frame = frame.assign(queries="held out", k=1, control=0.05, answered=9, asked=10)
+    said = removal_verdict({"one": frame})
+    assert "1 of 2 methods" in said and "softmax kernel" in said and "20%" in said
+    none = removal_verdict({"one": frame.assign(p=0.9)})
+    assert "0 of 2 methods" in none
 
 
 def test_a_truth_scores_only_the_queries_it_is_asked_for(task):

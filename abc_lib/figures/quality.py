@@ -1,6 +1,7 @@
 """How good ensembles are as generative models (figure 2), and attribution methods."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -70,3 +71,21 @@ def method_scores(tables: dict[str, pd.DataFrame], label: str) -> Figure:
     axes[-1].set_xlabel(label)
     axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     return figure
+
+
+def score_by_cost(costs: pd.DataFrame, ax: Axes) -> Axes:
+    """What methods reach over what they cost, and a line through those that no cheaper one beats.
+
+    ``costs`` has the columns method, seconds, share (of the ceiling), low, high and best (whether
+    the line passes through).
+    """
+    errors = [costs["share"] - costs["low"], costs["high"] - costs["share"]]
+    ax.errorbar(costs["seconds"], costs["share"], yerr=errors, fmt="none", color=PAPERS, alpha=0.5)
+    front = costs[costs["best"]].sort_values("seconds")
+    ax.plot(front["seconds"], front["share"], color=OURS, label="no cheaper method beats these")
+    for (_, row), marker, k in zip(costs.iterrows(), cycle("os^vD<>pP*Xhd"), cycle(range(5))):
+        style = {"marker": marker, "markersize": 6, "color": PALETTE[k % len(PALETTE)]}
+        ax.plot(row["seconds"], row["share"], linestyle="", label=row["method"], **style)
+    ax.set(xscale="log", xlabel="seconds", ylabel="score over ceiling")
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(-0.05, -0.32), ncols=2)
+    return ax

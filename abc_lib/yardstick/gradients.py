@@ -1,6 +1,7 @@
 """Exact gradients of single images in all parameters of a member, and their inner products."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from abc_lib.ground.errors import BadValue, Known
 
-__all__ = ["FEATURES", "Kernels", "cosines", "influence", "kernels", "per_sample_gradients"]
+__all__ = [
+    "FEATURES",
+    "Kernels",
+    "cosines",
+    "gauss_newton",
+    "influence",
+    "kernels",
+    "per_sample_gradients",
+    "relative_influence",
+    "unlearned",
+]
 
 AT_ONCE = 16
 """images whose gradients are worked out side by side"""
@@ -19,21 +30,30 @@ FEATURES = Known(
     {
         "loss": lambda out, noise: ((out - noise) ** 2).mean(),
         "square": lambda out, noise: (out**2).mean(),
+        "sketch": lambda out, noise: (out * noise).mean(),
     },
 )
-"""what is differentiated of a prediction: the diffusion loss, or its squared norm (D-TRAK)"""
+"""what is differentiated of a prediction: the diffusion loss, its squared norm (D-TRAK), or its
+product with noise of its own, whose gradients have the Gauss-Newton matrix as their covariance
+"""
 
 
 @dataclass(frozen=True)
 class Kernels:
     """Inner products of gradients in each of M members: ``among`` (M, N, N) of the sources,
     ``across`` (M, S, N) of queries with sources, ``own`` (M, S) of queries with themselves.
+
+    With R sketches of the curvature there are ``sketch`` (M, R, R) among them, ``of_queries``
+    (M, S, R) and ``of_sources`` (M, N, R) too.
     """
 
     among: np.ndarray
     across: np.ndarray
     own: np.ndarray
     seconds: float = 0.0
+    sketch: np.ndarray | None = None
+    of_queries: np.ndarray | None = None
+    of_sources: np.ndarray | None = None
 
 
 def per_sample_gradients(
@@ -65,14 +85,21 @@ def per_sample_gradients(
     return torch.cat(parts)
 
 
-def kernels(gradients: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Kernels:
-    """Inner products, from each member's gradients of queries (S, P) and of sources (N, P)."""
-    among, across, own = [], [], []
-    for of_queries, of_sources in gradients:
-        among.append((of_sources @ of_sources.T).double().cpu().numpy())
-        across.append((of_queries @ of_sources.T).double().cpu().numpy())
-        own.append((of_queries**2).sum(1).double().cpu().numpy())
-    return Kernels(np.stack(among), np.stack(across), np.stack(own))
+def kernels(gradients: Iterable[tuple[torch.Tensor, ...]]) -> Kernels:
+    """Inner products, from each member's gradients of queries (S, P) and of sources (N, P), and
+    sketches of the curvature (R, P) where there are any.
+    """
+    made: dict[str, list] = defaultdict(list)
+    product = lambda a, b: (a @ b.T).double().cpu().numpy()  # noqa: E731
+    for q, g, *sketch in gradients:
+        made["among"].append(product(g, g))
+        made["across"].append(product(q, g))
+        made["own"].append((q**2).sum(1).double().cpu().numpy())
+        for v in sketch:
+            made["sketch"].append(product(v, v))
+            made["of_queries"].append(product(q, v))
+            made["of_sources"].append(product(g, v))
+    return Kernels(**{name: np.stack(each) for name, each in made.items()})
 
 
 def cosines(found: Kernels) -> np.ndarray:
@@ -88,10 +115,64 @@ def influence(found: Kernels, damping: float) -> np.ndarray:
     q' G' (G G' + d I)^-1, which needs an inverse of size N only. ``damping`` is in units of the
     mean squared norm of a source's gradient. Raises :class:`BadValue` unless it is positive.
     """
-    if not damping > 0:
-        raise BadValue(f"damping is {damping}; it must be positive")
     scores = []
     for among, across in zip(found.among, found.across, strict=True):
-        ridge = damping * np.trace(among) / len(among) * np.eye(len(among))
-        scores.append(np.linalg.solve(among + ridge, across.T).T)
+        scores.append(np.linalg.solve(_damped(among, damping), across.T).T)
     return np.mean(scores, axis=0)
+
+
+def _damped(products: np.ndarray, damping: float) -> np.ndarray:
+    if not damping > 0:
+        raise BadValue(f"damping is {damping}; it must be positive")
+    return products + damping * np.trace(products) / len(products) * np.eye(len(products))
+
+
+def relative_influence(found: Kernels, damping: float) -> np.ndarray:
+    """:func:`influence` over the norm of what a source does to the parameters, (S, N).
+
+    That is |(G' G + d I)^-1 g_s|, the constraint of theta-relative influence (Barshan et al.,
+    2020): sources with large gradients, which matter to all queries, no longer win them all.
+    """
+    scores = []
+    for among, across in zip(found.among, found.across, strict=True):
+        inverse = np.linalg.inv(_damped(among, damping))
+        norms = np.sqrt(np.einsum("ij,jk,ki->i", inverse, among, inverse, optimize=True))
+        scores.append(across @ inverse / norms)
+    return np.mean(scores, axis=0)
+
+
+def gauss_newton(found: Kernels, damping: float) -> np.ndarray:
+    """q' (V' V + d I)^-1 g_s with sketches V (R, P) of the Gauss-Newton matrix, (S, N).
+
+    By Woodbury's identity it is (q' g_s - q' V' (V V' + d I)^-1 V g_s) / d. ``damping`` is in
+    units of the mean squared norm of a sketch. Raises :class:`BadValue` where there are none.
+    """
+    if found.sketch is None:
+        raise BadValue("these products have no sketches of the curvature; make them with sketches")
+    scores = []
+    for sketch, across, q, g in zip(
+        found.sketch, found.across, found.of_queries, found.of_sources, strict=True
+    ):
+        ridge = damping * np.trace(sketch) / len(sketch)
+        scores.append((across - q @ np.linalg.solve(_damped(sketch, damping), g.T)) / ridge)
+    return np.mean(scores, axis=0)
+
+
+@torch.no_grad()
+def unlearned(
+    network: torch.nn.Module, queries: torch.Tensor, losses: Callable, rises: torch.Tensor
+) -> np.ndarray:
+    """By how much one step of ascent raises other losses, (S, N).
+
+    For each of S ``queries``, gradients (S, P) of a loss, the parameters take the step along it
+    that raises that loss by ``rises`` (S,) to first order. ``losses(call)`` gives the N losses of
+    a network that is called as ``call(x, t)``.
+    """
+    parameters = {name: each.detach() for name, each in network.named_parameters()}
+    sizes = [each.numel() for each in parameters.values()]
+    before, found = losses(network), []
+    for gradient, rise in zip(queries, rises, strict=True):
+        step = (gradient * (rise / (gradient**2).sum())).split(sizes)
+        at = {k: v + d.view_as(v) for (k, v), d in zip(parameters.items(), step, strict=True)}
+        found.append(losses(lambda x, t, at=at: functional_call(network, at, (x, t))) - before)
+    return torch.stack(found).double().cpu().numpy()

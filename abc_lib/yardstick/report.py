@@ -18,10 +18,14 @@ __all__ = [
     "advice",
     "as_text",
     "compare_truths",
+    "cost_verdict",
+    "costs",
     "find",
     "published_verdict",
     "ranking_verdict",
     "read_scores",
+    "removal_verdict",
+    "removed",
     "same_ranking",
     "score_file",
     "shown",
@@ -32,6 +36,8 @@ SAME = 0.8
 """the least rank correlation of two orders that are called the same"""
 TITLES = {"members": "members", "subsets": "sets of members", "leave_one_out": "one left out"}
 """of truths, for readers"""
+FREE = ("nothing", "images", "activations", "gradients")
+"""what a method may need that knows neither the truth's losses nor counterfactuals"""
 
 
 def find(recipe: Recipe, here: Here | None = None) -> Yardstick:
@@ -130,6 +136,41 @@ def shown(
     return made
 
 
+def costs(
+    table: "pd.DataFrame", truth: str = "members", queries: str = "held out"
+) -> "pd.DataFrame":
+    """Methods without counterfactuals by cost: method, seconds, share of the ceiling with low and
+    high, and whether no cheaper one is as good.
+    """
+    mine = table[(table["truth"] == truth) & (table["queries"] == queries)]
+    mine = mine[mine["needs"].isin(FREE) & (mine["method"] != "random")].sort_values("seconds")
+    made = mine[["method", "seconds"]].copy()
+    for name, column in (("share", "score"), ("low", "low"), ("high", "high")):
+        made[name] = mine[column] / mine["ceiling"]
+    before = made["share"].cummax().shift(fill_value=-np.inf)
+    return made.assign(best=made["share"] > before).reset_index(drop=True)
+
+
+def cost_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
+    """What a second buys: the best method of those that take one at most, and the best of all.
+
+    Rule: more time pays where the best of all has its interval above that of the best quick one.
+    """
+    told = []
+    for name, table in tables.items():
+        found = costs(table, queries=queries)
+        quick = found[found["seconds"] <= 1]
+        quick, best = (each.loc[each["share"].idxmax()] for each in (quick, found))
+        if best["method"] == quick["method"]:
+            says = "no method is better than the best of those that take a second"
+        elif best["low"] > quick["high"]:
+            says = f"more time pays: {best['method']} reaches {best['share']:.2f}"
+        else:
+            says = f"more time does not pay by more than intervals ({best['method']} is first)"
+        told.append(f"on {name} {says}, beside {quick['method']} with {quick['share']:.2f}")
+    return f"As shares of the ceiling, {'; '.join(told)}."
+
+
 def ranking_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
     """Whether methods keep their order under other truths: if all correlations reach 0.8."""
     found = {name: same_ranking(table, queries) for name, table in tables.items()}
@@ -163,6 +204,46 @@ def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
     return f"Judged by intervals over queries, D-TRAK is {'; '.join(words)}."
 
 
+def removed(removal: "pd.DataFrame", queries: str = "held out") -> "pd.DataFrame":
+    """For readers: by how much the loss rises without the k sources that each method names first,
+    beside the rise with as many members gone but others. Best first, by k = 1.
+    """
+    import pandas as pd
+
+    mine = removal[removal["queries"] == queries]
+    made = {}
+    for k, group in mine.groupby("k"):
+        group = group.set_index("method")
+        made[f"k = {k}"] = [
+            "nobody left"
+            if np.isnan(row["rise"])
+            else f"{row['rise']:+.1%} ({row['control']:+.1%}{'; *' if row['p'] <= LEVEL else ''})"
+            for _, row in group.iterrows()
+        ]
+    first = mine[mine["k"] == 1]
+    order = first["rise"].to_numpy().argsort()[::-1]
+    return pd.DataFrame({"method": first["method"].to_list()} | made).iloc[order]
+
+
+def removal_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
+    """How many methods name a source whose removal matters more than chance, and which most.
+
+    Rule: it does if the loss rises by more than in 95% of the orders of the members.
+    """
+    told = []
+    for name, table in tables.items():
+        mine = table[(table["queries"] == queries) & (table["k"] == 1)]
+        mine = mine[mine["needs"].isin(FREE) & (mine["method"] != "random")]
+        top = mine.loc[mine["rise"].idxmax()]
+        passed = int((mine["p"] <= LEVEL).sum())
+        told.append(
+            f"on {name} {passed} of {len(mine)} methods without counterfactuals name a first "
+            f"source whose removal raises the loss by more than chance, most of all "
+            f"{top['method']} ({top['rise']:.0%}, beside {top['control']:.0%})"
+        )
+    return f"Removed, {'; '.join(told)}."
+
+
 def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("members",)) -> list[str]:
     """Three sentences, each of which a rule chooses from the tables by name.
 
@@ -174,9 +255,7 @@ def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("membe
 
     parts = [table.assign(name=name) for name, table in tables.items()]
     whole = pd.concat(parts, ignore_index=True)
-    free = whole[
-        whole["truth"].isin(truths) & whole["needs"].isin(["nothing", "images", "gradients"])
-    ]
+    free = whole[whole["truth"].isin(truths) & whole["needs"].isin(FREE)]
     groups = [group for _, group in free.groupby(["name", "truth", "queries"])]
     best = {group.loc[group["score"].idxmax(), "method"] for group in groups}
     if len(best) == 1:

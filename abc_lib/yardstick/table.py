@@ -9,25 +9,23 @@ import torch
 from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
-from abc_lib.ground.seeds import derive
 from abc_lib.ground.store import Artefact, Workspace, parquet_bytes, stopwatch
 from abc_lib.method.code import draw_codebook
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Files, Kind, name_and_scale
 from abc_lib.yardstick.methods import METHODS
+from abc_lib.yardstick.removal import removal
 from abc_lib.yardstick.scores import bootstrap, top_share
-from abc_lib.yardstick.tasks import GRADIENT_MEMBERS, QUERIES, Task, Truth, make_task
+from abc_lib.yardstick.tasks import GRADIENT_MEMBERS, QUERIES, Relabelled, Task, make_task
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["KIND", "Yardstick", "get", "measure", "origin", "publish", "read", "rows", "stored"]
 
-RELABELLED = 100
-"""orders of the members that a score is held against"""
 TOP = 8
-VERSION = 1
+VERSION = 2
 """of the truths and methods; a change to either raises it"""
 
 
@@ -41,27 +39,9 @@ class Yardstick:
     name: str
     scale: str
     table: "pd.DataFrame"
+    removal: "pd.DataFrame"
     task: Task
     artefact: Artefact
-
-
-class Relabelled:
-    """The truths of a task under other orders of its members, as controls.
-
-    The code was drawn uniformly, so any order of its columns was as likely. Scores that know
-    nothing of who saw what do as well under all of them.
-    """
-
-    def __init__(self, task: Task, count: int = RELABELLED):
-        rng = np.random.default_rng(derive("yardstick relabelled"))
-        words = task.codebook.words
-        orders = [rng.permutation(words.shape[1]) for _ in range(count)]
-        self.truths = [task.truths_of(words[:, order]) for order in orders]
-
-    def chance(self, scores: np.ndarray, truth: Truth, mine: np.ndarray) -> np.ndarray:
-        """Means over the queries ``mine``, one for each order."""
-        found = [each[truth.name].score(scores, mine) for each in self.truths]
-        return np.array([bootstrap(each, 1)[0] for each in found])
 
 
 def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -> list[dict]:
@@ -101,11 +81,13 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
     return made
 
 
-def measure(task: Task) -> "pd.DataFrame":
-    """The table of :data:`METHODS` on a task: :func:`rows`, with each method's seconds."""
+def measure(task: Task) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Tables of :data:`METHODS` on a task: :func:`rows`, with each method's seconds, and
+    :func:`abc_lib.yardstick.removal.removal`.
+    """
     import pandas as pd
 
-    relabelled, made = Relabelled(task), []
+    relabelled, made, removed = Relabelled(task), [], []
     for method in METHODS.values():
         if method.feature:
             task.kernels(method.feature)
@@ -114,7 +96,8 @@ def measure(task: Task) -> "pd.DataFrame":
         took = seconds() + (task.kernels(method.feature).seconds if method.feature else 0)
         said = {"method": method.name, "paper": method.paper, "needs": method.needs}
         made += [said | {"seconds": took} | row for row in rows(task, scores, relabelled)]
-    return pd.DataFrame(made)
+        removed += [said | row for row in removal(task, scores, relabelled)]
+    return pd.DataFrame(made), pd.DataFrame(removed)
 
 
 class _Table(Kind[Yardstick]):
@@ -136,7 +119,8 @@ class _Table(Kind[Yardstick]):
             "generated": torch.from_numpy(task.generated),
             "gram": torch.from_numpy(task.gram),
         }
-        files = {"task.safetensors": tensors, "table.parquet": parquet_bytes(measure(task))}
+        table, removed = map(parquet_bytes, measure(task))
+        files = {"task.safetensors": tensors, "table.parquet": table, "removal.parquet": removed}
         return files, {"model": digest(model.recipe.model_spec)}
 
     def size(self, artefact: Artefact) -> int:
@@ -160,8 +144,11 @@ def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
     tensors = artefact.tensors("task.safetensors")
     generated, gram = tensors["generated"].numpy(), tensors["gram"].numpy()
     task = Task(recipe, draw_codebook(recipe), tensors["queries"], generated, gram)
-    table = pd.read_parquet(io.BytesIO(artefact.read("table.parquet")))
-    return Yardstick(*name_and_scale(artefact), table, task, artefact)
+    tables = (
+        pd.read_parquet(io.BytesIO(artefact.read(f"{name}.parquet")))
+        for name in ("table", "removal")
+    )
+    return Yardstick(*name_and_scale(artefact), *tables, task, artefact)
 
 
 def get(ensemble: Ensemble, queries: int = QUERIES, here: Here | None = None) -> Yardstick:

@@ -1,5 +1,6 @@
 """Queries and their truths: what the loss on an image becomes for models that saw less."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,20 +10,30 @@ import torch
 
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
-from abc_lib.ground.seeds import generator
+from abc_lib.ground.seeds import derive, generator
 from abc_lib.ground.store import stopwatch
 from abc_lib.images.families import FAMILIES
 from abc_lib.images.training_set import load_split, training_set
 from abc_lib.method.code import Codebook
-from abc_lib.method.diffusion import add_noise, alphas_cumprod
+from abc_lib.method.diffusion import add_noise, alphas_cumprod, sampler_steps
 from abc_lib.method.ensemble import Ensemble
+from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import to_model
 from abc_lib.results import landscapes
 from abc_lib.yardstick.gradients import Kernels, kernels, per_sample_gradients
 from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling
 
-__all__ = ["GRADIENT_MEMBERS", "QUERIES", "Task", "Truth", "error_products", "make_task"]
+__all__ = [
+    "GRADIENT_MEMBERS",
+    "QUERIES",
+    "Relabelled",
+    "Task",
+    "Truth",
+    "error_products",
+    "make_task",
+    "noised",
+]
 
 QUERIES = 100
 """generated queries of a task, and as many held-out ones"""
@@ -31,10 +42,14 @@ TIMES = 20
 GRADIENT_TIMES = 10
 GRADIENT_MEMBERS = 4
 """members whose gradients are averaged"""
+SKETCHES = 4
+"""of the Gauss-Newton matrix, for each source"""
 _AT_ONCE = 16
 """queries that go through a member side by side, at all times"""
 SUBSETS = 128
 """sets of half of the members"""
+RELABELLED = 100
+"""orders of the members that a score is held against"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,16 @@ class Truth:
     def score(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The linear datamodelling score of the queries ``rows`` of ``scores`` (S, N)."""
         return datamodelling(scores[rows], self.design, self.gains[rows])
+
+    def models(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Values and indices, the form in which dattri takes the truth of a datamodelling score.
+
+        Losses (M, S) of M models on each query, and which sources each model was trained on.
+        Raises :class:`BadValue` for truths of which that cannot be said: all but ``members``.
+        """
+        if self.name != "members":
+            raise BadValue(f"no trained models stand behind the truth {self.name}; take members")
+        return -self.gains.T, [np.flatnonzero(row) for row in self.design]
 
     def ceiling(self, rows: np.ndarray) -> float:
         """What a perfect method would reach, see :func:`abc_lib.yardstick.scores.ceiling`."""
@@ -141,26 +166,99 @@ class Task:
         rows = np.flatnonzero(self.tuning)
         return max(candidates.values(), key=lambda each: bootstrap(truth.score(each, rows))[0])
 
+    def needed(self) -> Ensemble:
+        """The ensemble, for methods that look into members; raises :class:`BadValue` without."""
+        if self.ensemble is None:
+            raise BadValue("this task has no ensemble to look into; make it with make_task")
+        return self.ensemble
+
     def kernels(self, feature: str) -> Kernels:
-        """Inner products of exact gradients in the first members, computed once."""
+        """Inner products of exact gradients in the first members, computed once.
+
+        ``feature`` is one of :data:`abc_lib.yardstick.gradients.FEATURES`, where "sketch" has the
+        gradients of the loss beside its sketches, or "journey": the losses of samples' states.
+        """
         if feature not in self._kernels:
-            if self.ensemble is None:
-                raise BadValue(
-                    "this task has no ensemble to take gradients of; make it with make_task"
-                )
+            self.needed()
             seconds = stopwatch()
             found = kernels(self._gradients(feature))
-            self._kernels[feature] = Kernels(found.among, found.across, found.own, seconds())
+            self._kernels[feature] = dataclasses.replace(found, seconds=seconds())
         return self._kernels[feature]
 
+    def query_gradients(self, member: NoisePredictor, feature: str = "loss") -> torch.Tensor:
+        """Gradients (S, P) of the queries in one member."""
+        states = noised(self.recipe, self.queries, GRADIENT_TIMES, "queries")
+        return per_sample_gradients(member, *states, feature)
+
     def _gradients(self, feature):
+        plain = "square" if feature == "square" else "loss"
+        states = noised(self.recipe, self.sources, GRADIENT_TIMES, "sources")
+        journey = self._journey() if feature == "journey" else None
         for member in self.ensemble.members[:GRADIENT_MEMBERS]:
-            yield tuple(
-                per_sample_gradients(
-                    member, *_noised(self.recipe, images, GRADIENT_TIMES, name), feature
-                )
-                for name, images in (("queries", self.queries), ("sources", self.sources))
-            )
+            sources = per_sample_gradients(member, *states, plain)
+            if journey is None:
+                found = [self.query_gradients(member, plain), sources]
+            else:
+                ours = per_sample_gradients(member, *journey)
+                rest = ours.new_full((len(self) - len(ours), ours.shape[1]), torch.nan)
+                found = [torch.cat([ours, rest]), sources]
+            if feature == "sketch":
+                found.append(torch.cat([self._sketch(member, states, k) for k in range(SKETCHES)]))
+            yield found
+
+    def _sketch(self, member: NoisePredictor, states: tuple, k: int) -> torch.Tensor:
+        x, _, t = states
+        own = torch.randn(x.shape, generator=generator("yardstick", "sketch", k))
+        return per_sample_gradients(member, x, own, t, "sketch")
+
+    @torch.inference_mode()
+    def _journey(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the ensemble expects at steps of its samples' trajectories, noised to those steps.
+
+        States and noise (G, K, C, H, W) of G generated queries, which come first, and times (K,).
+        """
+        recipe, count = self.recipe, int(self.generated.sum())
+        steps = sampler_steps(recipe.diffusion, recipe.sampling)
+        chosen = np.unique(np.linspace(0, len(steps) - 1, GRADIENT_TIMES).round().astype(int))
+        expected = {}
+
+        def visit(k: int, x: torch.Tensor) -> None:
+            if k in chosen:
+                eps = self.ensemble.predict(x, steps[k].t, self.ensemble.weights(None, len(x)))
+                expected[k] = (x - steps[k].from_eps * eps) / steps[k].from_x
+
+        self.ensemble.denoise(self.ensemble.draw_noise(0, range(count)), visit=visit)
+        if (clip := recipe.sampling.clip) is not None:
+            expected = {k: each.clamp(-clip, clip) for k, each in expected.items()}
+        images = torch.stack([expected[k] for k in chosen], dim=1)
+        _, noise, _ = noised(recipe, self.queries[:count], len(chosen), "journey")
+        t = torch.tensor([steps[k].t for k in chosen])
+        states = add_noise(
+            images.flatten(0, 1),
+            noise.flatten(0, 1),
+            t.repeat(count),
+            alphas_cumprod(recipe.diffusion),
+        )
+        return states.unflatten(0, noise.shape[:2]), noise, t
+
+
+class Relabelled:
+    """The truths of a task under other orders of its members, as controls.
+
+    The code was drawn uniformly, so any order of its columns was as likely. Scores that know
+    nothing of who saw what do as well under all of them.
+    """
+
+    def __init__(self, task: Task, count: int = RELABELLED):
+        rng = np.random.default_rng(derive("yardstick relabelled"))
+        words = task.codebook.words
+        self.orders = [rng.permutation(words.shape[1]) for _ in range(count)]
+        self.truths = [task.truths_of(words[:, order]) for order in self.orders]
+
+    def chance(self, scores: np.ndarray, truth: Truth, mine: np.ndarray) -> np.ndarray:
+        """Means over the queries ``mine``, one for each order."""
+        found = [each[truth.name].score(scores, mine) for each in self.truths]
+        return np.array([bootstrap(each, 1)[0] for each in found])
 
 
 def _subsets(n: int) -> np.ndarray:
@@ -175,8 +273,11 @@ def _losses(gram: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.einsum("hsij,mi,mj->hsm", gram, shares, shares, optimize=True)
 
 
-def _noised(recipe: Recipe, images: torch.Tensor, times: int, *names: object):
-    """States and noise (B, K, C, H, W) and times (K,): the same ones for all."""
+def noised(recipe: Recipe, images: torch.Tensor, times: int, *names: object):
+    """States and noise (B, K, C, H, W) of images (B, C, H, W), and K ``times``: all have the same.
+
+    ``names`` say which noise.
+    """
     steps = recipe.diffusion.train_steps
     t = ((torch.arange(times) + 0.5) * steps / times).long()
     rng = generator("yardstick", *names)
@@ -204,7 +305,7 @@ def error_products(ensemble: Ensemble, images: torch.Tensor) -> np.ndarray:
     for half in range(2):
         parts = []
         for some in images.split(_AT_ONCE):
-            states, noise, t = _noised(ensemble.recipe, some, TIMES, "half", half)
+            states, noise, t = noised(ensemble.recipe, some, TIMES, "half", half)
             x, times = states.flatten(0, 1), t.repeat(len(some))
             errors = torch.stack(
                 [
