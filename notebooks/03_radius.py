@@ -37,6 +37,7 @@ num_samples = None  # how many samples; None takes all that are published, or co
 seed = 0  # of the exogenous noise
 scale = "laptop"  # "laptop", or "paper" for the paper's own networks
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
+cluster = ""  # "tcp://host:8786" (Dask), "ray://host:10001"; "" is what ABC_CLUSTER says, or none
 recompute = False  # True passes over published results and computes on this machine
 
 # %%
@@ -47,7 +48,7 @@ from IPython.display import Markdown, display
 
 import abc_lib as abc
 
-here = abc.Here(device=device)
+here = abc.Here(device=device, cluster=cluster)
 here = here.anew() if recompute else here
 recipe = abc.get_recipe(dataset, scale)
 recipe.data

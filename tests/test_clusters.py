@@ -8,6 +8,7 @@ import threading
 import time
 
 import numpy as np
+import papermill
 import pytest
 import torch
 from clusters import Dask, free_port
@@ -22,7 +23,7 @@ from abc_lib.images.registry import get_recipe
 from abc_lib.results.landscapes import compute as compute_landscapes
 from abc_lib.training.ensembles import find_ensemble
 
-pytest.importorskip("distributed")
+Client = pytest.importorskip("distributed").Client
 CPU = torch.device("cpu")
 
 
@@ -133,11 +134,51 @@ def test_nobody_there_is_told_in_a_line(one_line):
     assert one_line(error)
 
 
-@pytest.mark.parametrize("cluster", ["host:8786", "http://host", "", 3])
+@pytest.mark.parametrize("cluster", ["host:8786", "http://host", " ", 3])
 def test_what_is_no_cluster_is_refused(cluster, one_line):
     with pytest.raises(BadValue, match="a cluster is tcp") as error:
         Here(cluster=cluster)
     assert one_line(error)
+
+
+def test_no_name_is_what_the_environment_names(monkeypatch):
+    for said, meant in (("", None), ("tcp://host:1", "tcp://host:1")):
+        monkeypatch.setenv("ABC_CLUSTER", said)
+        assert [Here(cluster=c).cluster for c in ("", None, "ray://auto")] == [
+            meant,
+            None,
+            "ray://auto",
+        ]
+        assert Here().cluster == meant
+
+
+@pytest.mark.slow
+def test_a_notebook_computes_on_the_cluster_that_it_or_the_environment_names(
+    dask, tmp_path, monkeypatch
+):
+    """Landscapes of noise that is not published; a cluster that nobody started ends in a line."""
+    monkeypatch.setenv("ABC_CACHE", str(tmp_path / "cache"))
+
+    def run(**named):
+        papermill.execute_notebook(
+            str(ROOT / "notebooks/03_radius.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            {"dataset": "digits_64", "num_samples": 2, "seed": 5, **named},
+            kernel_name="python3",
+            progress_bar=False,
+        )
+
+    with pytest.raises(papermill.PapermillExecutionError, match="no Dask scheduler answers"):
+        run(cluster=f"tcp://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("ABC_CLUSTER", dask.address)
+    with Client(dask.address, set_as_default=False) as client:
+        before = client.run_on_scheduler(_tasks_done)
+        run()
+        assert client.run_on_scheduler(_tasks_done) > before
+
+
+def _tasks_done(dask_scheduler):
+    return dask_scheduler.transition_counter
 
 
 @pytest.mark.slow

@@ -32,13 +32,15 @@ class Here:
     """what all jobs together may hold of activations and states, as bytes or a text like 512MiB"""
     progress: bool = True
     """whether long work shows a bar"""
-    cluster: str | None = field(default_factory=lambda: os.environ.get("ABC_CLUSTER") or None)
-    """where tasks are sent: ``tcp://host:8786`` for Dask, ``ray://host:10001`` for Ray; None is
-    this machine, unless the environment variable ``ABC_CLUSTER`` names one"""
+    cluster: str | None = ""
+    """where tasks are sent: ``tcp://host:8786`` for Dask, ``ray://host:10001`` for Ray, None for
+    this machine; an empty text is what the environment variable ``ABC_CLUSTER`` names, or None"""
 
     def __post_init__(self):
         object.__setattr__(self, "device", resolve_device(str(self.device)))
         object.__setattr__(self, "memory", parse_bytes(self.memory))
+        if self.cluster == "":
+            object.__setattr__(self, "cluster", os.environ.get("ABC_CLUSTER") or None)
         if self.cluster is not None and not str(self.cluster).startswith(_CLUSTERS):
             raise BadValue(
                 f"a cluster is tcp://host:8786 (Dask) or ray://host:10001 (Ray), not "

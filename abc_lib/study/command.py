@@ -123,14 +123,14 @@ def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument(
         "--cluster",
+        default="",
         metavar="ADDRESS",
         help="send tasks to a cluster: tcp://host:8786 (Dask) or ray://host:10001 (Ray)",
     )
 
 
 def _here(arguments: argparse.Namespace) -> Here:
-    named = {"cluster": arguments.cluster} if arguments.cluster else {}
-    return Here(device=arguments.device, **named)
+    return Here(device=arguments.device, cluster=arguments.cluster)
 
 
 def _hours(text: str) -> float:
