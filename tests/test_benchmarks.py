@@ -303,7 +303,7 @@ def test_what_is_published_was_really_measured(device):
     for row in benchmarks.benchmark_table(found).to_dict("records"):
         assert row["times faster"]
     seconds = sum(part["made"]["seconds"] for part in found["comparisons"].values())
-    assert 0 < seconds < 45 * 60  # what the command promises; of the shipped file, not of this run
+    assert 0 < seconds < 50 * 60  # what the command promises; of the shipped file, not of this run
 
 
 def test_an_unknown_comparison_is_one_line(monkeypatch):
