@@ -615,7 +615,9 @@ def command_line(here, trained, landscapes, monkeypatch, tmp_path):
     monkeypatch.setattr(
         command, "get_recipe", lambda name, scale: recipes.get(name) or get_recipe(name, scale)
     )
-    monkeypatch.setattr(command, "Here", lambda device: dataclasses.replace(here, device=device))
+    monkeypatch.setattr(
+        command, "Here", lambda device, cluster: dataclasses.replace(here, device=device)
+    )
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path / "folder")
 

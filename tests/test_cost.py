@@ -185,7 +185,7 @@ def test_without_results_there_is_nothing_to_count(store):
 
 
 def test_the_plan_is_said_and_nothing_done(argv, capsys, tmp_path, store, monkeypatch):
-    monkeypatch.setattr(command, "Here", lambda device: Here(store, device))
+    monkeypatch.setattr(command, "Here", lambda device, cluster: Here(store, device))
     argv("publish", "digits_64", "--plan", "--samples", "4")
     assert command.main() == 0
     lines = capsys.readouterr().out.splitlines()

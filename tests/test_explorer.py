@@ -410,7 +410,7 @@ def test_the_command_writes_a_page_and_says_where(
     built, trained, tmp_path, monkeypatch, argv, capsys
 ):
     recipes = {"digits_64": trained.recipe}
-    monkeypatch.setattr(command, "Here", lambda device: built[1])
+    monkeypatch.setattr(command, "Here", lambda device, cluster: built[1])
     monkeypatch.setattr(
         command, "get_recipe", lambda name, scale: recipes.get(name) or get_recipe(name, scale)
     )
