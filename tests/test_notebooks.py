@@ -204,7 +204,7 @@ def test_signal_and_chance_are_told_from_what_is_published(tmp_path):
     outputs = [o for c in cells for o in c.outputs if "data" in o]
     text = "\n".join(o.data.get("text/markdown", "") for o in outputs)
     assert "published with this repository" in text and "about which sources matter" in text
-    assert sum("image/png" in o.data for o in outputs) == 6
+    assert sum("image/png" in o.data for o in outputs) == 7
 
 
 @pytest.mark.slow
