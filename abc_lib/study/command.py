@@ -473,17 +473,23 @@ def _yardstick_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .npy or .parquet file of scores, a row for each query, a column for each source; "
         "the higher a score, the more the source helped",
     )
+    _number(parser, "--exposure", "how often a member sees an image", least=1, default=500)
     parser.add_argument(
-        "--publish", action="store_true", help="measure the methods here first, and publish that"
+        "--publish",
+        action="store_true",
+        help="measure the methods here first, and publish that; what is missing is trained",
     )
+    _number(parser, "--codes", "codes to measure on", least=1, default=table.CODES)
+    _number(parser, "--retrained", "times to train without each source", least=0, default=0)
     _device(parser)
 
 
 def _yardstick(arguments: argparse.Namespace) -> None:
     """hold attribution methods, or a file of scores, against exact counterfactuals"""
-    here, recipe = _here(arguments), get_recipe(arguments.name, arguments.scale)
+    here, recipe = _here(arguments), remembering(arguments.name, arguments.exposure)
     if arguments.publish:
-        table.publish(require_ensemble(recipe, here), here=here)
+        made = table.get(recipe, arguments.codes, seeds=arguments.retrained, here=here)
+        table.publish(made, here)
     found = report.find(recipe, here)
     scored = report.score_file(found, arguments.scores) if arguments.scores else found.table
     print(report.as_text(scored))

@@ -9,7 +9,8 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from abc_lib.ground.errors import BadValue, Known
+from abc_lib.ground.errors import BadValue, Known, positive_int
+from abc_lib.ground.seeds import generator
 
 __all__ = [
     "FEATURES",
@@ -19,10 +20,13 @@ __all__ = [
     "influence",
     "kernels",
     "per_sample_gradients",
+    "projected",
     "relative_influence",
     "unlearned",
 ]
 
+_ROWS = 2**12
+"""rows of a projection that are drawn at once"""
 AT_ONCE = 16
 """images whose gradients are worked out side by side"""
 FEATURES = Known(
@@ -100,6 +104,21 @@ def kernels(gradients: Iterable[tuple[torch.Tensor, ...]]) -> Kernels:
             made["of_queries"].append(product(q, v))
             made["of_sources"].append(product(g, v))
     return Kernels(**{name: np.stack(each) for name, each in made.items()})
+
+
+def projected(gradients: torch.Tensor, dims: int) -> torch.Tensor:
+    """Gradients (B, P) under a random Gaussian projection to ``dims`` numbers, (B, dims).
+
+    Inner products stay as they are in the mean (Johnson and Lindenstrauss), as TRAK counts on. The
+    same for the same P and ``dims``; it is drawn and used in blocks, and never held whole.
+    """
+    positive_int("dims", dims)
+    total = gradients.new_zeros(len(gradients), dims)
+    for k, some in enumerate(gradients.split(_ROWS, dim=1)):
+        rng = generator("yardstick projection", dims, k)
+        block = torch.randn(some.shape[1], dims, generator=rng)
+        total += some @ block.to(some)
+    return total / dims**0.5
 
 
 def cosines(found: Kernels) -> np.ndarray:

@@ -16,30 +16,34 @@ def removal(
 ) -> list[dict]:
     """Rows for k = 1 to ``top``: the members that saw any of the k highest sources are ablated.
 
-    Each row has ``rise``, by which share the loss rises, with ``low`` and ``high`` over queries;
-    ``control``, the mean rise with as many members gone but others; ``p``, the share of orders of
-    the members with as large a rise; ``left``, the members left on average; and how many queries
-    were ``asked`` and ``answered``: of the rest no member is left. ``scores`` (S, N), NaN allowed.
+    Each row has ``rise``, by which share the loss rises, with ``low`` and ``high`` over codes and
+    queries; ``control``, the mean rise with as many members gone but others; ``p``, the share of
+    orders of the members with as large a rise; ``left``, the members left on average; and how many
+    pairs of a code and a query were ``asked`` and ``answered``: of the rest no member is left.
+    ``scores`` (S, N), NaN allowed.
     """
     relabelled, made = relabelled or Relabelled(task), []
-    words, gram = task.codebook.words.astype(bool), task.gram.mean(0).astype(float)
+    words, gram = task.words.astype(bool), task.gram.mean(1).astype(float)
     best = np.argsort(-scores, axis=1, kind="stable")
     for group, members in (("generated", task.generated), ("held out", ~task.generated)):
         asked = np.flatnonzero(members & ~task.tuning & np.isfinite(scores).all(1))
         if not len(asked):
             continue
         for k in range(1, top + 1):
-            alive = ~words[best[asked, :k]].any(1)
-            mine, left = asked[alive.any(1)], alive[alive.any(1)]
-            row = {"queries": group, "k": k, "asked": len(asked), "answered": len(mine)}
-            if not len(mine):
+            left = ~words[:, best[asked, :k]].any(2)
+            answered = left.any(2)
+            row = {"queries": group, "k": k, "asked": answered.size, "answered": answered.sum()}
+            if not answered.any():
                 names = ("left", "rise", "low", "high", "control", "p")
                 made.append(row | dict.fromkeys(names, np.nan))
                 continue
-            own = _rises(gram[mine], left)
-            others = [_rises(gram[mine], left[:, order]).mean() for order in relabelled.orders]
-            mean, low, high = bootstrap(own)
-            row |= {"left": left.sum(1).mean(), "rise": mean, "low": low, "high": high}
+            mine = gram[:, asked]
+            others = [
+                np.nanmean(_rises(mine, np.take_along_axis(left, order[:, None], axis=2)))
+                for order in relabelled.orders
+            ]
+            mean, low, high = bootstrap(_rises(mine, left))
+            row |= {"left": left.sum(2)[answered].mean(), "rise": mean, "low": low, "high": high}
             row["control"] = float(np.mean(others))
             row["p"] = float((1 + (np.array(others) >= mean).sum()) / (1 + len(others)))
             made.append(row)
@@ -47,6 +51,7 @@ def removal(
 
 
 def _rises(gram: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """By which share the loss of the members ``left`` (Q, n) exceeds that of all, (Q,)."""
-    shares = left / left.sum(1, keepdims=True)
-    return np.einsum("qij,qi,qj->q", gram, shares, shares) / gram.mean((1, 2)) - 1
+    """By which share the loss of the members ``left`` (R, Q, n) exceeds that of all, (R, Q)."""
+    count = left.sum(2, keepdims=True)
+    shares = np.where(count > 0, left / np.maximum(count, 1), np.nan)[:, :, None]
+    return ((shares @ gram) * shares).sum((2, 3)) / gram.mean((2, 3)) - 1

@@ -61,14 +61,23 @@ def ceiling(halves: np.ndarray) -> float:
 def bootstrap(
     values: np.ndarray, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Mean of ``values`` (S,) over queries, NaN left out, and its interval by resampling queries.
+    """Mean of ``values`` (S,) over queries, or (R, S) over codes and queries, NaN left out, and
+    its interval by resampling both.
 
     All NaN where no query has a value.
     """
-    values = values[np.isfinite(values)]
-    if not len(values):
+    values = np.atleast_2d(values)
+    values = values[:, np.isfinite(values).any(0)]
+    R, S = values.shape
+    if not S:
         return (np.nan,) * 3
     rng = np.random.default_rng(derive("yardstick bootstrap", seed))
-    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
+    # How often each code and each query is drawn, in place of the draws themselves.
+    queries = rng.multinomial(S, np.full(S, 1 / S), size=resamples)
+    codes = rng.multinomial(R, np.full(R, 1 / R), size=resamples)
+    there = np.isfinite(values)
+    totals = np.einsum("br,rs,bs->b", codes, np.where(there, values, 0), queries, optimize=True)
+    counts = np.einsum("br,rs,bs->b", codes, there, queries, optimize=True)
+    means = totals[counts > 0] / counts[counts > 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
+    return float(np.nanmean(values)), float(low), float(high)

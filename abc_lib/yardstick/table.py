@@ -14,9 +14,13 @@ from abc_lib.method.code import draw_codebook
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.recipe import Recipe
 from abc_lib.results.kind import Files, Kind, name_and_scale
+from abc_lib.results.placebos.signal import recipes_of
+from abc_lib.training.ensembles import get_ensemble
+from abc_lib.training.retrained import get_retrained
 from abc_lib.yardstick.methods import METHODS
 from abc_lib.yardstick.removal import removal
 from abc_lib.yardstick.scores import bootstrap, top_share
+from abc_lib.yardstick.sweeps import sweeps
 from abc_lib.yardstick.tasks import GRADIENT_MEMBERS, QUERIES, Relabelled, Task, make_task
 
 if TYPE_CHECKING:
@@ -24,22 +28,27 @@ if TYPE_CHECKING:
 
 __all__ = ["KIND", "Yardstick", "get", "measure", "origin", "publish", "read", "rows", "stored"]
 
+CODES = 5
+"""of a table: 70 members of the digits, each a model of half of the sources"""
+LEFT_OUT = ("leave_one_out", "retrained")
+"""truths whose models lack one source each"""
 TOP = 8
-VERSION = 2
+VERSION = 3
 """of the truths and methods; a change to either raises it"""
 
 
 @dataclass(frozen=True)
 class Yardstick:
     """What a task's methods reached: ``table`` has a row for each method, truth and group of
-    queries (:func:`rows`), with the method's paper, needs and seconds; ``task`` scores others,
-    without members or images.
+    queries (:func:`rows`), with the method's paper, needs and seconds; ``removal`` and ``sweeps``
+    are what the functions of these names say; ``task`` scores others, without members or images.
     """
 
     name: str
     scale: str
     table: "pd.DataFrame"
     removal: "pd.DataFrame"
+    sweeps: "pd.DataFrame"
     task: Task
     artefact: Artefact
 
@@ -47,11 +56,11 @@ class Yardstick:
 def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -> list[dict]:
     """What scores (S, N) reach under each truth, of generated and of held-out queries apart.
 
-    Each row has ``truth``, ``queries``, ``score`` with ``low`` and ``high`` over queries,
-    ``ceiling``, ``p`` (how many orders of the members do as well) and ``chance`` (their upper
-    95%), and, where the truth is a source left out, ``top1`` and ``top8``. ``relabelled`` is made
-    here unless it is given. Queries for tuning
-    are left out. Raises :class:`BadValue` for another shape or scores that are infinite.
+    Each row has ``truth``, ``queries``, ``score`` with ``low`` and ``high`` over queries and, where
+    each has its own score, over codes, ``ceiling``, ``p`` (how many orders of the members do as
+    well) and ``chance`` (their upper 95%), and, where the truth is a source left out, ``top1`` and
+    ``top8``. ``relabelled`` is made here unless it is given. Queries for tuning are left out.
+    Raises :class:`BadValue` for another shape or scores that are infinite.
     """
     scores = np.asarray(scores, dtype=float)
     if scores.shape != task.shape:
@@ -74,8 +83,8 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
             row["p"] = float((1 + (chance >= mean).sum()) / (1 + len(chance)))
             for k in (1, TOP):
                 top = np.nan
-                if truth.name == "leave_one_out":
-                    top = bootstrap(top_share(scores[mine], truth.gains[mine], k), 1)[0]
+                if truth.name in LEFT_OUT:
+                    top = bootstrap(top_share(scores[mine], truth.gains[0, mine], k), 1)[0]
                 row[f"top{k}"] = top
             made.append(row)
     return made
@@ -110,61 +119,103 @@ class _Table(Kind[Yardstick]):
     title = "Yardstick"
 
     def build(
-        self, model: Ensemble, spec: dict, workspace: Workspace, here: Here, **more
+        self, model: Ensemble, spec: dict, workspace: Workspace, here: Here, ensembles, retrained
     ) -> tuple[Files, dict]:
         """Measures all methods on a fresh task."""
-        task = make_task(model, spec["queries"], here)
+        import pandas as pd
+
+        task = make_task(ensembles, spec["queries"], here, retrained)
         tensors = {
             "queries": task.queries,
             "generated": torch.from_numpy(task.generated),
-            "gram": torch.from_numpy(task.gram),
+            **_packed(task.gram),
         }
-        table, removed = map(parquet_bytes, measure(task))
-        files = {"task.safetensors": tensors, "table.parquet": table, "removal.parquet": removed}
-        return files, {"model": digest(model.recipe.model_spec)}
+        if task.retrained is not None:
+            tensors["retrained"] = torch.from_numpy(task.retrained)
+        parts = dict(zip(("table", "removal"), measure(task), strict=True))
+        parts["sweeps"] = pd.DataFrame(sweeps(task))
+        files = {f"{name}.parquet": parquet_bytes(part) for name, part in parts.items()}
+        info = {"model": digest(model.recipe.model_spec), "exposure": model.recipe.exposure}
+        return {"task.safetensors": tensors, **files}, info
 
     def size(self, artefact: Artefact) -> int:
-        """How many queries it has."""
-        return 2 * artefact.spec["queries"]
+        """By codes first, then by queries."""
+        return len(artefact.spec["ensembles"]) * 10**6 + 2 * artefact.spec["queries"]
 
     def words(self, artefact: Artefact) -> str:
-        """How many queries, and version."""
-        return f"{self.size(artefact)} queries, version {artefact.spec['version']}"
+        """How many queries, codes and training seeds, and version."""
+        spec = artefact.spec
+        seeds = f", {len(spec['retrained'])} seeds of retraining" if spec["retrained"] else ""
+        return (
+            f"{2 * spec['queries']} queries, {len(spec['ensembles'])} codes{seeds}, members that "
+            f"saw each image {artefact.info['exposure']:,.0f} times, version {spec['version']}"
+        )
 
 
 KIND = _Table()
 
 
+def _packed(gram: np.ndarray) -> dict[str, torch.Tensor]:
+    """Symmetric products (R, 2, S, n, n) as their means and half of what differs from these."""
+    upper = np.triu_indices(gram.shape[-1])
+    mean = gram.mean((-2, -1), keepdims=True)
+    apart = (gram - mean)[..., *upper].astype(np.float16)
+    return {"mean": torch.from_numpy(mean), "apart": torch.from_numpy(apart).contiguous()}
+
+
+def _unpacked(mean: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    n = int((8 * apart.shape[-1] + 1) ** 0.5 - 1) // 2
+    i, j = np.triu_indices(n)
+    gram = np.empty((*apart.shape[:-1], n, n), dtype=np.float32)
+    gram[..., i, j] = gram[..., j, i] = apart
+    return mean + gram
+
+
 def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
-    """An artefact's table and task, with every byte checked."""
+    """An artefact's tables and task, with every byte checked."""
     import io
 
     import pandas as pd
 
-    tensors = artefact.tensors("task.safetensors")
-    generated, gram = tensors["generated"].numpy(), tensors["gram"].numpy()
-    task = Task(recipe, draw_codebook(recipe), tensors["queries"], generated, gram)
+    arrays = {name: each.numpy() for name, each in artefact.tensors("task.safetensors").items()}
+    gram = _unpacked(arrays["mean"], arrays["apart"])
+    books = tuple(draw_codebook(each) for each in recipes_of(recipe, len(gram)))
+    queries, rises = torch.from_numpy(arrays["queries"]), arrays.get("retrained")
+    task = Task(recipe, books, queries, arrays["generated"], gram, rises)
     tables = (
         pd.read_parquet(io.BytesIO(artefact.read(f"{name}.parquet")))
-        for name in ("table", "removal")
+        for name in ("table", "removal", "sweeps")
     )
     return Yardstick(*name_and_scale(artefact), *tables, task, artefact)
 
 
-def get(ensemble: Ensemble, queries: int = QUERIES, here: Here | None = None) -> Yardstick:
-    """The table of an ensemble: the one that is there, or measured now.
+def get(
+    recipe: Recipe,
+    codes: int = CODES,
+    queries: int = QUERIES,
+    seeds: int = 0,
+    here: Here | None = None,
+) -> Yardstick:
+    """The table of a recipe: the one that is there, or measured now.
 
-    ``queries`` generated ones and as many held out. Errors as :func:`make_task`.
+    On ``codes`` codes, and ``seeds`` times all models that leave one source out, 0 for none; all
+    are trained where they are missing. ``queries`` generated ones and as many held out. Errors as
+    :func:`make_task`.
     """
+    here = here or Here()
+    ensembles = [get_ensemble(each, here) for each in recipes_of(recipe, codes)]
+    retrained = [get_retrained(recipe, seed=number, here=here) for number in range(seeds)]
     spec = {
-        "recipe": ensemble.recipe.label,
-        "ensemble": ensemble.identity,
-        "sampling": spec_of(ensemble.recipe.sampling),
+        "recipe": recipe.label,
+        "ensembles": [each.identity for each in ensembles],
+        "retrained": [each.identity for each in retrained],
+        "sampling": spec_of(recipe.sampling),
         "queries": queries,
         "members": GRADIENT_MEMBERS,
         "version": VERSION,
     }
-    return read(KIND.compute(ensemble, spec, here or Here()), ensemble.recipe)
+    more = {"ensembles": ensembles, "retrained": retrained}
+    return read(KIND.compute(ensembles[0], spec, here, **more), recipe)
 
 
 def stored(recipe: Recipe, here: Here | None = None) -> Yardstick | None:
@@ -173,10 +224,9 @@ def stored(recipe: Recipe, here: Here | None = None) -> Yardstick | None:
     return read(max(found, key=KIND.size), recipe) if found else None
 
 
-def publish(ensemble: Ensemble, queries: int = QUERIES, here: Here | None = None) -> Artefact:
-    """Publishes the table of an ensemble, measured where it is missing."""
-    here = here or Here()
-    (artefact,) = KIND.publish([get(ensemble, queries, here).artefact], here)
+def publish(found: Yardstick, here: Here | None = None) -> Artefact:
+    """Publishes a table; members stay where they are."""
+    (artefact,) = KIND.publish([found.artefact], here or Here())
     return artefact
 
 

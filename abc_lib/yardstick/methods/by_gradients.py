@@ -49,7 +49,7 @@ def _unlearning(task: Task) -> np.ndarray:
         )
 
     gradients = task.query_gradients(member)
-    own = torch.from_numpy(task.gram[0, :, 0, 0])
+    own = torch.from_numpy(task.gram[0, 0, :, 0, 0])
     return task.choose({rise: unlearned(member, gradients, losses, rise * own) for rise in RISES})
 
 

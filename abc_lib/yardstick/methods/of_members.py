@@ -11,9 +11,9 @@ __all__ = ["METHODS"]
 
 def _differential(task: Task) -> np.ndarray:
     """The rise of the loss at first order in c, from its derivative 2 G u / n^2 at c = u."""
-    n = task.codebook.n
-    slope = 2 * task.gram.mean(0).sum(2) / n**2
-    return slope @ (task.codebook.leave_one_out() - 1).T
+    slopes = 2 * task.gram.mean(1).sum(3) / task.gram.shape[-1] ** 2
+    changes = [book.leave_one_out() - 1 for book in task.codebooks]
+    return np.mean([s @ c.T for s, c in zip(slopes, changes, strict=True)], axis=0)
 
 
 def _moved(task: Task) -> np.ndarray:
@@ -25,13 +25,17 @@ def _moved(task: Task) -> np.ndarray:
 
 
 def _covariance(task: Task) -> np.ndarray:
-    """Covariances over members of the losses on queries and on sources."""
-    losses = [
-        np.diagonal(gram.mean(0), axis1=1, axis2=2)
-        for gram in (task.gram, error_products(task.needed(), task.sources))
-    ]
-    queries, sources = (each - each.mean(1, keepdims=True) for each in losses)
-    return queries @ sources.T / task.codebook.n
+    """Covariances over a code's members of the losses on queries and on sources, the mean over
+    codes.
+    """
+    task.needed()
+    found = []
+    for gram, ensemble in zip(task.gram, task.ensembles, strict=True):
+        both = gram.mean(0), error_products(ensemble, task.sources).mean(0)
+        losses = [np.diagonal(each, axis1=1, axis2=2) for each in both]
+        queries, sources = (each - each.mean(1, keepdims=True) for each in losses)
+        found.append(queries @ sources.T / ensemble.n)
+    return np.mean(found, axis=0)
 
 
 METHODS = (
