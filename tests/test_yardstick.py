@@ -16,6 +16,9 @@ from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.diffusion import add_noise, alphas_cumprod
+from abc_lib.results.placebos.signal import recipes_of
+from abc_lib.training.ensembles import get_ensemble
+from abc_lib.training.retrained import get_retrained
 from abc_lib.yardstick import (
     METHODS,
     advice,
@@ -36,6 +39,7 @@ from abc_lib.yardstick.gradients import (
     influence,
     kernels,
     per_sample_gradients,
+    projected,
     relative_influence,
     unlearned,
 )
@@ -44,8 +48,16 @@ from abc_lib.yardstick.methods.kernels import by_patch, shares
 from abc_lib.yardstick.removal import removal
 from abc_lib.yardstick.report import read_scores, removal_verdict, score_file
 from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling, rank_correlation, top_share
-from abc_lib.yardstick.table import rows
-from abc_lib.yardstick.tasks import TIMES, Relabelled, Truth, error_products, noised
+from abc_lib.yardstick.sweeps import SWEPT, sweeps
+from abc_lib.yardstick.table import _packed, _unpacked, rows
+from abc_lib.yardstick.tasks import (
+    TIMES,
+    Relabelled,
+    Truth,
+    error_products,
+    noised,
+    retrained_rises,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +105,26 @@ def test_the_top_is_counted_and_the_ceiling_knows_the_noise():
     reached = rank_correlation(signal, halves.mean(0)).mean()
     assert ceiling(halves) == pytest.approx(reached, abs=0.03)
     assert ceiling(noise) < 0.3 and ceiling(np.stack([signal] * 2)) == pytest.approx(1)
+
+
+def test_the_interval_of_codes_and_queries_covers_the_mean_and_knows_both():
+    rng, inside = np.random.default_rng(4), []
+    for seed in range(200):
+        codes, queries = rng.normal(size=(8, 1)), rng.normal(size=(1, 40))
+        values = codes + queries + rng.normal(size=(8, 40))
+        _, low, high = bootstrap(values, 200, seed)
+        inside.append(low <= 0 <= high)
+    # Eight codes are few: a percentile interval of so few falls short of what it says.
+    assert 0.8 <= np.mean(inside) <= 0.99
+    known = np.array([[1.0, 3.0], [5.0, np.nan]])
+    mean, low, high = bootstrap(known)
+    assert mean == 3 and low == 1 and high == 5
+    one = rng.normal(size=30)
+    assert np.allclose(
+        bootstrap(one)[1:],
+        np.quantile([rng.choice(one, 30).mean() for _ in range(4000)], [0.025, 0.975]),
+        atol=0.05,
+    )
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():
@@ -172,6 +204,18 @@ def sketched(rng, R=40):
     """Gradients of 3 queries and 15 sources and R sketches in 6 parameters, and their products."""
     q, g, v = (rng.normal(size=(count, 6)) for count in (3, 15, R))
     return q, g, v, kernels([tuple(torch.from_numpy(each) for each in (q, g, v))])
+
+
+def test_projection_keeps_inner_products_in_the_mean():
+    rng = torch.Generator().manual_seed(3)
+    g = torch.randn(3, 5000, generator=rng) / 5000**0.5
+    exact = g @ g.T
+    found = torch.stack([projected(g, dims) @ projected(g, dims).T for dims in range(200, 260)])
+    assert torch.allclose(found.mean(0), exact, atol=0.04)  # one: 0.07 or so
+    assert projected(g, 7).shape == (3, 7) and torch.equal(projected(g, 7), projected(g, 7))
+    assert torch.allclose(projected(2 * g, 7), 2 * projected(g, 7))
+    with pytest.raises(BadValue, match="dims"):
+        projected(g, 0)
 
 
 def test_the_gauss_newton_form_by_sketches_is_the_primal_one():
@@ -273,7 +317,7 @@ def test_patches_are_compared_place_by_place():
 
 
 def test_loss_covariance_is_that_of_members(trained, task):
-    book, gram = trained.ensemble.codebook, task.gram.mean(0)
+    book, gram = trained.ensemble.codebook, task.gram[0].mean(0)
     mine = error_products(trained.ensemble, task.sources).mean(0)
     losses = [np.diagonal(each, axis1=1, axis2=2) for each in (gram, mine)]
     paper = np.cov(losses[0][3], losses[1][5], bias=True)[0, 1]
@@ -282,6 +326,74 @@ def test_loss_covariance_is_that_of_members(trained, task):
 
 
 # --- truths ---
+
+
+@pytest.fixture(scope="module")
+def two(trained, home):
+    """Both of two codes, and both of two seeds of leaving each source out by training."""
+    ensembles = [get_ensemble(each, home) for each in recipes_of(trained.recipe, 2)]
+    models = [get_retrained(trained.recipe, seed=seed, here=home) for seed in range(2)]
+    return make_task(ensembles, 4, home, models), ensembles, models
+
+
+def test_several_codes_are_scored_one_by_one_and_averaged_where_a_source_is_left_out(two, home):
+    task, ensembles, _ = two
+    alone = [make_task(each, 4, home) for each in ensembles]
+    # The generated queries are the first code's samples; the others are the same for all.
+    rows, scores = np.arange(4, 8), np.random.default_rng(0).normal(size=task.shape)
+    for name in ("members", "subsets"):
+        each = [one.truths[name].score(scores, rows)[0] for one in alone]
+        assert np.allclose(task.truths[name].score(scores, rows), each)
+    rises = [one.truths["leave_one_out"].gains[0, rows] for one in alone]
+    both = task.truths["leave_one_out"]
+    assert np.allclose(both.gains[0, rows], np.mean(rises, axis=0), atol=1e-7)
+    # Its halves are the codes, so that a ceiling knows their chance.
+    assert np.allclose(both.halves[:, 0, rows], rises, atol=1e-7)
+    losses, seen = task.truths["members"].models()
+    assert losses.shape == (12, 8) and len(seen) == 12
+    assert np.array_equal(seen[7], ensembles[1].codebook.split(1))
+
+
+def test_retraining_is_a_truth_with_the_losses_of_its_models(two):
+    task, _, models = two
+    q, source = 6, 5
+    rises = []
+    for each in models:
+        x, noise, t = noised(each.recipe, task.queries[q : q + 1], TIMES, "half", 0)
+        without, full = (
+            float(((net(x[0], t) - noise[0]) ** 2).mean())
+            for net in (each.model(source), each.full)
+        )
+        rises.append(without - full)
+    assert np.allclose(task.truths["retrained"].halves[:, 0, q, source], rises, atol=1e-5)
+    with pytest.raises(BadValue, match="give two or more"):
+        retrained_rises(models[:1], task.queries)
+    # Members have no part in it, so its control is another order of the sources.
+    rows, relabelled = np.arange(8), Relabelled(task, 40)
+    truth = task.truths["retrained"]
+    assert (relabelled.chance(truth.gains[0], truth, rows) < 1).all()
+    assert np.unique(relabelled.chance(truth.gains[0], truth, rows)).size == 40
+
+
+def test_products_of_errors_are_kept_as_they_were_measured(two):
+    gram = two[0].gram
+    assert np.array_equal(_unpacked(*(each.numpy() for each in _packed(gram).values())), gram)
+    exact = np.stack([error_products(each, two[0].queries) for each in two[1]])
+    assert np.allclose(gram, exact, rtol=1e-3) and not np.array_equal(gram, exact)
+
+
+def test_removal_of_several_codes_is_their_mean(two, home):
+    task, ensembles, _ = two
+    scores = np.random.default_rng(8).normal(size=task.shape)
+    rises = []
+    for r, each in enumerate(ensembles):
+        alone = make_task(each, 4, home)
+        alone.gram = task.gram[[r]]
+        rises += [row for row in removal(alone, scores, Relabelled(alone, 2)) if row["k"] == 1]
+    found = [row for row in removal(task, scores, Relabelled(task, 2)) if row["k"] == 1]
+    for row, group in zip(found, ("generated", "held out"), strict=True):
+        each = [one["rise"] for one in rises if one["queries"] == group]
+        assert row["asked"] == 4 and row["rise"] == pytest.approx(np.mean(each))
 
 
 def test_truths_are_the_losses_that_ablated_ensembles_have(trained, task):
@@ -305,18 +417,18 @@ def test_truths_are_the_losses_that_ablated_ensembles_have(trained, task):
     whole = loss(np.ones(6))
     for s in range(12):
         rise = loss(book.ablation(s)) - whole
-        assert np.allclose(task.truths["leave_one_out"].halves[:, q, s], rise, atol=1e-5)
+        assert np.allclose(task.truths["leave_one_out"].halves[:, 0, q, s], rise, atol=1e-5)
     for i in range(6):
         assert np.allclose(
-            task.truths["members"].halves[:, q, i], -loss(6 * np.eye(6)[i]), atol=1e-5
+            task.truths["members"].halves[:, 0, q, i], -loss(6 * np.eye(6)[i]), atol=1e-5
         )
-    chosen, subsets = task.truths["subsets"].design[0], task.truths["subsets"]
+    chosen, subsets = task.truths["subsets"].design[0, 0], task.truths["subsets"]
     some = next(
         each
         for each in np.array(np.meshgrid(*[[0, 1]] * 6)).reshape(6, -1).T
         if each.sum() == 3 and np.allclose(each @ book.words.T / 3, chosen)
     )
-    assert np.allclose(subsets.halves[:, q, 0], -loss(2.0 * some), atol=1e-5)
+    assert np.allclose(subsets.halves[:, 0, q, 0], -loss(2.0 * some), atol=1e-5)
 
 
 def test_queries_are_samples_and_images_that_no_member_saw(trained, task):
@@ -327,12 +439,12 @@ def test_queries_are_samples_and_images_that_no_member_saw(trained, task):
     assert torch.cdist(task.queries[4:].flatten(1), seen).min() > 0.1
     classes = SimpleNamespace(recipe=get_recipe("digits_classes"))
     with pytest.raises(BadValue, match="single images in pixels"):
-        make_task(classes, 4)
+        make_task([classes], 4)
 
 
 def test_members_go_out_as_losses_and_the_sources_that_each_saw(trained, task):
     losses, seen = task.truths["members"].models()
-    assert losses.shape == (6, 8) and np.allclose(losses, -task.truths["members"].gains.T)
+    assert losses.shape == (6, 8) and np.allclose(losses, -task.truths["members"].gains[0].T)
     for member, sources in enumerate(seen):
         assert np.array_equal(sources, trained.ensemble.codebook.split(member))
     with pytest.raises(BadValue, match="take members"):
@@ -341,9 +453,9 @@ def test_members_go_out_as_losses_and_the_sources_that_each_saw(trained, task):
 
 def test_other_orders_of_the_members_are_other_truths_of_the_same_losses(task):
     order = np.array([1, 0, 2, 3, 4, 5])
-    other = task.truths_of(task.codebook.words[:, order])
+    other = task.truths_of(task.words[:, :, order])
     assert np.array_equal(other["members"].halves, task.truths["members"].halves)
-    assert np.array_equal(other["members"].design, task.truths["members"].design[order])
+    assert np.array_equal(other["members"].design, task.truths["members"].design[:, order])
     assert not np.allclose(
         other["leave_one_out"].halves, task.truths["leave_one_out"].halves, atol=1e-9
     )
@@ -362,10 +474,10 @@ def test_every_method_scores_every_source(task, method):
 
 
 def test_differential_ablation_is_the_slope_of_the_loss(task):
-    words, step = task.codebook.words, 1e-4
-    change = task.codebook.leave_one_out() - 1
+    words, step = task.words[0], 1e-4
+    change = task.codebooks[0].leave_one_out() - 1
     shares = np.vstack([np.full((1, 6), 1 / 6), (1 + step * change) / 6])
-    losses = np.einsum("sij,mi,mj->sm", task.gram.mean(0).astype(float), shares, shares)
+    losses = np.einsum("sij,mi,mj->sm", task.gram[0].mean(0).astype(float), shares, shares)
     slope = (losses[:, 1:] - losses[:, :1]) / step
     found = METHODS["differential ablation"].scores(task)
     assert words.shape == (12, 6) and np.allclose(found, slope, atol=1e-4)
@@ -374,7 +486,7 @@ def test_differential_ablation_is_the_slope_of_the_loss(task):
 def test_choices_are_made_with_queries_that_are_not_scored(task):
     truth, tune = task.truths["members"], task.tuning
     good, bad = np.zeros((2, *task.shape))
-    fit = np.linalg.pinv(truth.design) @ truth.gains.T
+    fit = np.linalg.pinv(truth.design[0]) @ truth.gains[0].T
     good[tune], bad[~tune] = fit.T[tune], fit.T[~tune]
     assert task.choose({1: bad, 2: good}) is good
 
@@ -386,7 +498,7 @@ def test_removal_is_the_loss_of_the_members_that_are_left(trained, task):
     rng = np.random.default_rng(8)
     scores = rng.normal(size=task.shape)
     found = {(row["queries"], row["k"]): row for row in removal(task, scores, Relabelled(task, 30))}
-    gram, words, rises, whole = task.gram.mean(0), task.codebook.words, [], np.full(6, 1 / 6)
+    gram, words, rises, whole = task.gram[0].mean(0), task.words[0], [], np.full(6, 1 / 6)
     for q in np.flatnonzero(~task.tuning & ~task.generated):
         two = np.argsort(-scores[q])[:2]
         left = np.flatnonzero(words[two].sum(0) == 0)
@@ -403,25 +515,56 @@ def test_removal_is_the_loss_of_the_members_that_are_left(trained, task):
 
 def test_removal_finds_who_matters_and_nothing_in_chance(task):
     relabelled = Relabelled(task, 60)
-    knows = task.truths["leave_one_out"].gains
+    knows = task.truths["leave_one_out"].gains[0]
     best = [row for row in removal(task, knows, relabelled) if row["k"] == 1]
     assert all(row["rise"] > row["control"] and row["p"] < 0.1 for row in best)
     worst = [row for row in removal(task, -knows, relabelled) if row["k"] == 1]
     assert all(row["rise"] < row["control"] and row["p"] > 0.9 for row in worst)
 
 
+# --- sweeps ---
+
+
+def test_sweeps_score_what_they_say(task):
+    table = pd.DataFrame(sweeps(task, draws=(1, 3), dims=(5,)))
+    assert set(table["sweep"]) == {"damping", "draws", "projection"}
+    assert set(table["method"]) == set(SWEPT) and set(table["queries"]) == {"generated", "held out"}
+    held, truth = np.flatnonzero(~task.generated & ~task.tuning), task.truths["members"]
+
+    def reached(method, sweep, value):
+        row = table.query("method == @method and sweep == @sweep and value == @value")
+        return row[row["queries"] == "held out"]["score"].item()
+
+    for method, feature in SWEPT.items():
+        scores = influence(task.kernels(feature), 0.1)
+        assert reached(method, "damping", 0.1) == pytest.approx(truth.score(scores, held).mean())
+        # Without projection, it is the method of the table.
+        scores = METHODS[method].scores(task)
+        exact = truth.score(scores, held).mean()
+        assert reached(method, "projection", 0) == pytest.approx(exact)
+    # Draws are other gradients: those of three steps are what the mean over three gives.
+    member = task.ensembles[0].members[0]
+    states = noised(task.recipe, task.sources, 3, "sources")
+    g = per_sample_gradients(member, *states, "loss")
+    assert np.allclose(task.kernels("loss", 3).among[0], (g @ g.T).numpy(), rtol=1e-4, atol=1e-9)
+    few = projected(g, 5)
+    assert task.kernels("loss", 10, 5).among[0].shape == (12, 12) and few.shape == (12, 5)
+    assert np.linalg.matrix_rank(task.kernels("loss", 10, 5).among[0], rtol=1e-5) <= 5
+
+
 # --- tables ---
 
 
 def test_a_table_is_kept_and_read_again_without_members(trained, home):
-    found = get(trained.ensemble, 4, home)
+    found = get(trained.recipe, 1, 4, here=home)
     table = found.table
     assert set(table["method"]) == set(METHODS) and (table["score"].abs() <= 1).all()
     assert set(table["truth"]) == {"members", "subsets", "leave_one_out"}
+    assert set(found.sweeps["sweep"]) == {"damping", "draws", "projection"}
     assert set(found.removal["method"]) == set(METHODS) and set(found.removal["k"]) == {1, 2, 3, 4}
     again = stored(trained.recipe, home)
     assert again.removal.equals(found.removal)
-    assert again.table.equals(table) and again.task.ensemble is None
+    assert again.table.equals(table) and not again.task.ensembles
     assert read(again.artefact, trained.recipe).table.equals(table)
     mine = pixel = METHODS["pixel distance"].scores(found.task)
     told = rows(found.task, mine)
@@ -480,7 +623,7 @@ def test_scores_come_as_parquet_too_and_are_finite(tmp_path, one_line):
 
 
 def test_advice_follows_from_the_table(trained, home):
-    table = get(trained.ensemble, 4, home).table
+    table = get(trained.recipe, 1, 4, here=home).table
     best = table.assign(low=0.0, high=0.1, score=0.05, p=0.5)
     best.loc[best["method"] == "softmax kernel", ["score", "low", "high", "p"]] = 0.9, 0.8, 1, 0.01
     said = advice({"one": best})
@@ -521,11 +664,11 @@ def test_a_verdict_on_removal_counts_what_passes():
 def test_a_truth_scores_only_the_queries_it_is_asked_for(task):
     truth: Truth = task.truths["members"]
     scores = METHODS["pixel distance"].scores(task)
-    assert truth.score(scores, np.array([2, 3])).shape == (2,)
+    assert truth.score(scores, np.array([2, 3])).shape == (1, 2)
 
 
 def test_what_is_published_scores_a_file_from_outside(tmp_path):
-    found = abc.yardstick.stored(abc.get_recipe("digits_64"))
+    found = abc.yardstick.stored(abc.remembering("digits_64", 500))
     assert found.artefact.published and found.task.shape == (200, 64)
     mine = METHODS["softmax kernel"].scores(found.task)
     path = tmp_path / "mine.npy"

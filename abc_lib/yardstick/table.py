@@ -156,19 +156,22 @@ KIND = _Table()
 
 
 def _packed(gram: np.ndarray) -> dict[str, torch.Tensor]:
-    """Symmetric products (R, 2, S, n, n) as their means and half of what differs from these."""
-    upper = np.triu_indices(gram.shape[-1])
-    mean = gram.mean((-2, -1), keepdims=True)
-    apart = (gram - mean)[..., *upper].astype(np.float16)
-    return {"mean": torch.from_numpy(mean), "apart": torch.from_numpy(apart).contiguous()}
+    """Symmetric products (R, 2, S, n, n): one, and half of how the others differ from it.
+
+    As they are :func:`rounded`, nothing is lost.
+    """
+    i, j = np.triu_indices(gram.shape[-1])
+    one = np.ascontiguousarray(gram[..., :1, 1:2])
+    apart = np.ascontiguousarray((gram - one)[..., i, j].astype(np.float16))
+    return {"one": torch.from_numpy(one), "apart": torch.from_numpy(apart)}
 
 
-def _unpacked(mean: np.ndarray, apart: np.ndarray) -> np.ndarray:
+def _unpacked(one: np.ndarray, apart: np.ndarray) -> np.ndarray:
     n = int((8 * apart.shape[-1] + 1) ** 0.5 - 1) // 2
     i, j = np.triu_indices(n)
     gram = np.empty((*apart.shape[:-1], n, n), dtype=np.float32)
     gram[..., i, j] = gram[..., j, i] = apart
-    return mean + gram
+    return one + gram
 
 
 def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
@@ -178,7 +181,7 @@ def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
     import pandas as pd
 
     arrays = {name: each.numpy() for name, each in artefact.tensors("task.safetensors").items()}
-    gram = _unpacked(arrays["mean"], arrays["apart"])
+    gram = _unpacked(arrays["one"], arrays["apart"])
     books = tuple(draw_codebook(each) for each in recipes_of(recipe, len(gram)))
     queries, rises = torch.from_numpy(arrays["queries"]), arrays.get("retrained")
     task = Task(recipe, books, queries, arrays["generated"], gram, rises)
