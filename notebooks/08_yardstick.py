@@ -21,11 +21,14 @@
 #
 # Methods are usually judged by the *linear datamodelling score*: train dozens of models on random
 # halves of the data, and see whether a method's scores, summed over the images that a model saw,
-# predict how well it does on a query. Here those models are at hand: every member of the ensemble
-# saw a random half of the sources. Nothing is retrained, and the noise of the truth is measured.
+# predict how well it does on a query. Here those models are at hand: every member of an ensemble
+# saw a random half of the sources. So five ensembles of the same images, each with its own code,
+# are 70 such models, and the noise of the truth is measured. Their members
+# [remember](memory.ipynb): they predict the image, and saw each one 500 times.
 
 # %% tags=["parameters"]
 dataset = "digits_64"  # "digits_64" or "digits_256"; others need python -m abc_lib yardstick first
+exposure = 500  # how often a member saw each of its images
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
 
 # %%
@@ -37,10 +40,10 @@ import abc_lib as abc
 
 here = abc.Here(device=device)
 names = dict.fromkeys([dataset, "digits_64", "digits_256"])
-found = {name: abc.yardstick.stored(abc.get_recipe(name), here) for name in names}
+found = {name: abc.yardstick.find(abc.remembering(name, exposure), here) for name in names}
 tables = {name: each.table for name, each in found.items()}
 task = found[dataset].task
-task.shape  # queries, sources
+task.shape, len(task.codebooks)  # queries and sources; codes
 
 # %% tags=["hide-input"]
 abc.figures.use_style()
@@ -48,7 +51,7 @@ for each in found.values():
     display(Markdown(f"**{each.name}** {abc.yardstick.origin(each)}"))
 
 # %% [markdown]
-# ## Three truths from one matrix
+# ## Truths from one matrix
 #
 # Show all members a query $x_t = \sqrt{\bar\alpha_t}\,x + \sqrt{1 - \bar\alpha_t}\,\epsilon$ with
 # the same noise. Member $i$ errs by $e_i = f_i(x_t) - \epsilon$, and weights $c$ that add up to
@@ -56,15 +59,17 @@ for each in found.values():
 # $e_i \cdot e_j$, it is $c^\top G\, c / n^2$. So one $n \times n$ matrix a query gives the loss of
 # every member, of every set of members, and of every ablation.
 #
-# - **members**: each is a model of half of the sources;
-# - **sets of members**: so is the mean of half of the members, with shares of what they saw;
-# - **one left out**: by how much the loss rises when a source is ablated.
+# - **members**: each is a model of half of the sources; scored in each code, then averaged;
+# - **sets of members**: so is the mean of half of a code's members, with shares of what they saw;
+# - **one left out**: by how much the loss rises when a source is ablated, the mean over codes;
+# - **trained again** (`digits_64` only): that rise by retraining without each source, the mean over
+#   eight training seeds.
 
 # %%
-G = task.gram.mean(axis=0)  # of the two halves of the noise
-c = task.codebook.ablation(0)
-whole = np.ones(task.codebook.n)
-loss = lambda c: np.einsum("sij,i,j->s", G, c, c) / task.codebook.n**2
+G = task.gram[0].mean(axis=0)  # first code, both halves of the noise
+code = task.codebooks[0]
+c, whole = code.ablation(0), np.ones(code.n)
+loss = lambda c: np.einsum("sij,i,j->s", G, c, c) / code.n**2
 (loss(c) - loss(whole))[:4].round(5)  # the rise without source 0, of four queries
 
 # %% [markdown]
@@ -89,10 +94,11 @@ plt.show()
 # covariance* asks whether members that do well on a query do well on a source.
 #
 # *Controls* is what 95% of a hundred relabellings of the members stay below, *p* how many of them
-# do as well. The *ceiling* is what a perfect method would reach, given the noise of the draws; it
-# does not know the chance of training, nor that of this one code. Differential ablation and loss
-# covariance are made from the truth's own losses, noise included, so they can exceed the ceiling:
-# they say how far such an answer goes, not how well one does without counterfactuals.
+# do as well; intervals are over queries and codes. The *ceiling* is what a perfect method would
+# reach, given the noise of the truth: of the draws for members and their sets, of codes (even
+# against odd) for one left out, of training seeds for trained again. Differential ablation and
+# loss covariance are made from the truth's own losses, noise included, so they can exceed the
+# ceiling: they say how far such an answer goes, not how well one does without counterfactuals.
 
 # %%
 for name, table in tables.items():
@@ -134,16 +140,40 @@ display(Markdown(abc.yardstick.ranking_verdict(tables)))
 display(Markdown(abc.yardstick.published_verdict(tables)))
 
 # %% [markdown]
-# With one source left out, the rank correlation runs over sources, and what the ensemble says of
+# With one source left out, the rank correlation runs over sources, and what an ensemble says of
 # them is a function of its $n$ members. So the chance of their codewords is in it, which no method
-# can know that does not look at the code; how much of it there is takes several codes, see
-# [Signal or chance](06_signal.ipynb). The columns *top 1* and *top 8* say which share of the
-# sources that matter most a method finds.
+# can know that does not look at the code; the mean over codes holds less of it, and the ceiling
+# says how much is left, see [Signal or chance](06_signal.ipynb). Retraining has no code, but the
+# chance of its seeds; its controls are scores in another order. The columns *top 1* and *top 8*
+# say which share of the sources that matter most a method finds.
 
 # %% tags=["hide-input"]
 for name, table in tables.items():
-    display(Markdown(f"**{name}**, one source left out, held-out queries"))
-    display(abc.figures.table(abc.yardstick.shown(table, "leave_one_out")))
+    for truth in ("leave_one_out", "retrained"):
+        if truth in set(table["truth"]):
+            title = {"leave_one_out": "one source left out", "retrained": "trained again"}[truth]
+            display(Markdown(f"**{name}**, {title}, held-out queries"))
+            display(abc.figures.table(abc.yardstick.shown(table, truth)))
+
+# %% [markdown]
+# ## Damping, draws, projection
+#
+# Gradient methods have three dials. *Damping* is chosen above with queries that are not scored. A
+# gradient is a mean over *Monte Carlo draws* of time and noise, ten above. And where gradients are
+# too long to keep, they are *projected* at random; here they are exact. Each dial is turned alone,
+# in two methods; over draws and projections the damping is chosen anew.
+
+# %% mystnb={"image": {"alt": "Scores of TRAK-like and D-TRAK-like over damping, Monte Carlo draws and size of the projection, with intervals, beside the softmax kernel's score."}} tags=["hide-input"]
+held = "queries == 'held out'"
+kernel = tables[dataset].query(f"{held} and truth == 'members' and method == 'softmax kernel'")
+other = "softmax kernel", kernel["score"].item()
+abc.figures.score_sweeps(found[dataset].sweeps.query(held), other, "score")
+plt.show()
+
+# %% tags=["hide-input"]
+for sweep in ("damping", "draws", "projection"):
+    display(abc.figures.table(abc.yardstick.swept(found[dataset].sweeps, sweep)))
+display(Markdown(abc.yardstick.sweep_verdict(found)))
 
 # %% [markdown]
 # ## Remove what a method names first
@@ -152,7 +182,7 @@ for name, table in tables.items():
 # one of them goes. Fewer members do worse whoever they are. So beside the rise of the loss stands,
 # in brackets, the mean rise with as many members gone but others; a star marks what exceeds 95% of
 # a hundred orders of the members. With half of the members for each source, hardly any are left
-# beyond $k = 3$; queries of which none are left are not counted.
+# beyond $k = 3$; pairs of a code and a query with none left are not counted.
 
 # %%
 removal = found[dataset].removal.query("queries == 'held out' and method == 'softmax kernel'")
@@ -219,5 +249,5 @@ next(p for p in powers if powers[p] is best), task.truths["members"].score(best,
 # %% tags=["hide-cell"]
 # 2: the smallest scores that explain the first half; this is what the ceiling foretells
 truth = task.truths["members"]
-known = truth.halves[0] @ np.linalg.pinv(truth.design).T
-truth.score(known, rest).mean(), truth.ceiling(rest)
+known = truth.halves[0, 0] @ np.linalg.pinv(truth.design[0]).T
+truth.score(known, rest)[0].mean(), truth.ceiling(rest)  # of the first code

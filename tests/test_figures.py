@@ -585,6 +585,24 @@ def test_scores_of_methods_stand_on_a_line_each_below_their_ceiling():
     assert second.get_xlabel() == "score" and not first.get_xlabel()
 
 
+def test_scores_stand_over_what_was_swept_beside_a_method_that_knows_none_of_it():
+    rows = [
+        (method, sweep, value, 0.5, 0.4, 0.6)
+        for method in ("one", "two")
+        for sweep, values in {"damping": (0.1, 1), "draws": (1, 40), "projection": (0, 64)}.items()
+        for value in values
+    ]
+    sweeps = pd.DataFrame(rows, columns=["method", "sweep", "value", "score", "low", "high"])
+    figure = figures.score_sweeps(sweeps, ("other", 0.7), "score")
+    damping, draws, projection = figure.axes
+    assert [len(ax.containers) for ax in figure.axes] == [2, 2, 2]
+    # No projection has no place on a logarithmic axis; the exact score is among the draws.
+    assert projection.containers[0][0].get_xdata().tolist() == [64]
+    assert [text.get_text() for text in draws.get_xticklabels()] == ["1", "40"]
+    assert {text.get_text() for text in projection.get_legend().texts} == {"one", "two", "other"}
+    assert all(ax.get_xlabel() and ax.get_ylabel() == "score" for ax in figure.axes)
+
+
 def test_scores_stand_over_costs_and_a_line_joins_those_that_no_cheaper_one_beats():
     table = pd.DataFrame({"method": list("abc"), "seconds": [0.1, 1, 9], "share": [0.2, 0.1, 0.6]})
     table = table.assign(

@@ -22,6 +22,7 @@ from abc_lib.training.retrained import get_retrained
 from abc_lib.yardstick import (
     METHODS,
     advice,
+    compare_truths,
     cost_verdict,
     costs,
     get,
@@ -30,7 +31,10 @@ from abc_lib.yardstick import (
     ranking_verdict,
     read,
     same_ranking,
+    shown,
     stored,
+    sweep_verdict,
+    swept,
 )
 from abc_lib.yardstick.gradients import (
     Kernels,
@@ -550,6 +554,51 @@ def test_sweeps_score_what_they_say(task):
     few = projected(g, 5)
     assert task.kernels("loss", 10, 5).among[0].shape == (12, 12) and few.shape == (12, 5)
     assert np.linalg.matrix_rank(task.kernels("loss", 10, 5).among[0], rtol=1e-5) <= 5
+
+
+def swept_table():
+    values = {"damping": (0.1, 1.0), "draws": (1.0, 40.0), "projection": (0.0, 64.0)}
+    rows = [
+        (method, sweep, value, queries, 0.5, 0.4, 0.6, 1.5)
+        for method in SWEPT
+        for sweep, some in values.items()
+        for value in some
+        for queries in ("generated", "held out")
+    ]
+    names = "method sweep value queries score low high seconds".split()
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_a_sweep_is_told_by_rules_with_evidence_for_and_against():
+    sweeps = swept_table()
+    text = swept(sweeps, "projection")
+    assert text["projection"].tolist() == ["none", "64"]
+    assert text["TRAK-like"].tolist() == ["0.50 (0.40 to 0.60)"] * 2
+    assert "TRAK-like, s" in text and "TRAK-like, s" not in swept(sweeps, "damping")
+
+    def told(low, high, /, **changed):
+        row = {"method": "softmax kernel", "truth": "members", "queries": "held out"}
+        table = pd.DataFrame([row | {"score": (low + high) / 2, "low": low, "high": high}])
+        found = sweeps.assign(**changed)
+        return sweep_verdict({"x": SimpleNamespace(table=table, sweeps=found)})
+
+    assert told(0.7, 0.8).count("below the softmax kernel's 0.75") == 2
+    assert told(0.2, 0.3).count("above the softmax kernel's 0.25") == 2
+    assert told(0.5, 0.9).count("not told apart from") == 2
+    assert "projection to no size does worse" in told(0.5, 0.9)
+    lost = sweeps["high"].where(sweeps["value"] != 64, 0.45)
+    assert told(0.5, 0.9, high=lost).count("to 64 numbers or fewer does worse") == 2
+
+
+def test_a_truth_without_agreement_has_no_ceiling_to_share_in():
+    rows = [("a", "members", 0.5, 0.9), ("a", "retrained", 0.2, 0.0), ("b", "members", 0.4, 0.9)]
+    table = pd.DataFrame(rows, columns=["method", "truth", "score", "ceiling"])
+    table = table.assign(queries="held out", low=0.0, high=1.0, needs="images", seconds=1.0)
+    table = table.assign(chance=0.1, p=0.5, top1=0.1, top8=0.2)
+    wide = compare_truths(table)
+    assert wide.loc["a", "members"] == pytest.approx(5 / 9) and np.isnan(wide.loc["a", "retrained"])
+    text = shown(table, "retrained")
+    assert text["of ceiling"].tolist() == [""] and text["top 8"].tolist() == ["0.20"]
 
 
 # --- tables ---

@@ -25,7 +25,13 @@ from abc_lib.figures.placebos import (
     radii_by_memory,
     reliability_curves,
 )
-from abc_lib.figures.quality import fid_curves, method_scores, removal_curve, score_by_cost
+from abc_lib.figures.quality import (
+    fid_curves,
+    method_scores,
+    removal_curve,
+    score_by_cost,
+    score_sweeps,
+)
 from abc_lib.figures.radius import below_threshold, radius_distribution, radius_law, removal_growth
 from abc_lib.figures.retraining import class_bars, class_changes, meeting_matrices
 from abc_lib.figures.style import (
@@ -59,6 +65,7 @@ __all__ = [
     "fid_curves",
     "method_scores",
     "score_by_cost",
+    "score_sweeps",
     "removal_curve",
     "class_bars",
     "class_changes",

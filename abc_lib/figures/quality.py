@@ -73,6 +73,28 @@ def method_scores(tables: dict[str, pd.DataFrame], label: str) -> Figure:
     return figure
 
 
+def score_sweeps(sweeps: pd.DataFrame, other: tuple[str, float], label: str) -> Figure:
+    """Scores of methods over damping, draws and size of projection, a panel each.
+
+    ``sweeps`` has the columns method, sweep, value, score, low and high; ``other`` is a method that
+    knows none of these, and its score.
+    """
+    names = {"damping": "damping", "draws": "Monte Carlo draws", "projection": "projected to"}
+    figure, axes = stacked(len(names), 5.6, 2.6, sharey=True)
+    for ax, (sweep, title) in zip(axes, names.items()):
+        mine = sweeps[(sweeps["sweep"] == sweep) & (sweeps["value"] > 0)]
+        for (method, rows), marker, colour in zip(mine.groupby("method"), "os", PALETTE):
+            errors = [rows["score"] - rows["low"], rows["high"] - rows["score"]]
+            style = {"marker": marker, "markersize": 5, "color": colour, "capsize": 2}
+            ax.errorbar(rows["value"], rows["score"], yerr=errors, label=method, **style)
+        ax.axhline(other[1], color=PAPERS, linestyle="--", label=other[0])
+        ax.set(xscale="log", xlabel=title, ylabel=label)
+        if sweep != "damping":
+            count_ticks(ax, [int(value) for value in sorted(set(mine["value"]))])
+    axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3)
+    return figure
+
+
 def score_by_cost(costs: pd.DataFrame, ax: Axes) -> Axes:
     """What methods reach over what they cost, and a line through those that no cheaper one beats.
 

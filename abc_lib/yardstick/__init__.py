@@ -1,9 +1,9 @@
-"""Attribution methods held against exact counterfactuals of one ensemble.
+"""Attribution methods held against exact counterfactuals of one training set.
 
 A task has queries and truths: what the loss on a query becomes without a source, or for a model
 that saw half of them. A method gives every source a score for every query: the higher, the more
 it helped. Scores are rank correlations with a truth, beside the ceiling that the truth's own
-noise sets, an interval over queries, and what relabelled members give.
+noise sets, an interval over queries and codes, and what relabelled members give.
 """
 
 from abc_lib.yardstick.methods import METHODS, Method
@@ -12,6 +12,7 @@ from abc_lib.yardstick.report import (
     compare_truths,
     cost_verdict,
     costs,
+    find,
     published_verdict,
     ranking_verdict,
     removal_verdict,
@@ -19,6 +20,8 @@ from abc_lib.yardstick.report import (
     same_ranking,
     score_file,
     shown,
+    sweep_verdict,
+    swept,
 )
 from abc_lib.yardstick.table import Yardstick, get, measure, origin, publish, read, stored
 from abc_lib.yardstick.tasks import Task, Truth, make_task
@@ -33,6 +36,7 @@ __all__ = [
     "compare_truths",
     "cost_verdict",
     "costs",
+    "find",
     "get",
     "make_task",
     "measure",
@@ -47,4 +51,6 @@ __all__ = [
     "score_file",
     "shown",
     "stored",
+    "sweep_verdict",
+    "swept",
 ]

@@ -9,7 +9,8 @@ import numpy as np
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.method.recipe import Recipe
-from abc_lib.yardstick.table import Yardstick, rows, stored
+from abc_lib.yardstick.sweeps import SWEPT
+from abc_lib.yardstick.table import LEFT_OUT, Yardstick, rows, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,12 +30,19 @@ __all__ = [
     "same_ranking",
     "score_file",
     "shown",
+    "sweep_verdict",
+    "swept",
 ]
 
 LEVEL = 0.05
 SAME = 0.8
 """the least rank correlation of two orders that are called the same"""
-TITLES = {"members": "members", "subsets": "sets of members", "leave_one_out": "one left out"}
+TITLES = {
+    "members": "members",
+    "subsets": "sets of members",
+    "leave_one_out": "one left out",
+    "retrained": "trained again",
+}
 """of truths, for readers"""
 FREE = ("nothing", "images", "activations", "gradients")
 """what a method may need that knows neither the truth's losses nor counterfactuals"""
@@ -96,7 +104,8 @@ def as_text(table: "pd.DataFrame") -> str:
 def compare_truths(table: "pd.DataFrame", queries: str = "held out") -> "pd.DataFrame":
     """A row for each method and a column for each truth, scores as shares of the ceiling."""
     mine = table[table["queries"] == queries]
-    shares = mine.assign(share=mine["score"] / mine["ceiling"])
+    # A truth whose halves do not agree has no ceiling to share in.
+    shares = mine.assign(share=(mine["score"] / mine["ceiling"]).where(mine["ceiling"] > 0))
     wide = shares.pivot(index="method", columns="truth", values="share")
     return wide.sort_values("members", ascending=False)
 
@@ -105,7 +114,7 @@ def same_ranking(table: "pd.DataFrame", queries: str = "held out") -> dict[tuple
     """Spearman's correlation of the methods' order under every two truths."""
     from scipy.stats import spearmanr
 
-    wide = compare_truths(table, queries).dropna()
+    wide = compare_truths(table, queries).dropna(axis=1, how="all").dropna()
     names = list(wide.columns)
     return {
         (a, b): float(spearmanr(wide[a], wide[b]).statistic)
@@ -125,11 +134,14 @@ def shown(
     made = pd.DataFrame({"method": mine["method"], "needs": mine["needs"]})
     made["score"] = mine["score"].map("{:.2f}".format)
     made["interval"] = [f"{a:.2f} to {b:.2f}" for a, b in zip(mine["low"], mine["high"])]
-    made["of ceiling"] = (mine["score"] / mine["ceiling"]).map("{:.2f}".format)
+    made["of ceiling"] = [
+        f"{score / most:.2f}" if most > 0 else ""
+        for score, most in zip(mine["score"], mine["ceiling"])
+    ]
     made["controls"] = mine["chance"].map("{:.2f}".format)
     made["p"] = mine["p"].map("{:.2f}".format)
     made["seconds"] = mine["seconds"].map("{:.1f}".format)
-    if truth == "leave_one_out":
+    if truth in LEFT_OUT:
         del made["seconds"]  # the same as under the other truths
         made["top 1"] = mine["top1"].map("{:.2f}".format)
         made["top 8"] = mine["top8"].map("{:.2f}".format)
@@ -242,6 +254,59 @@ def removal_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held o
             f"{top['method']} ({top['rise']:.0%}, beside {top['control']:.0%})"
         )
     return f"Removed, {'; '.join(told)}."
+
+
+def swept(sweeps: "pd.DataFrame", sweep: str, queries: str = "held out") -> "pd.DataFrame":
+    """A row for each value of a sweep: what methods reach with their intervals, and seconds."""
+    import pandas as pd
+
+    mine = sweeps[(sweeps["sweep"] == sweep) & (sweeps["queries"] == queries)]
+    mine = mine.sort_values("value")
+    values = list(dict.fromkeys(mine["value"]))
+    made = {sweep: [f"{value:g}" if value else "none" for value in values]}
+    for method, rows_ in mine.groupby("method", sort=False):
+        made[method] = [
+            f"{row['score']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+            for _, row in rows_.iterrows()
+        ]
+        if sweep != "damping":
+            made[f"{method}, s"] = rows_["seconds"].map("{:.1f}".format).to_list()
+    return pd.DataFrame(made)
+
+
+def sweep_verdict(found: Mapping[str, Yardstick], queries: str = "held out") -> str:
+    """What more draws are worth, and whether with most of them gradients exceed pixels.
+
+    Rule: they do if the method's interval with most draws lies above that of the softmax kernel;
+    projection costs something if an interval lies below the exact score.
+    """
+    told = []
+    for name, each in found.items():
+        table, sweeps = each.table, each.sweeps[each.sweeps["queries"] == queries]
+        kernel = table.query("method == 'softmax kernel' and truth == 'members'")
+        kernel = kernel[kernel["queries"] == queries].iloc[0]
+        parts = []
+        for method in SWEPT:
+            mine = sweeps[sweeps["method"] == method]
+            draws = mine[mine["sweep"] == "draws"].sort_values("value")
+            few, most = draws.iloc[0], draws.iloc[-1]
+            if most["low"] > kernel["high"]:
+                says = "above"
+            elif most["high"] < kernel["low"]:
+                says = "below"
+            else:
+                says = "not told apart from"
+            projection = mine[mine["sweep"] == "projection"].sort_values("value")
+            exact, small = projection.iloc[0], projection[projection["value"] > 0]
+            lost = small[small["high"] < exact["score"]]["value"]
+            cost = f"to {lost.max():g} numbers or fewer does" if len(lost) else "to no size does"
+            parts.append(
+                f"{method} rises from {few['score']:.2f} with {few['value']:g} draw to "
+                f"{most['score']:.2f} with {most['value']:g}, {says} the softmax kernel's "
+                f"{kernel['score']:.2f}, and projection {cost} worse by more than its interval"
+            )
+        told.append(f"On {name} {'; '.join(parts)}.")
+    return " ".join(told)
 
 
 def advice(tables: Mapping[str, "pd.DataFrame"], truths: Sequence[str] = ("members",)) -> list[str]:
