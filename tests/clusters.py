@@ -20,8 +20,15 @@ def free_port() -> int:
 class Dask:
     """A scheduler and workers, each a process of one thread; workers die with the scheduler."""
 
-    def __init__(self, workers: int = 2, threads: int = 1, resources: str = ""):
+    def __init__(
+        self,
+        workers: int = 2,
+        threads: int = 1,
+        resources: str = "",
+        environment: dict | None = None,
+    ):
         self.port, self.threads, self.resources = free_port(), threads, resources
+        self.environment = environment or {}
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.scheduler, self.workers = None, []
         self.start()
@@ -31,7 +38,7 @@ class Dask:
     def _run(self, *words: str) -> subprocess.Popen:
         paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | self.environment
         return subprocess.Popen([sys.executable, "-m", *words], env=environment, **quiet)
 
     def start(self) -> None:

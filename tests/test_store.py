@@ -35,10 +35,10 @@ def put(store, label="thing", spec=SPEC, publish=False, **info):
 
 def hashed(manifest):
     """A manifest with the checksum that it ought to have."""
-    from abc_lib.ground.store import _canonical, _sha256
+    from abc_lib.ground.store.artefacts import canonical, sha256_of
 
     manifest = {k: v for k, v in manifest.items() if k != "sha256"}
-    return _canonical(manifest | {"sha256": _sha256(_canonical(manifest))})
+    return canonical(manifest | {"sha256": sha256_of(canonical(manifest))})
 
 
 def leftovers(folder):

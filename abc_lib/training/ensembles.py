@@ -28,10 +28,9 @@ from abc_lib.training.members import (
 
 
 def _train_task(
-    recipe: Recipe, block: list[int | str], splits: list[TrainingSet], cache: Path, device: str
+    recipe: Recipe, block: list[int | str], splits: list[TrainingSet], store: Store, device: str
 ) -> None:
-    # Only the cache: whoever trains has already looked at what is published.
-    train_members(recipe, block, splits, here=Here(Store(cache, None), device))
+    train_members(recipe, block, splits, here=Here(store, device))
 
 
 def train_ensemble(
@@ -67,8 +66,9 @@ def train_ensemble(
                 require_same_images(found[m], mine, mine.checksum)
     blocks = blocks_of(recipe, [m for m in members if found[m] is None])
     if blocks:
-        cache, device = here.store.cache, str(here.device)
-        tasks = ((recipe, block, [split(m) for m in block], cache, device) for block in blocks)
+        device = str(here.device)
+        # Only the cache: whoever trains has already looked at what is published.
+        tasks = ((recipe, block, [split(m) for m in block], cached, device) for block in blocks)
         steps, sizes = recipe.training.steps, [len(block) for block in blocks]
         there = len(members) - sum(m in block for m in members for block in blocks)
         works = [block_work(recipe, block, cached) for block in blocks]

@@ -11,7 +11,6 @@ recipe has it).
 
 import numbers
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 
@@ -248,11 +247,10 @@ def _group_task(
     models: list[int | str],
     images: TrainingSet,
     removed: str,
-    cache: Path,
+    store: Store,
     device: str,
 ) -> None:
-    # Only the cache: whoever trains has already looked at what is published.
-    train_group(recipe, models, images, removed, here=Here(Store(cache, None), device))
+    train_group(recipe, models, images, removed, here=Here(store, device))
 
 
 def train_retrained(
@@ -327,7 +325,8 @@ def _train_groups(recipe, todo, images, removed, count: int, here: Here) -> None
     poll = TrainingPoll(works, [steps * size for size in sizes], sizes, before)
     for _ in run_tasks(
         _group_task,
-        [(recipe, group, images, removed, cache, device) for group in todo],
+        # Only the cache: whoever trains has already looked at what is published.
+        [(recipe, group, images, removed, here.store.cached(), device) for group in todo],
         len(todo),
         here.device,
         here,

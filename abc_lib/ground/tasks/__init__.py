@@ -112,7 +112,8 @@ def run_tasks(
     watcher = threading.Thread(target=watch, daemon=True) if poll and here.progress else None
     if watcher:
         watcher.start()
-    spool = Spool(here.store.cache / "partial" / "travel")
+    # Only a cluster's workers may be on other machines.
+    spool = Spool(here.store.cache, here.store.remote if here.cluster else None)
     counted = bar if poll is None else None
     try:
         if here.cluster or jobs > 1:

@@ -1,5 +1,6 @@
 """What many tasks carry is written once, and each worker reads it once."""
 
+import contextlib
 import hashlib
 import pickle
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 
 from abc_lib.ground.errors import ArtefactError
 from abc_lib.ground.files import atomic_file
+from abc_lib.ground.store import Remote
 
 LEAST = 32 * 2**10
 """what is smaller travels with its task, in bytes"""
@@ -18,10 +20,12 @@ LEAST = 32 * 2**10
 
 @dataclass(frozen=True)
 class Sent:
-    """In a task's argument's place: where it lies, and its SHA-256."""
+    """In a task's argument's place: where it lies, and its SHA-256; with a remote, also there."""
 
     path: Path
     sha256: str
+    remote: Remote | None = None
+    name: str = ""
 
     def open(self) -> Any:
         """The argument, read once a process."""
@@ -30,7 +34,16 @@ class Sent:
 
 @lru_cache(maxsize=4)
 def _read(sent: Sent) -> Any:
-    data = sent.path.read_bytes()
+    data = None
+    with contextlib.suppress(FileNotFoundError):
+        data = sent.path.read_bytes()
+    if data is None and sent.remote:
+        data = sent.remote.read(sent.name)
+    if data is None:
+        raise ArtefactError(
+            f"{sent.path} is not seen from this machine; share that folder, or name a store that "
+            "all workers see by ABC_STORE"
+        )
     if hashlib.sha256(data).hexdigest() != sent.sha256:
         raise ArtefactError(f"{sent.path} is damaged; run again")
     return pickle.loads(data)
@@ -40,11 +53,12 @@ class Spool:
     """Sends arguments of tasks: one that stood in the task before goes by a file.
 
     An ensemble is in every task of a landscape and is megabytes; what differs from task to task
-    is kilobytes. The folder must be one that all workers see.
+    is kilobytes. The folder must be one that all workers see, or there must be a remote.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder / uuid.uuid4().hex
+    def __init__(self, cache: Path, remote: Remote | None = None):
+        self.name = f"partial/travel/{uuid.uuid4().hex}"
+        self.folder, self.remote = cache / self.name, remote
         self._last: tuple = ()
         self._sent: dict[int, tuple[Any, Any]] = {}
 
@@ -75,8 +89,12 @@ class Spool:
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.folder / name) as file:
             file.write(data)
-        return Sent(self.folder / name, name)
+        if self.remote:
+            self.remote.write(f"{self.name}/{name}", data)
+        return Sent(self.folder / name, name, self.remote, f"{self.name}/{name}")
 
     def clear(self) -> None:
         """Takes the files away; no task may be under way."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self.remote:
+            self.remote.remove(self.name)

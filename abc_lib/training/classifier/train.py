@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +135,7 @@ def train_classifier(
     # One task; that it is one on this list gives it a progress bar and, on a CPU, one thread.
     (artefact,) = run_tasks(
         _train_task,
-        [(recipe, here.store.cache, str(here.device))],
+        [(recipe, cached, str(here.device))],
         1,
         here.device,
         here,
@@ -148,9 +147,7 @@ def train_classifier(
     return artefact
 
 
-def _train_task(recipe: ClassifierRecipe, cache: Path, device: str) -> Artefact:
-    store = Store(cache, None)
-
+def _train_task(recipe: ClassifierRecipe, store: Store, device: str) -> Artefact:
     def make(workspace: Workspace) -> Artefact:
         return _train(recipe, store, workspace, torch.device(device))
 
