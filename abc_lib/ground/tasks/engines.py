@@ -19,7 +19,8 @@ def results(
     configured with. ``tcp://host:8786`` or ``tls://`` is a Dask scheduler, ``ray://host:10001`` a
     Ray head, and ``ray://auto`` the one that this machine belongs to. All workers must see the
     store's folders under the same paths, or its remote. A task that a worker took with it is given
-    to another one. Tasks on a GPU go, one at a time, to workers that were started with the resource ``GPU``.
+    to another one. Tasks on a GPU go, one at a time, to workers that were started with the resource
+    ``GPU``.
 
     Raises :class:`NotAvailable` where nobody answers and :class:`AbcError` where the cluster is
     lost on the way: what was finished is kept.
