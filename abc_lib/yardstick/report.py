@@ -198,6 +198,13 @@ def ranking_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held o
     return f"{head} (rank correlations of their scores; {'; '.join(told)})."
 
 
+def _beside(one: "pd.Series", other: "pd.Series") -> str:
+    """Above, below or neither, by both intervals."""
+    if one["low"] > other["high"]:
+        return "above"
+    return "below" if one["high"] < other["low"] else "not told apart from"
+
+
 def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
     """Whether D-TRAK is above TRAK, as published, by more than both intervals."""
     words = []
@@ -205,12 +212,7 @@ def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
         for queries, group in table[table["truth"] == "members"].groupby("queries"):
             by = group.set_index("method")
             ours, theirs = by.loc["D-TRAK-like"], by.loc["TRAK-like"]
-            if ours["low"] > theirs["high"]:
-                says = "above"
-            elif ours["high"] < theirs["low"]:
-                says = "below"
-            else:
-                says = "not told apart from"
+            says = _beside(ours, theirs)
             pair = f"{ours['score']:.2f} and {theirs['score']:.2f}"
             words.append(f"{says} TRAK ({pair}) on {name}, {queries}")
     return f"Judged by intervals over queries, D-TRAK is {'; '.join(words)}."
@@ -290,12 +292,7 @@ def sweep_verdict(found: Mapping[str, Yardstick], queries: str = "held out") -> 
             mine = sweeps[sweeps["method"] == method]
             draws = mine[mine["sweep"] == "draws"].sort_values("value")
             few, most = draws.iloc[0], draws.iloc[-1]
-            if most["low"] > kernel["high"]:
-                says = "above"
-            elif most["high"] < kernel["low"]:
-                says = "below"
-            else:
-                says = "not told apart from"
+            says = _beside(most, kernel)
             projection = mine[mine["sweep"] == "projection"].sort_values("value")
             exact, small = projection.iloc[0], projection[projection["value"] > 0]
             lost = small[small["high"] < exact["score"]]["value"]
