@@ -150,8 +150,8 @@ display(Markdown(abc.yardstick.published_verdict(tables)))
 # %% tags=["hide-input"]
 for name, table in tables.items():
     for truth in ("leave_one_out", "retrained"):
-        if truth in set(table["truth"]):
-            title = {"leave_one_out": "one source left out", "retrained": "trained again"}[truth]
+        if truth in found[name].task.truths:
+            title = found[name].task.truths[truth].title
             display(Markdown(f"**{name}**, {title}, held-out queries"))
             display(abc.figures.table(abc.yardstick.shown(table, truth)))
 

@@ -175,8 +175,8 @@ class Remote:
         self.write(f"{base}/{MANIFEST}", raw)
         return True
 
-    def pull(self, kind: str, name: str, into: Path) -> bool:
-        """Copies an artefact from there into a folder, each byte checked; False without one.
+    def pull(self, kind: str, name: str) -> dict[str, bytes] | None:
+        """An artefact's files from there, each byte checked; None without one.
 
         Raises :class:`ArtefactError` for one whose files are not what its manifest says.
         """
@@ -184,7 +184,8 @@ class Remote:
         raw = self.read(f"{base}/{MANIFEST}")
         manifest = None if raw is None else manifest_of(raw, kind)
         if manifest is None:
-            return False
+            return None
+        files = {}
         for file, expected in manifest["files"].items():
             data = self.read(f"{base}/{sha256_of(raw)[:16]}/{file}")
             if data is None or sha256_of(data) != expected["sha256"]:
@@ -192,6 +193,5 @@ class Remote:
                     f"{file} of {base} at {self.address} is refused: its checksum is not the "
                     f"manifest's; delete {base} there to have it computed again"
                 )
-            write_bytes(into / file, data)
-        write_bytes(into / MANIFEST, raw)
-        return True
+            files[file] = data
+        return files | {MANIFEST: raw}

@@ -105,19 +105,22 @@ class Store:
 
     def _fetch(self, kind: str, name: str, replace: bool = False) -> bool:
         """Whether an artefact could be had from ``remote``; it lies in the cache then."""
+        files = self.remote.pull(kind, name)
+        if files is None:
+            return False
         path = self.cache / kind / name
         with explain_os_errors(f"write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
             try:
-                found = self.remote.pull(kind, name, temporary)
-                if found and replace:
+                for file, data in files.items():
+                    write_bytes(temporary / file, data)
+                if replace:
                     shutil.rmtree(path, ignore_errors=True)
-                if found:
-                    put_in_place(temporary, path)
+                put_in_place(temporary, path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        return found
+        return True
 
     def find_all(self, kind: str, label: str) -> list[Artefact]:
         """Every artefact with this label, published ones first, then by folder name."""
