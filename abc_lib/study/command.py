@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 from abc_lib.exchange import lab
@@ -415,6 +416,7 @@ def _remember_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often a member sees each of its images (default: the authors' design, in which "
         "a fixed number of images is drawn)",
     )
+    _number(parser, "--trainings", "trainings, each with a seed of its own", least=1, default=1)
     _number(parser, "--samples", "samples with landscapes", least=2, default=memory.SAMPLES)
     _seed(parser)
     _device(parser)
@@ -433,11 +435,11 @@ def _remember(arguments: argparse.Namespace) -> None:
     """train members that remember and publish what they do, not the members themselves"""
     here = _here(arguments)
     for name in arguments.names:
-        for exposure in arguments.exposures:
-            recipe = get_recipe(name)
+        for exposure, seed in product(arguments.exposures, range(arguments.trainings)):
+            recipe = get_recipe(name).replace(training={"seed": seed})
             ensemble = get_ensemble(recipe.exposed(exposure) if exposure else recipe, here)
             for artefact in memory.publish(ensemble, arguments.samples, arguments.seed, here):
-                print(artefact.path)
+                print(artefact.path, flush=True)
 
 
 # --- signal ---
