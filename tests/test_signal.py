@@ -364,7 +364,7 @@ def test_retrainings_are_asked_by_the_same_statistics(tiny, tmp_path):
 def test_placebos_measured_with_memory_are_those_of_placebo_landscapes(trained, tmp_path):
     here = Here(own_store(trained, tmp_path), jobs=1, progress=False)
     remembered = memory.get(trained.ensemble, 3, images=trained.images, here=here)
-    memory.publish(trained.ensemble, 3, here=here)
+    memory.publish(trained.ensemble.recipe, 3, here=here)
     few = placebos.get(trained.ensemble, [0, 1], here=here)
     found = placebos.stored(trained.recipe, here)
     assert found.indices.tolist() == [0, 1, 2]

@@ -437,8 +437,8 @@ def _remember(arguments: argparse.Namespace) -> None:
     for name in arguments.names:
         for exposure, seed in product(arguments.exposures, range(arguments.trainings)):
             recipe = get_recipe(name).replace(training={"seed": seed})
-            ensemble = get_ensemble(recipe.exposed(exposure) if exposure else recipe, here)
-            for artefact in memory.publish(ensemble, arguments.samples, arguments.seed, here):
+            recipe = recipe.exposed(exposure) if exposure else recipe
+            for artefact in memory.publish(recipe, arguments.samples, arguments.seed, here):
                 print(artefact.path, flush=True)
 
 
