@@ -284,7 +284,8 @@ display(abc.figures.table(abc.sections.setting_table(names, every, paper, scale)
 start = abc.family_of(dataset, scale)[0]
 measured = abc.exposures.at_hand([start])
 designs = abc.exposures.designs(measured)
-law = abc.exposures.law_or_none(measured)  # log10 r = a + b log10 N + c log10 E
+_, spread = abc.exposures.spread_of(abc.exposures.trainings(measured))  # of training seeds
+law = abc.exposures.law_or_none(measured, spread=spread)  # log10 r = a + b log10 N + c log10 E
 law and [round(x, 2) for x in (law.by_size, *law.size_interval)]  # b, its 95% interval
 
 # %% mystnb={"image": {"alt": "Mean log10 radius against training set size: a line for the authors' design, one for each exposure, placebo radii dotted, and the authors' ensembles in grey."}} tags=["hide-input"]
@@ -293,7 +294,7 @@ if designs:
     figure, ax = plt.subplots(figsize=(6.4, 4.6))
     abc.figures.radii_by_size(designs, ax, theirs if len(theirs) else None)
     plt.show()
-    placebo = abc.exposures.law_or_none(measured, placebo=True)
+    placebo = abc.exposures.law_or_none(measured, placebo=True, spread=spread)
     both = {recipe.data.family: law}, {recipe.data.family: placebo}
     display(abc.figures.table(abc.exposures.law_table(*both)))
     display(Markdown(abc.exposures.levelling_verdict(measured)))

@@ -130,18 +130,26 @@ display(Markdown(abc.exposures.placebo_verdict(measured)))
 # then: $\log_{10} r = a + b \log_{10} N + c \log_{10} E$, with $E$ the exposure.
 
 # %%
+again = abc.exposures.trainings(measured)  # ensembles that were trained more than once
+total, spread = abc.exposures.spread_of(again)  # of log10 radii: all, and beyond samples
 law = abc.exposures.law_or_none
-laws = {kind: law(values) for kind, values in kinds.items()}
-placebo_laws = {kind: law(values, placebo=True) for kind, values in kinds.items()}
+laws = {kind: law(values, spread=spread) for kind, values in kinds.items()}
+placebo_laws = {kind: law(values, placebo=True, spread=spread) for kind, values in kinds.items()}
+round(total, 3), round(spread, 3)
 
 # %% tags=["hide-input"]
 display(abc.figures.table(abc.exposures.law_table(laws, placebo_laws)))
 
 # %% [markdown]
 # Along the authors' design $N E$ is constant, so a law of size alone has the slope $b - c$ there.
-# The intervals draw samples anew, with the same noise in all ensembles; they do not say what
-# another training seed would change.
-#
+# The intervals draw samples anew, with the same noise in all ensembles, and training seeds, of
+# which some ensembles have several:
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.exposures.trainings_table(again)))
+display(Markdown(abc.exposures.trainings_verdict(again, measured)))
+
+# %% [markdown]
 # Does the radius level off with training? How much it grows a doubling of the exposure, from the
 # same noise before and after:
 
@@ -169,7 +177,7 @@ for kind, values in kinds.items():
 display(Markdown(abc.exposures.one_variable_verdict(kinds)))
 
 # %% [markdown]
-# These are few ensembles, of one training seed each; but a longer training and a smaller set do to
+# These are few ensembles; but a longer training and a smaller set do to
 # the radius what they do to memory, and an ensemble that remembers more has the larger radius.
 
 # %% [markdown]

@@ -42,7 +42,7 @@ def measured(
     spread = rng.uniform(0, 1, shape)
     spread[:, 0] = 1
     return Memory(
-        name, "laptop", exposure, spread * real[:, None], spread * chance[:, None], spread,
+        name, "laptop", exposure, spread * real[:, None], spread * chance[:, None],
         p_values, nearest, np.ones((4, 4)), np.ones((4, 4)), np.ones((4, 2)),
         FalseAttribution(100, 0.1, 0.5, 0.2, 0.1, 0.4), artefact,
     )  # fmt: skip
@@ -117,6 +117,63 @@ def test_a_design_in_which_size_and_exposure_go_together_has_no_law():
         exposures.law(values)
     assert exposures.law_or_none(values) is None
     assert "none has" in exposures.law_table({"x": None}, {"x": None}).iloc[0, 0]
+
+
+# --- training seeds ---
+
+
+def trained_again(seed_sd, sample_sd, ensembles=40, T=4, S=20):
+    """Ensembles that were trained T times; a seed moves all samples, and each by itself."""
+    rng, groups = np.random.default_rng(7), []
+    for _ in range(ensembles):
+        base = 1.7 + rng.normal(0, 0.2, S)
+        moved = rng.normal(0, seed_sd, (T, 1)) + rng.normal(0, sample_sd, (T, S))
+        values = [measured(S=S) for _ in range(T)]
+        radii = 10 ** (base + moved)
+        groups.append(
+            exposures.Trainings(
+                tuple(
+                    dataclasses.replace(value, distances=np.outer(row, np.ones(64)))
+                    for value, row in zip(values, radii)
+                )
+            )
+        )
+    return groups
+
+
+@pytest.mark.parametrize("seed_sd, sample_sd", [(0.1, 0.2), (0.05, 0.0), (0.0, 0.3)])
+def test_what_a_seed_adds_is_told_from_what_few_samples_do(seed_sd, sample_sd):
+    whole, own = exposures.spread_of(trained_again(seed_sd, sample_sd))
+    assert whole**2 == pytest.approx(seed_sd**2 + sample_sd**2 / 20, rel=0.3)
+    assert own**2 == pytest.approx(seed_sd**2, rel=0.3, abs=0 if seed_sd else 1.5e-3)
+
+
+def test_without_a_second_training_nothing_is_known_of_seeds():
+    assert exposures.spread_of([]) == (0, 0)
+    assert exposures.trainings([measured("digits_128", exposure=77.0)]) == []
+    assert "not known" in exposures.trainings_verdict([], [measured()])
+    assert "none was trained" in exposures.trainings_table([]).iloc[0, 0]
+
+
+def test_a_seed_that_moves_radii_as_much_as_size_does_is_told_from_one_that_does_not():
+    apart = [measured(log=level) for level in (1.4, 1.6, 1.8)]
+    little, much = trained_again(0.02, 0.0), trained_again(0.3, 0.0)
+    assert "seed matters little" in exposures.trainings_verdict(little, apart)
+    assert "as much as" in exposures.trainings_verdict(much, apart)
+    row = exposures.trainings_table(little[:1]).iloc[0]
+    assert len(row["mean log10 radius"].split(", ")) == 4
+
+
+def test_intervals_of_the_law_grow_with_what_a_seed_would_change():
+    corners = [(N, E) for N in (64, 256) for E in (100.0, 400.0)]
+    values = [measured("x_1", E, size=N, seed=1, log=np.log10(E)) for N, E in corners]
+    width = lambda line: line.size_interval[1] - line.size_interval[0]  # noqa: E731
+    exact, loose = (exposures.law(values, spread=spread) for spread in (0.0, 0.2))
+    # Four corners: b is half of a difference of means of two over log10 4.
+    assert width(loose) ** 2 - width(exact) ** 2 == pytest.approx(
+        (2 * 1.96 * 0.2 / np.log10(4)) ** 2, rel=0.15
+    )
+    assert loose.by_size == exact.by_size
 
 
 # --- rules, with evidence for and against ---

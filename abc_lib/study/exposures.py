@@ -22,6 +22,7 @@ from abc_lib.results.placebos.memory import Memory
 __all__ = [
     "EXPOSURES",
     "ExposureLaw",
+    "Trainings",
     "at_hand",
     "authors_points",
     "authors_table",
@@ -39,11 +40,17 @@ __all__ = [
     "p_verdict",
     "placebo_verdict",
     "search_table",
+    "spread_of",
     "table",
+    "trainings",
+    "trainings_table",
+    "trainings_verdict",
 ]
 
-EXPOSURES = (125, 500, 1000, 2000, None)
+EXPOSURES = (125, 500, 1000, 2000, 8000, None)
 """how often an image is seen, and the authors' design"""
+TRAININGS = 16
+"""seeds of training that are looked for"""
 AUTHORS_DRAWN = 500_000
 """images that one of the authors' members draws, whatever N is: a million over N epochs over
 half of N (their released training script)"""
@@ -64,6 +71,104 @@ def at_hand(families: Iterable[str], here: Here | None = None) -> list[Memory]:
                 if value is not None:
                     measured.setdefault(value.artefact.path.name, value)
     return sorted(measured.values(), key=lambda m: (m.name.split("_")[0], _size(m), m.exposure))
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """What several trainings of one recipe gave, each with a seed of its own, on one code.
+
+    ``each`` are in the order of their seeds, of which 0 is the ensemble of the other pages.
+    """
+
+    each: tuple[Memory, ...]
+
+    @property
+    def logs(self) -> np.ndarray:
+        """log10 radii (T, S) of T trainings and the S samples that all have, from one noise."""
+        count = min(len(value.radii) for value in self.each)
+        return np.array([np.log10(value.radii[:count]) for value in self.each])
+
+    @property
+    def variances(self) -> tuple[float, float]:
+        """The variance over trainings of the mean log10 radius, and what of it S samples explain:
+        that of the means if trainings moved each sample independently (a two-way layout).
+        """
+        logs = self.logs
+        T, S = logs.shape
+        left = logs - logs.mean(0) - logs.mean(1, keepdims=True) + logs.mean()
+        return (
+            float(logs.mean(axis=1).var(ddof=1)),
+            float((left**2).sum() / ((T - 1) * (S - 1) * S)),
+        )
+
+
+def trainings(measured: Iterable[Memory], here: Here | None = None) -> list[Trainings]:
+    """Of what was measured, the ensembles that were trained more than once."""
+    groups = []
+    for value in measured:
+        recipe = get_recipe(value.name, value.scale).exposed(value.exposure)
+        seeds = (recipe.replace(training={"seed": seed}) for seed in range(1, TRAININGS))
+        again = [memory.stored(each, here) for each in seeds]
+        found = (value, *filter(None, again))
+        if len(found) > 1:
+            groups.append(Trainings(found))
+    return groups
+
+
+def spread_of(groups: Sequence[Trainings]) -> tuple[float, float]:
+    """The standard deviation over training seeds of an ensemble's mean log10 radius, and how much
+    of it is left for the seed beyond what the number of samples explains.
+
+    Variances are pooled over ensembles by their degrees of freedom. 0 where nothing was trained
+    twice.
+    """
+    free = [len(group.each) - 1 for group in groups]
+    if not free:
+        return 0.0, 0.0
+    whole, samples = np.average([group.variances for group in groups], axis=0, weights=free)
+    return float(whole**0.5), float(max(whole - samples, 0) ** 0.5)
+
+
+def trainings_table(groups: Iterable[Trainings]) -> pd.DataFrame:
+    """A row an ensemble: what each training says, and how far apart they lie."""
+    rows = []
+    for group in groups:
+        value = group.each[0]
+        whole, samples = group.variances
+        shares = [one.attribution.again for one in group.each]
+        known = [np.median(one.ratios) for one in group.each]
+        rows.append(
+            {
+                "ensemble": value.name,
+                "times seen": f"{value.exposure:,.0f}",
+                "mean log10 radius": ", ".join(f"{x:.3f}" for x in group.logs.mean(axis=1)),
+                "spread": f"{whole**0.5:.3f}",
+                "explained by samples": f"{samples**0.5:.3f}",
+                "unchanged without nearest": ", ".join(f"{x:.2f}" for x in shares),
+                "own over others": ", ".join(f"{x:.2f}" for x in known),
+            }
+        )
+    return pd.DataFrame(rows or [{"ensemble": "none was trained more than once"}])
+
+
+def trainings_verdict(groups: Sequence[Trainings], measured: Sequence[Memory]) -> str:
+    """Whether another training seed would change what the page says of size and exposure.
+
+    Rule: it matters little if the standard deviation over trainings of an ensemble's mean log10
+    radius is below half of that over the ensembles.
+    """
+    if not groups:
+        return "No ensemble was trained more than once; how much a seed matters is not known."
+    spread, _ = spread_of(groups)
+    means = [np.log10(value.radii).mean() for value in measured]
+    differ = float(np.std(means, ddof=1))
+    little = spread < differ / 2
+    head = "The seed matters little" if little else "The seed matters as much as what is compared"
+    return (
+        f"**{head}.** Another one moves the mean log10 radius of an ensemble by {spread:.3f} (a "
+        f"standard deviation, from {len(groups)} ensembles), where ensembles differ by "
+        f"{differ:.3f}."
+    )
 
 
 def designs(measured: Iterable[Memory]) -> dict[str, list[Memory]]:
@@ -131,7 +236,9 @@ class ExposureLaw:
     """log10 radius = level + by_size log10 N + by_exposure log10 E, least squares over ensembles.
 
     Intervals are the 2.5th to 97.5th percentiles over bootstrap draws of samples, which are the
-    same samples (the same noise) in every ensemble. They say nothing of another training seed.
+    same samples (the same noise) in every ensemble, and of training seeds: the mean of each
+    ensemble moves by a normal deviate of standard deviation ``spread``, see :func:`spread_of`
+    (what the seed adds to the chance of samples).
     """
 
     level: float
@@ -142,12 +249,16 @@ class ExposureLaw:
     r2: float
     ensembles: int
     samples: int
+    spread: float
 
 
-def law(measured: Iterable[Memory], placebo: bool = False, resamples: int = 2000) -> ExposureLaw:
+def law(
+    measured: Iterable[Memory], placebo: bool = False, spread: float = 0.0, resamples: int = 2000
+) -> ExposureLaw:
     """Fits :class:`ExposureLaw` to ensembles of one family, or to their placebo radii.
 
-    Raises :class:`BadValue` where sizes and exposures do not vary apart from each other.
+    ``spread`` is how far another training seed moves a mean log10 radius. Raises
+    :class:`BadValue` where sizes and exposures do not vary apart from each other.
     """
     measured = list(measured)
     count = min((len(value.radii) for value in measured), default=0)
@@ -164,7 +275,8 @@ def law(measured: Iterable[Memory], placebo: bool = False, resamples: int = 2000
     level, by_size, by_exposure = solve @ means
     rng = np.random.default_rng(derive("exposure law", 0))
     drawn = rng.integers(count, size=(resamples, count))
-    fits = logs[:, drawn].mean(axis=2).T @ solve.T
+    moved = logs[:, drawn].mean(axis=2) + spread * rng.standard_normal((len(logs), resamples))
+    fits = moved.T @ solve.T
     low, high = np.percentile(fits, [2.5, 97.5], axis=0)
     left = means - axes @ [level, by_size, by_exposure]
     r2 = 1 - float((left**2).sum() / ((means - means.mean()) ** 2).sum())
@@ -177,6 +289,7 @@ def law(measured: Iterable[Memory], placebo: bool = False, resamples: int = 2000
         r2,
         len(measured),
         count,
+        spread,
     )
 
 
@@ -347,8 +460,8 @@ def opening(measured: Sequence[Memory]) -> str:
     details = " ".join(memory.origin(value) for value in measured)
     return (
         f"Scale *laptop*, with networks that remember: {len(measured)} ensembles of {names}, "
-        f"computed on {places}, {' to '.join(dict.fromkeys([days[0], days[-1]]))}; one training "
-        "seed and one code each.\n\n"
+        f"computed on {places}, {' to '.join(dict.fromkeys([days[0], days[-1]]))}; one code "
+        "each, and one training seed unless said otherwise.\n\n"
         f"<details><summary>Where each number comes from</summary>\n\n{details}\n\n</details>\n\n"
         "> **Run this page:** `papermill notebooks/memory.ipynb out.ipynb -p dataset digits_64 "
         "-p exposure 500`"
@@ -411,10 +524,12 @@ def p_verdict(measured: Sequence[Memory]) -> str:
     return f"{words}{but}, the source of the nearest image is found more often than by chance."
 
 
-def law_or_none(measured: Sequence[Memory], placebo: bool = False) -> ExposureLaw | None:
+def law_or_none(
+    measured: Sequence[Memory], placebo: bool = False, spread: float = 0.0
+) -> ExposureLaw | None:
     """:func:`law`, or None where too few ensembles were measured."""
     try:
-        return law(measured, placebo)
+        return law(measured, placebo, spread)
     except BadValue:
         return None
 

@@ -126,7 +126,10 @@ def trained_from(artefacts: list[Artefact]) -> dict:
 def pack_ensemble(
     recipe: Recipe, artefacts: list[Artefact], publish: bool = True, here: Here | None = None
 ) -> Artefact:
-    """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``."""
+    """One artefact of a whole ensemble: ``members.safetensors`` and ``code.safetensors``.
+
+    Of the losses of all steps only the last go along, in its info.
+    """
     store = (here or Here()).store
     recipe = SPACES[recipe.data.space].bind(recipe, store)
     parameters = [a.tensors("member.safetensors") for a in artefacts]
@@ -135,7 +138,6 @@ def pack_ensemble(
         for i, member in enumerate(parameters)
         for name, value in member.items()
     }
-    losses = torch.stack([a.tensors("losses.safetensors")["losses"] for a in artefacts])
     info = {
         "origin": artefacts[0].info["origin"],
         "identity": identity_of(parameters),
@@ -146,7 +148,6 @@ def pack_ensemble(
     files = {
         "members.safetensors": tensors,
         "code.safetensors": {"words": torch.from_numpy(draw_codebook(recipe).words)},
-        "losses.safetensors": {"losses": losses},
     }
     if FILE in artefacts[0].manifest["files"]:
         files[FILE] = artefacts[0].tensors(FILE)

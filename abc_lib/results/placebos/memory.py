@@ -49,10 +49,10 @@ class Memory:
     """What an ensemble of N data points remembers.
 
     ``distances`` (S, N) and ``placebos`` (S, P) are how far samples move when a source is
-    removed, and along codewords that no source owns, Euclidean in 3x256x256. ``away`` (S, N) is
-    how much farther from its source's images the counterfactual lies than the sample, and
-    ``p_values`` (S, N) the share of placebo codewords that carry the sample at least as far
-    away from them (the codeword itself counted in): uniform if sources make no difference.
+    removed, and along codewords that no source owns, Euclidean in 3x256x256. ``p_values`` (S, N)
+    are of how much farther from a source's images the counterfactual lies than the sample: the
+    share of placebo codewords that carry it at least as far away from them (the codeword itself
+    counted in), uniform if sources make no difference.
     ``nearest`` (S,) is the source of the training image that a sample lies nearest to.
     ``own_loss`` and ``other_loss`` (n, 4) are members' squared errors, as velocities, on images
     that they saw and on those that they did not, in :data:`BANDS` of times. ``ratios`` (n, K)
@@ -65,7 +65,6 @@ class Memory:
     exposure: float
     distances: np.ndarray
     placebos: np.ndarray
-    away: np.ndarray
     p_values: np.ndarray
     nearest: np.ndarray
     own_loss: np.ndarray
@@ -99,8 +98,7 @@ def _task(
     piece = {
         "distances": moved[:N],
         "placebos": moved[N:],
-        "away": own.float(),
-        "p_values": ((others >= own).sum(0) + 1).float() / (len(others) + 1),
+        "as_far": ((others >= own).sum(0) + 1).short(),
         "nearest": to_sources(factual, images)[0].argmin(),
     }
     workspace.save(name, {key: value.contiguous() for key, value in piece.items()})
@@ -192,6 +190,8 @@ class _Memory(Kind[Memory]):
         tensors = artefact.tensors("memory.safetensors")
         arrays = {key: value.double().numpy() for key, value in tensors.items()}
         arrays["nearest"] = tensors["nearest"].numpy()
+        # Of the placebos and the codeword itself, how many carry the sample as far away.
+        arrays["p_values"] = arrays.pop("as_far") / (arrays["placebos"].shape[1] + 1)
         rate = FalseAttribution(**artefact.info["false_attribution"])
         exposure = artefact.info["exposure"]
         return Memory(
