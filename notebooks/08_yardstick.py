@@ -27,7 +27,7 @@
 # [remember](memory.ipynb): they predict the image, and saw each one 500 times.
 
 # %% tags=["parameters"]
-dataset = "digits_64"  # "digits_64" or "digits_256"; others need python -m abc_lib yardstick first
+dataset = "digits_64"  # or "digits_256", "mnist_256"; others need python -m abc_lib yardstick first
 exposure = 500  # how often a member saw each of its images
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
 
@@ -39,7 +39,7 @@ from IPython.display import Markdown, display
 import abc_lib as abc
 
 here = abc.Here(device=device)
-names = dict.fromkeys([dataset, "digits_64", "digits_256"])
+names = dict.fromkeys([dataset, "digits_64", "digits_256", "mnist_256"])
 found = {name: abc.yardstick.find(abc.get_recipe(name).exposed(exposure), here) for name in names}
 tables = {name: each.table for name, each in found.items()}
 task = found[dataset].task
@@ -63,7 +63,11 @@ for each in found.values():
 # - **sets of members**: so is the mean of half of a code's members, with shares of what they saw;
 # - **one left out**: by how much the loss rises when a source is ablated, the mean over codes;
 # - **trained again** (`digits_64` only): that rise by retraining without each source, the mean over
-#   eight training seeds.
+#   training seeds;
+# - **a class left out**: the same without all images of a class, for groups, where the signal is
+#   strong; a method's score of a class is the sum over its sources;
+# - **samples moved**, **moved away**: how far a sample moves without a source, and how much farther
+#   away from the source's image, the means over the samples that each code makes from one noise.
 
 # %%
 G = task.gram[0].mean(axis=0)  # first code, both halves of the noise
@@ -140,6 +144,25 @@ display(Markdown(abc.yardstick.ranking_verdict(tables)))
 display(Markdown(abc.yardstick.published_verdict(tables)))
 
 # %% [markdown]
+# ### Which queries does every method fail on?
+#
+# The highest score of any method without counterfactuals, query by query; shown are the lowest.
+
+# %%
+hard = abc.yardstick.hardest(found[dataset])
+hard.head(3).round(2)
+
+# %% mystnb={"image": {"alt": "The eight held-out queries on which the best method is worst, with its score."}} tags=["hide-input"]
+worst = hard.head(8)
+titles = [f"{best:.2f}" for best in worst["best"]]
+abc.figures.image_rows({"hardest": list(task.queries[worst["query"].to_numpy()])}, titles)
+plt.show()
+told = {name: each for name, each in found.items() if each.by_query is not None}
+display(Markdown(abc.yardstick.hardest_verdict(told)))
+
+# %% [markdown]
+# ### One source, or one class, left out
+#
 # With one source left out, the rank correlation runs over sources, and what an ensemble says of
 # them is a function of its $n$ members. So the chance of their codewords is in it, which no method
 # can know that does not look at the code; the mean over codes holds less of it, and the ceiling
@@ -149,11 +172,28 @@ display(Markdown(abc.yardstick.published_verdict(tables)))
 
 # %% tags=["hide-input"]
 for name, table in tables.items():
-    for truth in ("leave_one_out", "retrained"):
+    for truth in ("leave_one_out", "retrained", "classes"):
         if truth in found[name].task.truths:
             title = found[name].task.truths[truth].title
             display(Markdown(f"**{name}**, {title}, held-out queries"))
             display(abc.figures.table(abc.yardstick.shown(table, truth)))
+
+# %% [markdown]
+# ### How far samples move
+#
+# A landscape is of distances, not of losses. Twelve samples, moved by every code; the last column
+# says which share of a code's counterfactual radius is found by trying exactly the eight sources
+# that a method names first. One code's distances are mostly chance of its codewords, see the page
+# [Signal or chance](06_signal.ipynb), and the ceiling says what five leave of it.
+
+# %% tags=["hide-input"]
+for name, table in tables.items():
+    for truth in ("moved", "away"):
+        if truth in found[name].task.truths:
+            title = found[name].task.truths[truth].title
+            display(Markdown(f"**{name}**, {title}"))
+            display(abc.figures.table(abc.yardstick.shown(table, truth, "generated")))
+display(Markdown(abc.yardstick.radius_verdict(tables)))
 
 # %% [markdown]
 # ## Damping, draws, projection
@@ -200,10 +240,14 @@ display(Markdown(abc.yardstick.removal_verdict(removals)))
 # ## Advice
 #
 # Sentences that rules choose from the tables, first under the truth of members, then with one
-# source left out, by ablation and by training again.
+# source left out, by ablation and by training again, then without a class.
 
 # %% tags=["hide-input"]
-truths = {"Members": ["members"], "One source left out": ["leave_one_out", "retrained"]}
+truths = {
+    "Members": ["members"],
+    "One source left out": ["leave_one_out", "retrained"],
+    "A class left out": ["classes"],
+}
 for title, some in truths.items():
     display(Markdown(f"**{title}**"))
     display(Markdown("\n".join(f"- {each}" for each in abc.yardstick.advice(tables, some))))

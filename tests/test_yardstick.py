@@ -1,5 +1,6 @@
 """The yardstick: truths against brute force, methods against closed forms, files from outside."""
 
+import dataclasses
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import abc_lib as abc
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.images.registry import get_recipe
+from abc_lib.images.training_set import training_set
 from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.space import to_model
 from abc_lib.results.placebos.signal import recipes_of
@@ -27,8 +29,11 @@ from abc_lib.yardstick import (
     cost_verdict,
     costs,
     get,
+    hardest,
+    hardest_verdict,
     make_task,
     published_verdict,
+    radius_verdict,
     ranking_verdict,
     read,
     same_ranking,
@@ -56,19 +61,13 @@ from abc_lib.yardstick.methods.by_unlearning import forgotten, skew
 from abc_lib.yardstick.methods.closed import local_rise, means_without, sensitivity
 from abc_lib.yardstick.methods.kernels import by_patch, shares
 from abc_lib.yardstick.removal import removal
-from abc_lib.yardstick.report import read_scores, removal_verdict, score_file
+from abc_lib.yardstick.report import free_methods, read_scores, removal_verdict, score_file
 from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling, rank_correlation, top_share
 from abc_lib.yardstick.sweeps import SWEPT, sweeps
 from abc_lib.yardstick.table import _packed, _unpacked, rows
-from abc_lib.yardstick.tasks import (
-    TIMES,
-    Relabelled,
-    Truth,
-    error_products,
-    noised,
-    retrained_rises,
-    unseen_split,
-)
+from abc_lib.yardstick.table import rows as rows_of
+from abc_lib.yardstick.tasks import Relabelled, unseen_split
+from abc_lib.yardstick.truths import TIMES, Truth, error_products, noised, retrained_rises
 
 
 @pytest.fixture(scope="module")
@@ -439,7 +438,7 @@ def two(trained, home):
     """Both of two codes, and both of two seeds of leaving each source out by training."""
     ensembles = [get_ensemble(each, home) for each in recipes_of(trained.recipe, 2)]
     models = [get_retrained(trained.recipe, seed=seed, here=home) for seed in range(2)]
-    return make_task(ensembles, 4, home, models), ensembles, models
+    return make_task(ensembles, 4, home, models, class_seeds=2, moving=2), ensembles, models
 
 
 def test_several_codes_are_scored_one_by_one_and_averaged_where_a_source_is_left_out(two, home):
@@ -479,6 +478,61 @@ def test_retraining_is_a_truth_with_the_losses_of_its_models(two):
     truth = task.truths["retrained"]
     assert (relabelled.chance(truth.gains[0], truth, rows) < 1).all()
     assert np.unique(relabelled.chance(truth.gains[0], truth, rows)).size == 40
+
+
+def test_leaving_a_class_out_is_a_truth_of_sums(two, home):
+    task, _, _ = two
+    images = training_set(task.recipe.data)
+    labels = images.labels[images.sources.argsort()].numpy()
+    present = np.unique(labels)
+    truth = task.truths["classes"]
+    assert truth.design.shape == (1, len(present), 12) and truth.left_out
+    assert np.array_equal(truth.design[0], labels == present[:, None])
+    classes = task.recipe.replace(data={"sources": "class", "num_sources": len(present)})
+    q, c = 6, 1
+    for seed in range(2):
+        models = get_retrained(classes, seed=seed, removed="removed", here=home)
+        x, noise, t = noised(task.recipe, task.queries[q : q + 1], TIMES, "half", 0)
+        without, full = (
+            float(((net(x[0], t) - noise[0]) ** 2).mean()) for net in (models.model(c), models.full)
+        )
+        assert truth.halves[seed, 0, q, c] == pytest.approx(without - full, abs=1e-5)
+    # A method's score of a class is the sum over its sources.
+    scores = np.random.default_rng(3).normal(size=task.shape)
+    sums = np.stack([scores[:, labels == each].sum(1) for each in present], axis=1)
+    rows = np.arange(8)
+    assert np.allclose(truth.score(scores, rows)[0], rank_correlation(sums, truth.gains[0]))
+    assert np.allclose(truth.found(scores, rows, 1), top_share(sums, truth.gains[0], 1))
+    assert np.isnan(truth.found(scores, rows, len(present))).all()
+
+
+def test_samples_that_every_code_moves_are_truths_of_distance(two):
+    task, ensembles, _ = two
+    rows, truth = np.arange(8), task.truths["moved"]
+    assert task.moving.tolist() == truth.measured(rows).tolist() == [1, 3]
+    moved = []
+    for each in ensembles:
+        noise = each.draw_noise(0, [3])
+        there = each.sample(noise, each.codebook.ablation(5))
+        moved.append(float(abc.distance(each.sample(noise), there)[0]))
+    # Two codes: its halves are one each.
+    assert truth.halves[:, 0, 3, 5] == pytest.approx(moved, rel=2e-3)
+    scores = METHODS["distance moved"].scores(task)
+    assert scores[3, 5] == pytest.approx(moved[0], rel=2e-3) and np.isnan(scores[[0, 5]]).all()
+    assert task.truths["away"].measured(rows).tolist() == [1, 3]
+    # Who knows it scores one and finds the whole radius of a code that is alone.
+    told = {row["truth"]: row for row in rows_of(task, truth.gains[0])}
+    assert told["moved"]["score"] == pytest.approx(1) and told["moved"]["queries"] == "generated"
+    assert told["moved"]["top8"] == 1 and 0 < told["moved"]["radius8"] <= 1
+    assert np.isnan(told["away"]["radius8"])
+    first = np.argsort(-truth.gains[0, 3])[:8]
+    shares = [each[first].max() / each.max() for each in task.moved[0].astype(float)[:, 1]]
+    first = np.argsort(-truth.gains[0, 1])[:8]
+    shares += [each[first].max() / each.max() for each in task.moved[0].astype(float)[:, 0]]
+    assert told["moved"]["radius8"] == pytest.approx(np.mean(shares), abs=1e-6)
+    # Other orders of the members make no other truth of these.
+    other = task.truths_of(task.words[:, :, ::-1])
+    assert np.array_equal(other["moved"].gains, truth.gains, equal_nan=True)
 
 
 def test_products_of_errors_are_kept_as_they_were_measured(two):
@@ -567,13 +621,16 @@ def test_other_orders_of_the_members_are_other_truths_of_the_same_losses(task):
     )
 
 
-OF_SAMPLES = {"distance moved", "Journey-TRAK-like"}
+OF_SAMPLES = {"Journey-TRAK-like"}
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
 def test_every_method_scores_every_source(task, method):
     scores = method.scores(task)
     assert scores.shape == task.shape
+    if method.name == "distance moved":  # nothing was moved
+        assert np.isnan(scores).all()
+        return
     asked = task.generated if method.name in OF_SAMPLES else np.full(8, True)
     assert np.isfinite(scores[asked]).all() and np.isnan(scores[~asked]).all()
     assert (scores[asked].std(1) > 0).all()
@@ -707,13 +764,18 @@ def test_a_truth_without_agreement_has_no_ceiling_to_share_in():
 
 
 def test_a_table_is_kept_and_read_again_without_members(trained, home):
-    found = get(trained.recipe, 1, 4, here=home)
+    found = get(trained.recipe, 2, 4, class_seeds=2, moving=2, here=home)
     table = found.table
     assert set(table["method"]) == set(METHODS) and (table["score"].abs() <= 1).all()
-    assert set(table["truth"]) == {"members", "subsets", "leave_one_out"}
+    losses = {"members", "subsets", "leave_one_out", "classes"}
+    assert set(table["truth"]) == losses | {"moved", "away"}
+    assert (table["memory"] >= 0).all()
     assert set(found.sweeps["sweep"]) == {"damping", "draws", "projection"}
     assert set(found.removal["method"]) == set(METHODS) and set(found.removal["k"]) == {1, 2, 3, 4}
     again = stored(trained.recipe, home)
+    for name in ("classes", "labels", "moved"):
+        assert np.array_equal(getattr(again.task, name), getattr(found.task, name))
+    assert again.by_query.equals(found.by_query)
     assert again.removal.equals(found.removal)
     assert again.table.equals(table) and not again.task.ensembles
     assert read(again.artefact, trained.recipe).table.equals(table)
@@ -727,6 +789,34 @@ def test_a_table_is_kept_and_read_again_without_members(trained, home):
         rows(found.task, pixel[:3], Relabelled(found.task, 2))
     with pytest.raises(BadValue, match="infinite"):
         rows(found.task, pixel * np.inf, Relabelled(found.task, 2))
+
+
+def test_the_hardest_queries_are_those_on_which_the_best_method_is_worst(trained, home):
+    found = get(trained.recipe, 2, 4, class_seeds=2, moving=2, here=home)
+    table = hardest(found)
+    assert table["query"].isin([5, 7]).all() and table["best"].is_monotonic_increasing
+    q = int(table["query"][0])
+    scores = {m: METHODS[m].scores(found.task) for m in ("softmax kernel", "patch kernel")}
+    each = found.by_query.set_index("method")[str(q)]
+    for method, mine in scores.items():
+        by_code = found.task.truths["members"].score(mine, np.array([q]))
+        assert each[method] == pytest.approx(by_code.mean(), abs=1e-6)
+    assert table["best"][0] == pytest.approx(each[free_methods(found.table)].max(), abs=1e-6)
+    none = dataclasses.replace(found, by_query=found.by_query.assign(**{"5": -1.0, "7": -1.0}))
+    assert "2 of 2 held out (" in hardest_verdict({"x": none})
+    every = dataclasses.replace(found, by_query=found.by_query.assign(**{"5": 1.0, "7": 1.0}))
+    assert "0 of 2 held out and" in hardest_verdict({"x": every})
+    with pytest.raises(BadValue, match="--publish"):
+        hardest(dataclasses.replace(found, by_query=None))
+
+
+def test_whether_names_find_the_radius_sooner_is_judged_beside_random_ones():
+    rows = [("random", "nothing", 0.6), ("TRAK-like", "gradients", 0.9)]
+    frame = pd.DataFrame(rows, columns=["method", "needs", "radius8"]).assign(truth="moved")
+    assert "naming sources helps (TRAK-like 0.90, random 0.60)" in radius_verdict({"x": frame})
+    close = frame.assign(radius8=[0.6, 0.65])
+    assert "hardly helps" in radius_verdict({"x": close})
+    assert "Nobody" in radius_verdict({"x": frame.drop(columns="radius8")})
 
 
 def test_control_orders_do_not_call_chance_an_effect(task):

@@ -1,8 +1,10 @@
 """What a machine offers: devices, threads, cores, and memory in bytes."""
 
 import contextlib
+import math
 import os
 import re
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -75,3 +77,40 @@ def parse_bytes(budget: int | str) -> int:
             f"memory budget {budget!r} leaves nothing to work with; write it like 512MiB or 2GiB"
         )
     return value
+
+
+class Peak:
+    """The most bytes that this process held within a ``with``, beyond what it held before.
+
+    A thread looks every ``seconds``; what comes and goes in between is missed. ``most`` is NaN
+    where the system does not say (no ``/proc``).
+    """
+
+    def __init__(self, seconds: float = 0.01):
+        self.seconds, self.most = seconds, math.nan
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Peak":
+        self._before, self.most = self._held(), 0.0
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._over.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        over = False
+        while not over:
+            over = self._over.wait(self.seconds)
+            held = self._held() - self._before
+            self.most = held if math.isnan(held) else max(held, self.most)
+
+    @staticmethod
+    def _held() -> float:
+        try:
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            return math.nan

@@ -484,6 +484,10 @@ def _yardstick_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _number(parser, "--codes", "codes to measure on", least=1, default=table.CODES)
     _number(parser, "--retrained", "times to train without each source", least=0, default=0)
+    _number(parser, "--classes", "times to train without each class", least=0, default=0)
+    _number(parser, "--queries", "generated and as many held out", least=2, default=table.QUERIES)
+    parser.add_argument("--no-sweeps", action="store_true", help="turn no dial of methods")
+    _number(parser, "--moving", "samples that every code moves", least=0, default=table.MOVING)
     _device(parser)
 
 
@@ -491,7 +495,16 @@ def _yardstick(arguments: argparse.Namespace) -> None:
     """hold attribution methods, or a file of scores, against exact counterfactuals"""
     here, recipe = _here(arguments), get_recipe(arguments.name).exposed(arguments.exposure)
     if arguments.publish:
-        made = table.get(recipe, arguments.codes, seeds=arguments.retrained, here=here)
+        made = table.get(
+            recipe,
+            arguments.codes,
+            seeds=arguments.retrained,
+            class_seeds=arguments.classes,
+            moving=arguments.moving,
+            queries=arguments.queries,
+            swept=not arguments.no_sweeps,
+            here=here,
+        )
         table.publish(made, here)
     found = report.find(recipe, here)
     scored = report.score_file(found, arguments.scores) if arguments.scores else found.table

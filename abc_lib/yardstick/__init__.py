@@ -13,7 +13,10 @@ from abc_lib.yardstick.report import (
     cost_verdict,
     costs,
     find,
+    hardest,
+    hardest_verdict,
     published_verdict,
+    radius_verdict,
     ranking_verdict,
     removal_verdict,
     removed,
@@ -24,7 +27,8 @@ from abc_lib.yardstick.report import (
     swept,
 )
 from abc_lib.yardstick.table import Yardstick, get, measure, origin, publish, read, stored
-from abc_lib.yardstick.tasks import Task, Truth, make_task
+from abc_lib.yardstick.tasks import Task, make_task
+from abc_lib.yardstick.truths import Truth
 
 __all__ = [
     "METHODS",
@@ -38,11 +42,14 @@ __all__ = [
     "costs",
     "find",
     "get",
+    "hardest",
+    "hardest_verdict",
     "make_task",
     "measure",
     "origin",
     "publish",
     "published_verdict",
+    "radius_verdict",
     "ranking_verdict",
     "read",
     "removal_verdict",

@@ -9,8 +9,9 @@ import numpy as np
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.method.recipe import Recipe
+from abc_lib.yardstick.scores import ceiling
 from abc_lib.yardstick.sweeps import SWEPT
-from abc_lib.yardstick.table import LEFT_OUT, Yardstick, rows, stored
+from abc_lib.yardstick.table import TOP, Yardstick, rows, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,11 @@ __all__ = [
     "cost_verdict",
     "costs",
     "find",
+    "free_methods",
+    "hardest",
+    "hardest_verdict",
     "published_verdict",
+    "radius_verdict",
     "ranking_verdict",
     "read_scores",
     "removal_verdict",
@@ -42,8 +47,13 @@ TITLES = {
     "subsets": "sets of members",
     "leave_one_out": "one left out",
     "retrained": "trained again",
+    "classes": "a class left out",
+    "moved": "samples moved",
+    "away": "moved away",
 }
 """of truths, for readers"""
+SHARES = {"top1": "top 1", f"top{TOP}": f"top {TOP}", f"radius{TOP}": f"radius, {TOP} tried"}
+"""columns of shares, where a truth has them, for readers"""
 FREE = ("nothing", "images", "activations", "gradients")
 """what a method may need that knows neither the truth's losses nor counterfactuals"""
 
@@ -141,10 +151,13 @@ def shown(
     made["controls"] = mine["chance"].map("{:.2f}".format)
     made["p"] = mine["p"].map("{:.2f}".format)
     made["seconds"] = mine["seconds"].map("{:.1f}".format)
-    if truth in LEFT_OUT:
-        del made["seconds"]  # the same as under the other truths
-        made["top 1"] = mine["top1"].map("{:.2f}".format)
-        made["top 8"] = mine["top8"].map("{:.2f}".format)
+    if "memory" in mine and mine["memory"].notna().any():
+        made["MiB"] = mine["memory"].map("{:,.0f}".format)
+    if truth != "members":  # costs are the same under every truth
+        made = made.drop(columns=["seconds", "MiB"], errors="ignore")
+    for name, title in SHARES.items():
+        if name in mine and mine[name].notna().any():
+            made[title] = mine[name].map("{:.2f}".format)
     return made
 
 
@@ -229,6 +242,83 @@ def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
     return f"Judged by intervals over queries, {' '.join(sentences)}"
 
 
+def free_methods(table: "pd.DataFrame") -> list[str]:
+    """The methods that know neither the truth's losses nor counterfactuals, without the control."""
+    known = table[table["needs"].isin(FREE) & (table["method"] != "random")]
+    return list(dict.fromkeys(known["method"]))
+
+
+def hardest(found: Yardstick, queries: str = "held out") -> "pd.DataFrame":
+    """A row for each scored query, the hardest first: ``query``, ``best`` and its ``method``, the
+    highest score under the truth of members, and ``ceiling``, what the truth's noise allows there.
+
+    Raises :class:`BadValue` for a table of before scores of single queries were kept.
+    """
+    import pandas as pd
+
+    if found.by_query is None:
+        raise BadValue(
+            f"the table of {found.name} has no scores of single queries; measure it anew with "
+            f"python -m abc_lib yardstick {found.name} --publish"
+        )
+    task = found.task
+    mine = np.flatnonzero((task.generated == (queries == "generated")) & ~task.tuning)
+    scores = found.by_query.set_index("method").loc[free_methods(found.table)]
+    scores = scores[mine.astype(str)]
+    halves = task.truths["members"].halves[:, :, mine]
+    # Of one query over all codes' models: the same ceiling as of a table, without its mean.
+    ceilings = [ceiling(halves[:, :, q].reshape(2, 1, -1)) for q in range(len(mine))]
+    rows_ = {"query": mine, "best": scores.max().to_numpy(), "method": scores.idxmax().to_numpy()}
+    return pd.DataFrame(rows_ | {"ceiling": ceilings}).sort_values("best", ignore_index=True)
+
+
+def hardest_verdict(found: Mapping[str, Yardstick]) -> str:
+    """How many queries every method fails on, and whether noise or the methods are to blame.
+
+    Rule: a query is failed by all if no free method's score exceeds what 95% of scores without any
+    link stay below, 1.645 / sqrt(R (n - 1)) for R codes of n members. The truth's noise is to
+    blame if most failed queries have a ceiling below 0.5.
+    """
+    told = []
+    for name, each in found.items():
+        R, n = len(each.task.codebooks), each.task.codebooks[0].n
+        least = 1.645 / np.sqrt(R * (n - 1))
+        parts = []
+        for queries in ("held out", "generated"):
+            table = hardest(each, queries)
+            failed = table[table["best"] <= least]
+            words = f"{len(failed)} of {len(table)} {queries}"
+            if len(failed):
+                noisy = (failed["ceiling"] < 0.5).mean() > 0.5
+                blame = "of them most are too noisy to tell" if noisy else "not for noise"
+                words = f"{words} ({blame})"
+            parts.append(words)
+        told.append(f"on {name} {' and '.join(parts)}")
+    return f"Queries on which every method fails (at most {least:.2f}): {'; '.join(told)}."
+
+
+def radius_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
+    """Whether trying the sources that a method names finds the counterfactual radius sooner.
+
+    Rule: it does where a free method finds a larger share of it among eight sources than the
+    control does by a tenth or more.
+    """
+    told, column = [], f"radius{TOP}"
+    for name, table in tables.items():
+        if column not in table or not table[column].notna().any():
+            continue
+        mine = table[table["truth"] == "moved"].set_index("method")
+        best = mine.loc[free_methods(table), column].dropna()
+        control, top = mine.loc["random", column], best.idxmax()
+        says = "helps" if best.max() >= control + 0.1 else "hardly helps"
+        told.append(
+            f"on {name} naming sources {says} ({top} {best.max():.2f}, random {control:.2f})"
+        )
+    if not told:
+        return "Nobody has moved samples here."
+    return f"Of the radius, {TOP} exact counterfactuals find a share: {'; '.join(told)}."
+
+
 def removed(removal: "pd.DataFrame", queries: str = "held out") -> "pd.DataFrame":
     """For readers: by how much the loss rises without the k sources that each method names first,
     beside the rise with as many members gone but others. Best first, by k = 1.
@@ -295,6 +385,8 @@ def sweep_verdict(found: Mapping[str, Yardstick], queries: str = "held out") -> 
     """
     told = []
     for name, each in found.items():
+        if each.sweeps is None:
+            continue
         table, sweeps = each.table, each.sweeps[each.sweeps["queries"] == queries]
         kernel = table.query("method == 'softmax kernel' and truth == 'members'")
         kernel = kernel[kernel["queries"] == queries].iloc[0]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from abc_lib.ground.devices import Peak
 from abc_lib.ground.digests import digest, spec_of
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
@@ -19,9 +20,10 @@ from abc_lib.training.ensembles import get_ensemble
 from abc_lib.training.retrained import get_retrained
 from abc_lib.yardstick.methods import METHODS
 from abc_lib.yardstick.removal import removal
-from abc_lib.yardstick.scores import bootstrap, top_share
+from abc_lib.yardstick.scores import bootstrap
 from abc_lib.yardstick.sweeps import sweeps
 from abc_lib.yardstick.tasks import GRADIENT_MEMBERS, QUERIES, Relabelled, Task, make_task
+from abc_lib.yardstick.truths import MOVED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,25 +32,28 @@ __all__ = ["KIND", "Yardstick", "get", "measure", "origin", "publish", "read", "
 
 CODES = 5
 """of a table: 70 members of the digits, each a model of half of the sources"""
-LEFT_OUT = ("leave_one_out", "retrained")
-"""truths whose models lack one source each"""
+MOVING = 12
+"""samples that are moved by every code"""
 TOP = 8
 VERSION = 4
-"""of the truths and methods; a change to either raises it"""
+"""of the truths and methods; a change to one raises it, a new one does not"""
 
 
 @dataclass(frozen=True)
 class Yardstick:
     """What a task's methods reached: ``table`` has a row for each method, truth and group of
     queries (:func:`rows`), with the method's paper, needs and seconds; ``removal`` and ``sweeps``
-    are what the functions of these names say; ``task`` scores others, without members or images.
+    are what the functions of these names say; ``by_query`` are scores under the truth of members,
+    a row a method and a column a query; ``task`` scores others, without members or images. What was
+    not measured is None.
     """
 
     name: str
     scale: str
     table: "pd.DataFrame"
     removal: "pd.DataFrame"
-    sweeps: "pd.DataFrame"
+    sweeps: "pd.DataFrame | None"
+    by_query: "pd.DataFrame | None"
     task: Task
     artefact: Artefact
 
@@ -59,7 +64,9 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
     Each row has ``truth``, ``queries``, ``score`` with ``low`` and ``high`` over queries and, where
     each has its own score, over codes, ``ceiling``, ``p`` (how many orders of the members do as
     well) and ``chance`` (their upper 95%), and, where the truth is a source left out, ``top1`` and
-    ``top8``. ``relabelled`` is made here unless it is given. Queries for tuning are left out.
+    ``top8``, the shares of the first that are found. Of how far samples move, ``radius8`` is the
+    share of the counterfactual radius among the first eight sources, the mean over codes.
+    ``relabelled`` is made here unless it is given. Queries for tuning are left out.
     Raises :class:`BadValue` for another shape or scores that are infinite.
     """
     scores = np.asarray(scores, dtype=float)
@@ -73,7 +80,7 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
     relabelled, made = relabelled or Relabelled(task), []
     for truth in task.truths.values():
         for group, members in (("generated", task.generated), ("held out", ~task.generated)):
-            mine = np.flatnonzero(members & ~task.tuning)
+            mine = truth.measured(np.flatnonzero(members & ~task.tuning))
             mean, low, high = bootstrap(truth.score(scores, mine))
             if np.isnan(mean):
                 continue
@@ -82,31 +89,48 @@ def rows(task: Task, scores: np.ndarray, relabelled: Relabelled | None = None) -
             row |= {"ceiling": truth.ceiling(mine), "chance": float(np.quantile(chance, 0.95))}
             row["p"] = float((1 + (chance >= mean).sum()) / (1 + len(chance)))
             for k in (1, TOP):
-                top = np.nan
-                if truth.name in LEFT_OUT:
-                    top = bootstrap(top_share(scores[mine], truth.gains[0, mine], k), 1)[0]
-                row[f"top{k}"] = top
+                row[f"top{k}"] = bootstrap(truth.found(scores, mine, k), 1)[0]
+            row[f"radius{TOP}"] = np.nan
+            if truth.name == "moved":
+                row[f"radius{TOP}"] = bootstrap(_radius_found(task, scores), 1)[0]
             made.append(row)
     return made
 
 
-def measure(task: Task) -> tuple["pd.DataFrame", "pd.DataFrame"]:
-    """Tables of :data:`METHODS` on a task: :func:`rows`, with each method's seconds, and
-    :func:`abc_lib.yardstick.removal.removal`.
+def _radius_found(task: Task, scores: np.ndarray) -> np.ndarray:
+    """Which share of its counterfactual radius each code finds among the first :data:`TOP` sources
+    of scores, (R, Q); NaN for queries without scores.
+    """
+    moved = task.moved[MOVED.index("moved")].astype(float)
+    first = np.argsort(-scores[task.moving], axis=1, kind="stable")[:, :TOP]
+    found = np.take_along_axis(moved, np.broadcast_to(first, (len(moved), *first.shape)), axis=2)
+    asked = np.isfinite(scores[task.moving]).all(1)
+    return np.where(asked, found.max(2) / moved.max(2), np.nan)
+
+
+def measure(task: Task) -> tuple["pd.DataFrame", "pd.DataFrame", "pd.DataFrame"]:
+    """Tables of :data:`METHODS` on a task: :func:`rows`, with each method's seconds and the memory
+    that it took beyond what was there, in MiB; :func:`abc_lib.yardstick.removal.removal`; and
+    scores under the truth of members, a column a query.
     """
     import pandas as pd
 
-    relabelled, made, removed = Relabelled(task), [], []
+    relabelled, made, removed, each = Relabelled(task), [], [], {}
     for method in METHODS.values():
         if method.feature:
             task.kernels(method.feature)
         seconds = stopwatch()
-        scores = method.scores(task)
+        with Peak() as peak:
+            scores = method.scores(task)
         took = seconds() + (task.kernels(method.feature).seconds if method.feature else 0)
         said = {"method": method.name, "paper": method.paper, "needs": method.needs}
-        made += [said | {"seconds": took} | row for row in rows(task, scores, relabelled)]
+        cost = {"seconds": took, "memory": peak.most / 2**20}
+        made += [said | cost | row for row in rows(task, scores, relabelled)]
         removed += [said | row for row in removal(task, scores, relabelled)]
-    return pd.DataFrame(made), pd.DataFrame(removed)
+        each[method.name] = task.truths["members"].score(scores, np.arange(len(task))).mean(0)
+    by_query = pd.DataFrame(each, dtype=np.float32).T.rename_axis("method").reset_index()
+    by_query.columns = by_query.columns.map(str)
+    return pd.DataFrame(made), pd.DataFrame(removed), by_query
 
 
 class _Table(Kind[Yardstick]):
@@ -124,17 +148,23 @@ class _Table(Kind[Yardstick]):
         """Measures all methods on a fresh task."""
         import pandas as pd
 
-        task = make_task(ensembles, spec["queries"], here, retrained)
+        more = spec.get("classes", 0), spec.get("moving", 0)
+        task = make_task(ensembles, spec["queries"], here, retrained, *more)
         tensors = {
             "queries": task.queries,
             "generated": torch.from_numpy(task.generated),
             **_packed(task.gram),
         }
-        if task.retrained is not None:
-            tensors["retrained"] = torch.from_numpy(task.retrained)
-        parts = dict(zip(("table", "removal"), measure(task), strict=True))
-        parts["sweeps"] = pd.DataFrame(sweeps(task))
-        files = {f"{name}.parquet": parquet_bytes(part) for name, part in parts.items()}
+        for name in _OPTIONAL:
+            if (value := getattr(task, name)) is not None:
+                tensors[name] = torch.from_numpy(value)
+        parts = dict(zip(("table", "removal", "by_query"), measure(task), strict=True))
+        parts["sweeps"] = pd.DataFrame(sweeps(task)) if spec.get("sweeps", True) else None
+        files = {
+            f"{name}.parquet": parquet_bytes(part)
+            for name, part in parts.items()
+            if part is not None
+        }
         info = {"model": digest(model.recipe.model_spec), "exposure": model.recipe.exposure}
         return {"task.safetensors": tensors, **files}, info
 
@@ -153,6 +183,8 @@ class _Table(Kind[Yardstick]):
 
 
 KIND = _Table()
+_OPTIONAL = ("retrained", "classes", "labels", "moved")
+"""parts of a task that need not have been measured"""
 
 
 def _packed(gram: np.ndarray) -> dict[str, torch.Tensor]:
@@ -183,11 +215,13 @@ def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
     arrays = {name: each.numpy() for name, each in artefact.tensors("task.safetensors").items()}
     gram = _unpacked(arrays["one"], arrays["apart"])
     books = tuple(draw_codebook(each) for each in recipes_of(recipe, len(gram)))
-    queries, rises = torch.from_numpy(arrays["queries"]), arrays.get("retrained")
-    task = Task(recipe, books, queries, arrays["generated"], gram, rises)
+    queries, more = torch.from_numpy(arrays["queries"]), {k: arrays.get(k) for k in _OPTIONAL}
+    task = Task(recipe, books, queries, arrays["generated"], gram, **more)
     tables = (
-        pd.read_parquet(io.BytesIO(artefact.read(f"{name}.parquet")))
-        for name in ("table", "removal", "sweeps")
+        pd.read_parquet(io.BytesIO(artefact.read(name)))
+        if (name := f"{part}.parquet") in artefact.manifest["files"]
+        else None
+        for part in ("table", "removal", "sweeps", "by_query")
     )
     return Yardstick(*name_and_scale(artefact), *tables, task, artefact)
 
@@ -197,13 +231,17 @@ def get(
     codes: int = CODES,
     queries: int = QUERIES,
     seeds: int = 0,
+    class_seeds: int = 0,
+    moving: int = 0,
+    swept: bool = True,
     here: Here | None = None,
 ) -> Yardstick:
     """The table of a recipe: the one that is there, or measured now.
 
     On ``codes`` codes, and ``seeds`` times all models that leave one source out, 0 for none; all
-    are trained where they are missing. ``queries`` generated ones and as many held out. Errors as
-    :func:`make_task`.
+    are trained where they are missing. ``class_seeds`` and ``moving`` as in :func:`make_task`;
+    without ``swept`` no dial is turned, which takes most of the time. ``queries`` generated ones
+    and as many held out. Errors as :func:`make_task`.
     """
     here = here or Here()
     ensembles = [get_ensemble(each, here) for each in recipes_of(recipe, codes)]
@@ -216,6 +254,9 @@ def get(
         "queries": queries,
         "members": GRADIENT_MEMBERS,
         "version": VERSION,
+        **({"classes": class_seeds} if class_seeds else {}),
+        **({"moving": moving} if moving else {}),
+        **({} if swept else {"sweeps": False}),
     }
     more = {"ensembles": ensembles, "retrained": retrained}
     return read(KIND.compute(ensembles[0], spec, here, **more), recipe)

@@ -17,82 +17,36 @@ from abc_lib.images.training_set import load_split, training_set
 from abc_lib.method.code import Codebook
 from abc_lib.method.diffusion import add_noise, alphas_cumprod, sampler_steps
 from abc_lib.method.ensemble import Ensemble
-from abc_lib.method.network import NoisePredictor, build_network
+from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Data, Recipe
-from abc_lib.method.space import to_model
-from abc_lib.results import landscapes
 from abc_lib.training.retrained import Retrained
-from abc_lib.training.stacked import StackedNetwork
 from abc_lib.yardstick.gradients import Kernels, kernels, per_sample_gradients, projected
-from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling
+from abc_lib.yardstick.scores import bootstrap
+from abc_lib.yardstick.truths import (
+    MOVED,
+    Truth,
+    error_products,
+    movements,
+    noised,
+    retrained_rises,
+    rounded,
+    without_classes,
+)
 
-__all__ = [
-    "GRADIENT_MEMBERS",
-    "QUERIES",
-    "Relabelled",
-    "Task",
-    "Truth",
-    "error_products",
-    "make_task",
-    "noised",
-    "retrained_rises",
-    "rounded",
-]
+__all__ = ["GRADIENT_MEMBERS", "QUERIES", "Relabelled", "Task", "make_task"]
 
 QUERIES = 100
 """generated queries of a task, and as many held-out ones"""
-TIMES = 20
-"""time steps at which a query's loss is measured, twice, with other noise"""
 GRADIENT_TIMES = 10
 """time steps, each with its noise, that a gradient is the mean of"""
 GRADIENT_MEMBERS = 4
 """members whose gradients are averaged"""
 SKETCHES = 4
 """of the Gauss-Newton matrix, for each source"""
-_AT_ONCE = 16
-"""queries that go through a member side by side, at all times"""
 SUBSETS = 128
 """sets of half of the members"""
 RELABELLED = 100
 """orders of the members that a score is held against"""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """``halves`` (2, R, S, M): how well each of a code's M models does on each query, measured
-    twice. ``design`` (R, M, N) says what share of each model saw each source. R is 1 where codes
-    are averaged, or have no part in it.
-    """
-
-    name: str
-    title: str
-    design: np.ndarray
-    halves: np.ndarray
-
-    @property
-    def gains(self) -> np.ndarray:
-        """(R, S, M), of both halves: the higher, the better the model."""
-        return self.halves.mean(0)
-
-    def score(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Linear datamodelling scores (R, Q) of the Q queries ``rows`` of ``scores`` (S, N)."""
-        pairs = zip(self.design, self.gains[:, rows], strict=True)
-        return np.stack([datamodelling(scores[rows], *pair) for pair in pairs])
-
-    def models(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Values and indices, the form in which dattri takes the truth of a datamodelling score.
-
-        Losses (R M, S) of all codes' models on each query, and the sources each was trained on.
-        Raises :class:`BadValue` for truths of which that cannot be said: all but ``members``.
-        """
-        if self.name != "members":
-            raise BadValue(f"no trained models stand behind the truth {self.name}; take members")
-        losses = -self.gains.transpose(0, 2, 1).reshape(-1, self.gains.shape[1])
-        return losses, [np.flatnonzero(row) for each in self.design for row in each]
-
-    def ceiling(self, rows: np.ndarray) -> float:
-        """What a perfect method would reach, see :func:`abc_lib.yardstick.scores.ceiling`."""
-        return float(np.mean([ceiling(each[:, rows]) for each in self.halves.swapaxes(0, 1)]))
 
 
 @dataclass
@@ -101,9 +55,11 @@ class Task:
 
     ``queries`` (S, C, H, W) in [0, 1], ``generated`` (S,) which are samples of the first code's
     ensemble, the rest being images that no member saw; ``gram`` (R, 2, S, n, n), see
-    :func:`error_products`; ``retrained`` (2, S, N), see :func:`retrained_rises`, or None.
-    ``ensembles`` are needed by methods that look into members (most into the first code's),
-    ``here`` by those that look up results; whoever only scores needs neither.
+    :func:`error_products`. Where they were measured, ``retrained`` (2, S, N) are
+    :func:`retrained_rises`, ``classes`` (2, S, G) those without each of G classes, ``labels`` (N,)
+    the sources' classes, and ``moved`` (2, R, Q, N) the :func:`movements` of the samples
+    :attr:`moving`. ``ensembles`` are needed by methods that look into members (most into the first
+    code's), ``here`` by those that look up results; whoever only scores needs neither.
     """
 
     recipe: Recipe
@@ -112,6 +68,9 @@ class Task:
     generated: np.ndarray
     gram: np.ndarray
     retrained: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    moved: np.ndarray | None = None
     ensembles: tuple[Ensemble, ...] = ()
     here: Here | None = None
     _kernels: dict[tuple, Kernels] = field(default_factory=dict)
@@ -134,6 +93,12 @@ class Task:
         """(S,): the queries that choices are made with; the others are scored."""
         return np.arange(len(self)) % 2 == 0
 
+    @property
+    def moving(self) -> np.ndarray:
+        """(Q,): the samples whose movements were measured, the first that are scored."""
+        count = 0 if self.moved is None else self.moved.shape[2]
+        return np.flatnonzero(self.generated & ~self.tuning)[:count]
+
     @cached_property
     def sources(self) -> torch.Tensor:
         """The sources' images (N, C, H, W) in [0, 1], from the training set."""
@@ -153,26 +118,44 @@ class Task:
         the members that saw a source are ablated, the mean over codes; its halves are of the even
         and the odd codes, so that it knows the chance of codes and of training. All follow from
         the products of errors, as the squared error of a mean of members is quadratic in their
-        weights. ``retrained``, where it was measured, is that rise by retraining.
+        weights. Where they were measured: ``retrained`` is that rise by retraining, ``classes``
+        the same without a class; ``moved`` is how far samples move without a source, and ``away``
+        how much farther away from its image, the means over codes, their halves the even and the
+        odd ones.
         """
         each, chosen, of_subsets, whole = self._whatever_the_words
         seen = words.transpose(0, 2, 1).astype(float)
         without = (1 - words) / (1 - words).sum(2, keepdims=True)
         rise = _losses(self.gram, without) - whole
-        if len(rise[0]) > 1:
-            rise = np.stack([rise[:, half::2].mean((0, 1)) for half in range(2)])
-        else:
-            rise = rise[:, 0]
+        rise = _of_codes(rise.mean(0)) if len(words) > 1 else rise[:, 0]
         every = np.eye(words.shape[1])[None]
         found = [
             Truth("members", "members as models of half of the sources", seen, each),
             Truth("subsets", "sets of half of the members", chosen @ seen, of_subsets),
             Truth("leave_one_out", "one source ablated", every, rise[:, None]),
+            *self._measured,
         ]
+        return {truth.name: truth for truth in found}
+
+    @cached_property
+    def _measured(self) -> list[Truth]:
+        """Truths in which codewords have no part, or for which they would have to go anew."""
+        found, every = [], np.eye(self.shape[1])[None]
         if self.retrained is not None:
             told = "trained again without a source"
-            found.append(Truth("retrained", told, every, self.retrained[:, None]))
-        return {truth.name: truth for truth in found}
+            found.append(Truth("retrained", told, every, self.retrained[:, None], by_words=False))
+        if self.classes is not None:
+            groups = np.arange(self.classes.shape[2])
+            members = (self.labels == groups[:, None]).astype(float)[None]
+            told = "trained again without a class"
+            found.append(Truth("classes", told, members, self.classes[:, None], by_words=False))
+        if self.moved is not None and self.moved.shape[1] > 1:
+            titles = "how far a sample moves", "how far it moves away from the source"
+            for name, title, values in zip(MOVED, titles, self.moved.astype(float), strict=True):
+                halves = np.full((2, 1, *self.shape), np.nan)
+                halves[:, 0, self.moving] = _of_codes(values)
+                found.append(Truth(name, title, every, halves, by_words=False))
+        return found
 
     @cached_property
     def _whatever_the_words(self) -> tuple[np.ndarray, ...]:
@@ -295,10 +278,10 @@ class Relabelled:
         ]
 
     def chance(self, scores: np.ndarray, truth: Truth, mine: np.ndarray) -> np.ndarray:
-        """Means over the queries ``mine``, one for each order; of retrained models, where members
-        have no part, one for each order of the sources.
+        """Means over the queries ``mine``, one for each order of the members; where these have no
+        part in a truth, one for each order of the sources.
         """
-        if truth.name == "retrained":
+        if not truth.by_words:
             rng = np.random.default_rng(derive("yardstick sources"))
             shuffled = (rng.permuted(scores, axis=1) for _ in self.orders)
             return np.array([bootstrap(truth.score(each, mine), 1)[0] for each in shuffled])
@@ -313,87 +296,15 @@ def _subsets(n: int) -> np.ndarray:
     return rows / (n // 2)
 
 
+def _of_codes(values: np.ndarray) -> np.ndarray:
+    """Means over the even and the odd ones of R codes, (R, ...) to (2, ...)."""
+    return np.stack([values[half::2].mean(0) for half in range(2)])
+
+
 def _losses(gram: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Losses (2, R, S, M) of means of members with ``shares`` (R or 1, M, n) that add up to one."""
     weights = shares[:, None, None]
     return ((weights @ gram) * weights).sum(-1).swapaxes(0, 1)
-
-
-def noised(recipe: Recipe, images: torch.Tensor, times: int, *names: object):
-    """States and noise (B, K, C, H, W) of images (B, C, H, W), and K ``times``: all have the same.
-
-    ``names`` say which noise.
-    """
-    steps = recipe.diffusion.train_steps
-    t = ((torch.arange(times) + 0.5) * steps / times).long()
-    rng = generator("yardstick", *names)
-    noise = torch.randn(times, *images.shape[1:], generator=rng).expand(len(images), -1, -1, -1, -1)
-    x = to_model(images, recipe.data)[:, None].expand_as(noise)
-    states = add_noise(
-        x.flatten(0, 1),
-        noise.flatten(0, 1),
-        t.repeat(len(images)),
-        alphas_cumprod(recipe.diffusion),
-    )
-    return states.unflatten(0, noise.shape[:2]), noise, t
-
-
-@torch.inference_mode()
-def error_products(ensemble: Ensemble, images: torch.Tensor) -> np.ndarray:
-    """Mean products of the errors of every two members on each image, (2, S, n, n), float32.
-
-    At noise eps and time t member i errs by e_i = f_i(x_t) - eps. Weights c that add up to n err
-    by sum_i c_i e_i / n, so their mean squared error is c' G c / n^2, where G is the mean of
-    e_i . e_j over pixels, times and noise. All members share times and noise; the two halves
-    have other noise.
-    """
-    found = []
-    for half in range(2):
-        parts = []
-        for some in images.split(_AT_ONCE):
-            states, noise, t = noised(ensemble.recipe, some, TIMES, "half", half)
-            x, times = states.flatten(0, 1), t.repeat(len(some))
-            errors = torch.stack(
-                [
-                    (member(x, times) - noise.flatten(0, 1)).reshape(len(some), -1)
-                    for member in ensemble.members
-                ],
-                dim=1,
-            )
-            parts.append(errors @ errors.mT / errors.shape[-1])
-        found.append(torch.cat(parts))
-    return torch.stack(found).numpy()
-
-
-def rounded(gram: np.ndarray) -> np.ndarray:
-    """Products of errors as they are kept: what differs from one of them, in half precision."""
-    gram = (gram + gram.swapaxes(-2, -1)) / 2
-    one = gram[..., :1, 1:2]
-    return one + (gram - one).astype(np.float16)
-
-
-@torch.inference_mode()
-def retrained_rises(models: Sequence[Retrained], images: torch.Tensor) -> np.ndarray:
-    """By how much the loss on each image rises without each source, by training, (2, S, N).
-
-    The mean over the even and over the odd training seeds of ``models``, which have all sources;
-    all share times and noise. Raises :class:`BadValue` for a single seed, whose chance nothing
-    would show.
-    """
-    if len(models) < 2:
-        raise BadValue("one training seed has no second to be held against; give two or more")
-    found = []
-    for each in models:
-        net = build_network(each.recipe.network, each.shape, 0, each.recipe.diffusion)
-        stack = StackedNetwork(net, len(each)).load(each.parameters).eval()
-        losses = []
-        for image in images:
-            x, noise, t = noised(each.recipe, image[None], TIMES, "half", 0)
-            out = stack(x[0].repeat(1, len(each), 1, 1), t).unflatten(1, (len(each), -1))
-            losses.append(((out - noise[0][:, None]) ** 2).mean((0, 2, 3, 4)))
-        losses = torch.stack(losses)
-        found.append((losses[:, 1:] - losses[:, :1])[:, each.sources.argsort()].numpy())
-    return np.stack([np.mean(found[half::2], axis=0) for half in range(2)])
 
 
 def unseen_split(data: Data) -> str | None:
@@ -408,13 +319,16 @@ def make_task(
     queries: int = QUERIES,
     here: Here | None = None,
     retrained: Sequence[Retrained] = (),
+    class_seeds: int = 0,
+    moving: int = 0,
 ) -> Task:
     """A task of the first ensemble's first samples and as many images that no member saw.
 
     ``ensembles`` are of one recipe, each with its own code, ``retrained`` of it without each
-    source, each with its own training seed. Raises :class:`BadValue` unless sources are single
-    images in pixels and the family has images that no ensemble sees, and where there are fewer
-    than ``queries`` of them.
+    source, each with its own training seed. The model is trained again ``class_seeds`` times
+    without each class, and ``moving`` samples are moved by every code; 0 leaves these truths out.
+    Raises :class:`BadValue` unless sources are single images in pixels and the family has images
+    that no ensemble sees, and where there are fewer than ``queries`` of them.
     """
     ensembles = (ensembles,) if isinstance(ensembles, Ensemble) else tuple(ensembles)
     here, recipe = here or Here(), ensembles[0].recipe
@@ -430,11 +344,19 @@ def make_task(
     images, _, origin = load_split(recipe.data.family, unseen)
     if not 2 <= queries <= len(images):
         raise BadValue(f"{queries} queries cannot be had of the {len(images)} images of {origin}")
-    samples = landscapes.get(ensembles[0], queries, 0, here=here).factual
+    samples = ensembles[0].sample(ensembles[0].draw_noise(0, range(queries)))
     held_out = images[:queries].float() / 255
-    both = torch.cat([samples.float(), held_out])
+    both = torch.cat([samples, held_out])
     generated = np.arange(2 * queries) < queries
     gram = np.stack([rounded(error_products(each, both)) for each in ensembles])
-    rises = retrained_rises(retrained, both) if retrained else None
     books = tuple(each.codebook for each in ensembles)
-    return Task(recipe, books, both, generated, gram, rises, ensembles, here)
+    task = Task(recipe, books, both, generated, gram, ensembles=ensembles, here=here)
+    if retrained:
+        task.retrained = retrained_rises(retrained, both)
+    if class_seeds:
+        models, task.labels = without_classes(recipe, class_seeds, here)
+        task.classes = retrained_rises(models, both)
+    if moving:
+        chosen = np.flatnonzero(generated & ~task.tuning)[:moving]
+        task.moved = movements(ensembles, chosen, here)
+    return task

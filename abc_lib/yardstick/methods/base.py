@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from abc_lib.yardstick.tasks import Task, noised
+from abc_lib.yardstick.tasks import Task
+from abc_lib.yardstick.truths import noised
 
 __all__ = ["Method", "Scores", "source_losses"]
 

@@ -10,7 +10,8 @@ from torch import nn
 from abc_lib.yardstick.gradients import per_sample_gradients
 from abc_lib.yardstick.methods.base import Method, Scores
 from abc_lib.yardstick.methods.by_gradients import DAMPINGS
-from abc_lib.yardstick.tasks import GRADIENT_MEMBERS, GRADIENT_TIMES, Task, noised
+from abc_lib.yardstick.tasks import GRADIENT_MEMBERS, GRADIENT_TIMES, Task
+from abc_lib.yardstick.truths import noised
 
 __all__ = ["METHODS", "kronecker_influence"]
 

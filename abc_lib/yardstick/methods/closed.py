@@ -7,7 +7,8 @@ from abc_lib.method.diffusion import alphas_cumprod
 from abc_lib.method.space import to_model
 from abc_lib.yardstick.methods.base import Method
 from abc_lib.yardstick.methods.kernels import by_patch
-from abc_lib.yardstick.tasks import GRADIENT_TIMES, Task, noised
+from abc_lib.yardstick.tasks import GRADIENT_TIMES, Task
+from abc_lib.yardstick.truths import noised
 
 __all__ = ["LOCAL_SIDES", "METHODS", "local_rise", "means_without", "sensitivity"]
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from abc_lib.ground.seeds import derive
 from abc_lib.yardstick.methods.base import Method
-from abc_lib.yardstick.tasks import GRADIENT_TIMES, Task, noised
+from abc_lib.yardstick.tasks import GRADIENT_TIMES, Task
+from abc_lib.yardstick.truths import noised
 
 __all__ = ["METHODS", "SIDES", "WIDTHS", "by_patch", "shares"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from abc_lib.results import landscapes
 from abc_lib.yardstick.methods.base import Method
-from abc_lib.yardstick.tasks import Task, error_products
+from abc_lib.yardstick.tasks import Task
+from abc_lib.yardstick.truths import MOVED, error_products
 
 __all__ = ["METHODS"]
 
@@ -18,9 +18,8 @@ def _differential(task: Task) -> np.ndarray:
 
 def _moved(task: Task) -> np.ndarray:
     scores = np.full(task.shape, np.nan)
-    count = int(task.generated.sum())
-    found = landscapes.get(task.needed(), count, 0, here=task.here)
-    scores[task.generated] = found.distances
+    if task.moved is not None:
+        scores[task.moving] = task.moved[MOVED.index("moved"), 0]
     return scores
 
 
@@ -42,7 +41,9 @@ METHODS = (
     Method(
         "differential ablation", "section 2.4, of the loss", "the truth's own losses", _differential
     ),
-    Method("distance moved", "the landscape of section 2.4", "all counterfactuals", _moved),
+    Method(
+        "distance moved", "the first code's landscape, section 2.4", "all counterfactuals", _moved
+    ),
     Method(
         "loss covariance",
         "Daunce (Pan et al., 2025), members in place of perturbed models",
