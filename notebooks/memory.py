@@ -219,6 +219,26 @@ display(abc.figures.table(table[columns]))
 display(abc.figures.table(abc.exposures.authors_table(measured)))
 
 # %% [markdown]
+# ## What it costs to remember
+#
+# Core-hours of training, from the time of a member's step that [the speed page](speed.ipynb)
+# measured, against how far that goes: larger radii, and samples that forget an image which is left
+# out. Dashed: the authors' ensemble of the same set, some 30 hours of a GPU.
+
+# %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours of training, a line an ensemble, with the authors' values dashed."}} tags=["hide-input"]
+bench = abc.speed.read_benchmarks("cpu")
+for kind, values in kinds.items():
+    hours = [abc.exposures.core_hours(value, bench) for value in values]
+    if np.isfinite(hours).all():
+        figure, axes = plt.subplots(2, 1, figsize=(6.4, 6.4), sharex=True)
+        abc.figures.frontier(values, hours, axes, abc.exposures.authors_points(kind))
+        axes[0].set_title(kind)
+        plt.show()
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.exposures.frontier_table(measured, bench)))
+
+# %% [markdown]
 # ## A p-value for every source
 #
 # The distance says how far a sample moved, not where to. A sample that owes something to an image
@@ -253,8 +273,7 @@ display(Markdown(abc.exposures.p_verdict(measured)))
 # The last line is what `abc.get_recipe` gives.
 
 # %% tags=["hide-input"]
-found = abc.speed.read_benchmarks("cpu")
-display(abc.figures.table(abc.exposures.search_table(found)))
+display(abc.figures.table(abc.exposures.search_table(bench)))
 
 # %% [markdown]
 # What matters most is that the network predicts the image rather than the velocity; then batches of

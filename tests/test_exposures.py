@@ -353,3 +353,23 @@ def test_figures_by_size_have_a_line_a_design_and_the_authors_beside_it():
         drawn = [line.get_xdata() for line in alone.lines if len(line.get_xdata())]
         assert any(np.array_equal(xs, [64, 128, 256]) for xs in drawn)  # a fixed number drawn
     plt.close("all")
+
+
+def test_cost_is_steps_times_what_a_member_s_step_takes_and_lies_on_the_axis():
+    values = [at(125, 1.5, "mnist_256", 256), at(500, 1.9, "mnist_256", 256), at(500, 1.9)]
+    row = {"name": "training 16 members that remember, mnist_256", "cores": 2}
+    row |= {"ways": {"ours": {"median": 0.005}}}
+    bench = {"comparisons": {"training": {"rows": [row]}}}
+    hours = [exposures.core_hours(value, bench) for value in values]
+    assert hours[:2] == pytest.approx([0.01 * steps * 16 / 3600 for steps in (1000, 4000)])
+    # The digits were not measured, nor is anything without benchmarks.
+    assert np.isnan(hours[2]) and np.isnan(exposures.core_hours(values[0], None))
+    table = exposures.frontier_table(values, bench)
+    assert table["core-hours"].tolist() == ["0.04", "0.18", "not measured"]
+    _, axes = plt.subplots(2, 1)
+    figures.frontier(values[:2], hours[:2], axes, exposures.authors_points("mnist"))
+    drawn = axes[0].containers[0].lines[0]
+    assert np.allclose(drawn.get_xdata(), hours[:2])
+    words = [text.get_text() for text in axes[1].get_legend().get_texts()]
+    assert words == ["authors, same set", "mnist_256"]
+    plt.close("all")

@@ -15,6 +15,7 @@ from abc_lib.figures.differential import (
 from abc_lib.figures.exposures import (
     attribution_by_exposure,
     attribution_by_size,
+    frontier,
     radii_by_exposure,
     radii_by_memory,
     radii_by_size,
@@ -86,6 +87,7 @@ __all__ = [
     "radii_by_size",
     "attribution_by_exposure",
     "attribution_by_size",
+    "frontier",
     "named_shares",
     "p_value_shares",
     "placebo_radii",

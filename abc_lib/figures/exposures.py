@@ -140,6 +140,40 @@ def radii_by_memory(measured: Sequence[Memory], ax: Axes) -> Axes:
     return ax
 
 
+def frontier(
+    measured: Sequence[Memory], hours: Sequence[float], axes: Sequence[Axes], theirs: pd.DataFrame
+) -> Sequence[Axes]:
+    """Two axes over core-hours of training: mean log10 radius, and the share of samples that keep
+    their nearest image without it. A colour an ensemble; the authors' same set as a dashed line.
+
+    ``hours`` go with ``measured``; ``theirs`` from
+    :func:`abc_lib.study.exposures.authors_points`.
+    """
+    over = {id(value): time for value, time in zip(measured, hours, strict=True)}
+    names, marks = _by_name(measured), theirs.set_index("ensemble")
+    for (name, values), colour in zip(names.items(), sns.color_palette("viridis", len(names))):
+        times = [over[id(value)] for value in values]
+        logs = [np.log10(value.radii) for value in values]
+        errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
+        style = {"color": colour, "marker": "o", "markersize": 4, "capsize": 2}
+        axes[0].errorbar(times, [one.mean() for one in logs], errors, label=name, **style)
+        axes[1].errorbar(times, *_shares(values, "again"), **style)
+        if name in marks.index:
+            dashes = {"color": colour, "linestyle": "--", "linewidth": 1}
+            axes[0].axhline(marks.loc[name, "mean"], **dashes)
+            axes[1].axhline(marks.loc[name, "without nearest"], **dashes)
+    if set(names) & set(marks.index):
+        axes[0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="authors, same set")
+    axes[0].set(ylabel="mean log10 radius")
+    axes[1].set(ylabel="share that keeps it", ylim=(-0.03, 0.75))
+    for ax in axes:
+        ax.set(xscale="log")
+    axes[1].set(xlabel="core-hours of training, all members")
+    axes[1].legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="upper center",
+                   bbox_to_anchor=(0.5, -0.24))  # fmt: skip
+    return axes
+
+
 def attribution_by_exposure(
     measured: Sequence[Memory], ax: Axes, theirs: pd.DataFrame | None = None
 ) -> Axes:

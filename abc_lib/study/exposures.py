@@ -26,8 +26,10 @@ __all__ = [
     "at_hand",
     "authors_points",
     "authors_table",
+    "core_hours",
     "designs",
     "differs",
+    "frontier_table",
     "law",
     "law_or_none",
     "law_table",
@@ -442,6 +444,44 @@ def authors_table(measured: Iterable[Memory]) -> pd.DataFrame:
         row["without another"] = f"{rate.instead:.2f}; theirs {one['without random']:.2f}"
         rows.append(row)
     return pd.DataFrame(rows or [{"ensemble": "none that the authors have"}])
+
+
+def core_hours(value: Memory, benchmarks: dict | None) -> float:
+    """What training an ensemble takes of one core, from the measured time of a member's step.
+
+    ``benchmarks`` from :func:`abc_lib.speed.read_benchmarks`; NaN where they have no ensemble of
+    the same kind of images whose members remember.
+    """
+    recipe = get_recipe(value.name, value.scale).exposed(value.exposure)
+    parts = (benchmarks or {"comparisons": {}})["comparisons"].get("training", {"rows": []})
+    for row in parts["rows"]:
+        if f"remember, {recipe.data.family}_" in row["name"]:
+            seconds = row["ways"]["ours"]["median"] * row["cores"]
+            return seconds * recipe.training.steps * recipe.code.n / 3600
+    return float("nan")
+
+
+def frontier_table(measured: Iterable[Memory], benchmarks: dict | None) -> pd.DataFrame:
+    """What each ensemble's training costs, beside how far it has come: the cheapest first."""
+    rows = []
+    for value in measured:
+        log, rate = np.log10(value.radii), value.attribution
+        hours = core_hours(value, benchmarks)
+        rows.append(
+            {
+                "ensemble": value.name,
+                "times seen": f"{value.exposure:,.0f}",
+                "core-hours": hours,
+                "mean log10 radius": _mean(log),
+                "unchanged without nearest": f"{rate.again:.2f}",
+                "less than without another": f"{rate.instead - rate.again:.2f}",
+                "own over others": f"{np.median(value.ratios):.2f}",
+            }
+        )
+    table = pd.DataFrame(rows).sort_values("core-hours", ignore_index=True)
+    known = table["core-hours"].notna()
+    shown = table["core-hours"].map("{:.2f}".format).where(known, "not measured")
+    return table.assign(**{"core-hours": shown})
 
 
 # --- what the page says ---
