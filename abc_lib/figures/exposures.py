@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from abc_lib.figures.style import ALERT, LABEL, OURS, PAPERS, count_ticks
 from abc_lib.results.placebos.memory import Memory
@@ -168,6 +169,9 @@ def frontier(
     axes[1].set(ylabel="share that keeps it", ylim=(-0.03, 0.75))
     for ax in axes:
         ax.set(xscale="log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
     axes[1].set(xlabel="core-hours of training, all members")
     axes[1].legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="upper center",
                    bbox_to_anchor=(0.5, -0.24))  # fmt: skip
