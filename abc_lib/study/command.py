@@ -486,6 +486,7 @@ def _yardstick_arguments(parser: argparse.ArgumentParser) -> None:
     _number(parser, "--retrained", "times to train without each source", least=0, default=0)
     _number(parser, "--classes", "times to train without each class", least=0, default=0)
     _number(parser, "--queries", "generated and as many held out", least=2, default=table.QUERIES)
+    parser.add_argument("--skip", nargs="+", default=[], metavar="METHOD", help="not measured")
     parser.add_argument("--no-sweeps", action="store_true", help="turn no dial of methods")
     _number(parser, "--moving", "samples that every code moves", least=0, default=table.MOVING)
     _device(parser)
@@ -503,6 +504,7 @@ def _yardstick(arguments: argparse.Namespace) -> None:
             moving=arguments.moving,
             queries=arguments.queries,
             swept=not arguments.no_sweeps,
+            skipped=arguments.skip,
             here=here,
         )
         table.publish(made, here)

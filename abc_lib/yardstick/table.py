@@ -1,5 +1,6 @@
 """The table of the methods on one ensemble: measured, kept, published."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,15 +109,21 @@ def _radius_found(task: Task, scores: np.ndarray) -> np.ndarray:
     return np.where(asked, found.max(2) / moved.max(2), np.nan)
 
 
-def measure(task: Task) -> tuple["pd.DataFrame", "pd.DataFrame", "pd.DataFrame"]:
-    """Tables of :data:`METHODS` on a task: :func:`rows`, with each method's seconds and the memory
-    that it took beyond what was there, in MiB; :func:`abc_lib.yardstick.removal.removal`; and
-    scores under the truth of members, a column a query.
+def measure(
+    task: Task, skipped: Sequence[str] = ()
+) -> tuple["pd.DataFrame", "pd.DataFrame", "pd.DataFrame"]:
+    """Tables of :data:`METHODS`, but those ``skipped``, on a task.
+
+    :func:`rows`, with each method's seconds and the memory that it took beyond what was there, in
+    MiB; :func:`abc_lib.yardstick.removal.removal`; and scores under the truth of members, a column
+    a query.
     """
     import pandas as pd
 
     relabelled, made, removed, each = Relabelled(task), [], [], {}
     for method in METHODS.values():
+        if method.name in skipped:
+            continue
         if method.feature:
             task.kernels(method.feature)
         seconds = stopwatch()
@@ -158,7 +165,13 @@ class _Table(Kind[Yardstick]):
         for name in _OPTIONAL:
             if (value := getattr(task, name)) is not None:
                 tensors[name] = torch.from_numpy(value)
-        parts = dict(zip(("table", "removal", "by_query"), measure(task), strict=True))
+        parts = dict(
+            zip(
+                ("table", "removal", "by_query"),
+                measure(task, spec.get("skipped", ())),
+                strict=True,
+            )
+        )
         parts["sweeps"] = pd.DataFrame(sweeps(task)) if spec.get("sweeps", True) else None
         files = {
             f"{name}.parquet": parquet_bytes(part)
@@ -234,16 +247,20 @@ def get(
     class_seeds: int = 0,
     moving: int = 0,
     swept: bool = True,
+    skipped: Sequence[str] = (),
     here: Here | None = None,
 ) -> Yardstick:
     """The table of a recipe: the one that is there, or measured now.
 
     On ``codes`` codes, and ``seeds`` times all models that leave one source out, 0 for none; all
     are trained where they are missing. ``class_seeds`` and ``moving`` as in :func:`make_task`;
-    without ``swept`` no dial is turned, which takes most of the time. ``queries`` generated ones
-    and as many held out. Errors as :func:`make_task`.
+    without ``swept`` no dial is turned, which takes most of the time, and methods ``skipped`` are
+    not measured. ``queries`` generated ones and as many held out. Errors as :func:`make_task`, and
+    :class:`UnknownName` for a method that there is not.
     """
     here = here or Here()
+    for name in skipped:
+        METHODS[name]
     ensembles = [get_ensemble(each, here) for each in recipes_of(recipe, codes)]
     retrained = [get_retrained(recipe, seed=number, here=here) for number in range(seeds)]
     spec = {
@@ -257,6 +274,7 @@ def get(
         **({"classes": class_seeds} if class_seeds else {}),
         **({"moving": moving} if moving else {}),
         **({} if swept else {"sweeps": False}),
+        **({"skipped": sorted(skipped)} if skipped else {}),
     }
     more = {"ensembles": ensembles, "retrained": retrained}
     return read(KIND.compute(ensembles[0], spec, here, **more), recipe)

@@ -5,6 +5,7 @@ The scale is a method's own, as only ranks count. A row of NaN says that a metho
 say of a query.
 """
 
+from abc_lib.ground.errors import Known
 from abc_lib.yardstick.methods import (
     by_curvature,
     by_gradients,
@@ -18,5 +19,5 @@ from abc_lib.yardstick.methods.base import Method
 __all__ = ["METHODS", "Method"]
 
 _KINDS = (kernels, closed, by_gradients, by_curvature, by_unlearning, of_members)
-METHODS = {method.name: method for kind in _KINDS for method in kind.METHODS}
+METHODS = Known("method", {method.name: method for kind in _KINDS for method in kind.METHODS})
 """by name"""
