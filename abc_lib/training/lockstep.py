@@ -79,17 +79,12 @@ class Lockstep:
 
     def step(self, k: int) -> torch.Tensor:
         """One step of every model; returns their losses (n,) before it."""
-        batch, n = self.minibatch(k), self.network.n
+        batch = self.minibatch(k)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, k)
         with seeded_dropout(self.recipe, self.device, batch.dropout_seed), self.autocast:
             predicted = self.run(batch.states.flatten(1, 2), batch.times).to(self.dtype)
-        error = (predicted.unflatten(1, (n, -1)) - batch.noise).square().mean(dim=(2, 3, 4))
-        a = self.alphas[batch.times]
-        if self.recipe.training.weighting == "velocity":
-            error = error / a
-        elif self.recipe.training.weighting == "image":
-            error = error * (1 - a) / a
+        error = self.errors(predicted, batch)
         if batch.left_out is None:
             losses = error.mean(dim=0)
         else:
@@ -102,6 +97,18 @@ class Lockstep:
         self.optimiser.step()
         self.losses[:, k] = losses.detach().cpu()
         return losses.detach()
+
+    def errors(self, predicted: torch.Tensor, batch: Minibatch) -> torch.Tensor:
+        """Mean squared errors (B, n) of predicted noise (B, n * C, H, W), weighted as the recipe
+        says.
+        """
+        error = (predicted.unflatten(1, (self.network.n, -1)) - batch.noise).square()
+        error, a = error.mean(dim=(2, 3, 4)), self.alphas[batch.times]
+        if self.recipe.training.weighting == "velocity":
+            return error / a
+        if self.recipe.training.weighting == "image":
+            return error * (1 - a) / a
+        return error
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """Parameters by the names that an ordinary network gives them, (n, ...)."""

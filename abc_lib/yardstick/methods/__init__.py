@@ -13,11 +13,12 @@ from abc_lib.yardstick.methods import (
     closed,
     kernels,
     of_members,
+    unrolled,
 )
 from abc_lib.yardstick.methods.base import Method
 
 __all__ = ["METHODS", "Method"]
 
-_KINDS = (kernels, closed, by_gradients, by_curvature, by_unlearning, of_members)
+_KINDS = (kernels, closed, by_gradients, by_curvature, by_unlearning, unrolled, of_members)
 METHODS = Known("method", {method.name: method for kind in _KINDS for method in kind.METHODS})
 """by name"""
