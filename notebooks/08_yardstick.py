@@ -64,6 +64,8 @@ for each in found.values():
 # - **one left out**: by how much the loss rises when a source is ablated, the mean over codes;
 # - **trained again** (`digits_64` only): that rise by retraining without each source, the mean over
 #   training seeds;
+# - **same chance**: that rise for one member, trained again without each of its sources from the
+#   same initial parameters, with the same minibatches and noise;
 # - **a class left out**: the same without all images of a class, for groups, where the signal is
 #   strong; a method's score of a class is the sum over its sources;
 # - **samples moved**, **moved away**: how far a sample moves without a source, and how much farther
@@ -172,11 +174,20 @@ display(Markdown(abc.yardstick.hardest_verdict(told)))
 
 # %% tags=["hide-input"]
 for name, table in tables.items():
-    for truth in ("leave_one_out", "retrained", "classes"):
+    for truth in ("leave_one_out", "retrained", "same_chance", "classes"):
         if truth in found[name].task.truths:
             title = found[name].task.truths[truth].title
             display(Markdown(f"**{name}**, {title}, held-out queries"))
             display(abc.figures.table(abc.yardstick.shown(table, truth)))
+
+# %% [markdown]
+# *Unrolled* is the exact derivative of a loss in the weight of each source, through the training of
+# the first member (of longer trainings, through the last steps): what influence functions
+# approximate. It belongs to one training with its chance. The truths of members and of training
+# again have another chance in every model.
+
+# %% tags=["hide-input"]
+display(Markdown(abc.yardstick.unrolled_verdict(tables)))
 
 # %% [markdown]
 # ### How far samples move

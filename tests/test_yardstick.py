@@ -21,7 +21,9 @@ from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.space import to_model
 from abc_lib.results.placebos.signal import recipes_of
 from abc_lib.training.ensembles import get_ensemble
+from abc_lib.training.members import network_of
 from abc_lib.training.retrained import get_retrained
+from abc_lib.training.together import FULL, TrainingTogether
 from abc_lib.yardstick import (
     METHODS,
     advice,
@@ -41,6 +43,7 @@ from abc_lib.yardstick import (
     stored,
     sweep_verdict,
     swept,
+    unrolled_verdict,
 )
 from abc_lib.yardstick.gradients import (
     Kernels,
@@ -438,7 +441,11 @@ def two(trained, home):
     """Both of two codes, and both of two seeds of leaving each source out by training."""
     ensembles = [get_ensemble(each, home) for each in recipes_of(trained.recipe, 2)]
     models = [get_retrained(trained.recipe, seed=seed, here=home) for seed in range(2)]
-    return make_task(ensembles, 4, home, models, class_seeds=2, moving=2), ensembles, models
+    return (
+        make_task(ensembles, 4, home, models, class_seeds=2, moving=2, alone=3),
+        ensembles,
+        models,
+    )
 
 
 def test_several_codes_are_scored_one_by_one_and_averaged_where_a_source_is_left_out(two, home):
@@ -504,6 +511,29 @@ def test_leaving_a_class_out_is_a_truth_of_sums(two, home):
     assert np.allclose(truth.score(scores, rows)[0], rank_correlation(sums, truth.gains[0]))
     assert np.allclose(truth.found(scores, rows, 1), top_share(sums, truth.gains[0], 1))
     assert np.isnan(truth.found(scores, rows, len(present))).all()
+
+
+def test_a_member_trained_again_by_the_same_chance_is_a_truth(two):
+    task, ensembles, _ = two
+    recipe, truth = task.recipe, task.truths["same_chance"]
+    seen = ensembles[0].codebook.split(0)
+    assert task.alone.tolist() == seen[:3].tolist() and truth.left_out
+    assert truth.design.shape == (1, 3, 12) and truth.design[0, 1, seen[1]] == 1
+    # The member that lacks nothing is the member; without a source it is another.
+    own = training_set(recipe.data).of_sources(seen)
+    work = TrainingTogether(recipe, [FULL, int(seen[1])], own, "removed", stream=0)
+    for k in range(work.steps):
+        work.step(k)
+    losses, q = [], 6
+    for row in range(2):
+        net = network_of(recipe, {name: each[row] for name, each in work.parameters().items()})
+        x, noise, t = noised(recipe, task.queries[q : q + 1], TIMES, "half", 1)
+        losses.append(float(((net(x[0], t).detach() - noise[0]) ** 2).mean()))
+    assert losses[0] == pytest.approx(float(-task.truths["members"].halves[1, 0, q, 0]), rel=2e-2)
+    assert truth.halves[1, 0, q, 1] == pytest.approx(losses[1] - losses[0], abs=1e-5)
+    # Which is what the derivative through training is of.
+    scores = METHODS["unrolled"].scores(task)
+    assert (scores[:, np.setdiff1d(np.arange(12), seen)] == 0).all()
 
 
 def test_samples_that_every_code_moves_are_truths_of_distance(two):
@@ -764,16 +794,16 @@ def test_a_truth_without_agreement_has_no_ceiling_to_share_in():
 
 
 def test_a_table_is_kept_and_read_again_without_members(trained, home):
-    found = get(trained.recipe, 2, 4, class_seeds=2, moving=2, here=home)
+    found = get(trained.recipe, 2, 4, class_seeds=2, moving=2, alone=3, here=home)
     table = found.table
     assert set(table["method"]) == set(METHODS) and (table["score"].abs() <= 1).all()
     losses = {"members", "subsets", "leave_one_out", "classes"}
-    assert set(table["truth"]) == losses | {"moved", "away"}
+    assert set(table["truth"]) == losses | {"same_chance", "moved", "away"}
     assert (table["memory"] >= 0).all()
     assert set(found.sweeps["sweep"]) == {"damping", "draws", "projection"}
     assert set(found.removal["method"]) == set(METHODS) and set(found.removal["k"]) == {1, 2, 3, 4}
     again = stored(trained.recipe, home)
-    for name in ("classes", "labels", "moved"):
+    for name in ("classes", "labels", "same_chance", "alone", "moved"):
         assert np.array_equal(getattr(again.task, name), getattr(found.task, name))
     assert again.by_query.equals(found.by_query)
     assert again.removal.equals(found.removal)
@@ -792,7 +822,7 @@ def test_a_table_is_kept_and_read_again_without_members(trained, home):
 
 
 def test_the_hardest_queries_are_those_on_which_the_best_method_is_worst(trained, home):
-    found = get(trained.recipe, 2, 4, class_seeds=2, moving=2, here=home)
+    found = get(trained.recipe, 2, 4, class_seeds=2, moving=2, alone=3, here=home)
     table = hardest(found)
     assert table["query"].isin([5, 7]).all() and table["best"].is_monotonic_increasing
     q = int(table["query"][0])
@@ -808,6 +838,22 @@ def test_the_hardest_queries_are_those_on_which_the_best_method_is_worst(trained
     assert "0 of 2 held out and" in hardest_verdict({"x": every})
     with pytest.raises(BadValue, match="--publish"):
         hardest(dataclasses.replace(found, by_query=None))
+
+
+def test_the_derivative_through_training_is_judged_truth_by_truth():
+    names = "method needs truth score low high".split()
+    rows = [
+        ("unrolled", "training again", "same_chance", 0.6, 0.5, 0.7),
+        ("TRAK-like", "gradients", "same_chance", 0.2, 0.1, 0.3),
+        ("unrolled", "training again", "members", 0.1, 0.0, 0.2),
+        ("TRAK-like", "gradients", "members", 0.5, 0.4, 0.6),
+    ]
+    frame = pd.DataFrame(rows, columns=names).assign(queries="held out")
+    said = unrolled_verdict({"x": frame})
+    assert "above TRAK-like under *same chance* (0.60 and 0.20)" in said
+    assert "below TRAK-like under *members* (0.10 and 0.50)" in said
+    assert "not told apart" in unrolled_verdict({"x": frame.assign(low=0.0, high=1.0)})
+    assert "Nobody" in unrolled_verdict({"x": frame[frame["method"] != "unrolled"]})
 
 
 def test_whether_names_find_the_radius_sooner_is_judged_beside_random_ones():

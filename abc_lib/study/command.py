@@ -486,6 +486,8 @@ def _yardstick_arguments(parser: argparse.ArgumentParser) -> None:
     _number(parser, "--retrained", "times to train without each source", least=0, default=0)
     _number(parser, "--classes", "times to train without each class", least=0, default=0)
     _number(parser, "--queries", "generated and as many held out", least=2, default=table.QUERIES)
+    alone = "sources without which the first member is trained again by the same chance"
+    _number(parser, "--alone", alone, least=0, default=0)
     parser.add_argument("--skip", nargs="+", default=[], metavar="METHOD", help="not measured")
     parser.add_argument("--no-sweeps", action="store_true", help="turn no dial of methods")
     _number(parser, "--moving", "samples that every code moves", least=0, default=table.MOVING)
@@ -502,6 +504,7 @@ def _yardstick(arguments: argparse.Namespace) -> None:
             seeds=arguments.retrained,
             class_seeds=arguments.classes,
             moving=arguments.moving,
+            alone=arguments.alone,
             queries=arguments.queries,
             swept=not arguments.no_sweeps,
             skipped=arguments.skip,

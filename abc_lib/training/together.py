@@ -46,7 +46,11 @@ TOGETHER = {"cpu": 8, "cuda": 64}
 
 
 class TrainingTogether(Lockstep):
-    """The training of some models of a recipe that share parameters at first, and minibatches."""
+    """The training of some models of a recipe that share parameters at first, and minibatches.
+
+    Their chance is that of ``stream``: the single model's, or a member's where ``images`` are the
+    member's own.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class TrainingTogether(Lockstep):
         removed: str = "black",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        stream: int | str = CONTROL,
     ):
         if len(images) == 0:
             raise BadValue(
@@ -69,7 +74,7 @@ class TrainingTogether(Lockstep):
                         f"without source {source} of {recipe.name} no image is left to train on; "
                         "use removed='black'"
                     )
-        seed = derive("initial", recipe.training.seed, CONTROL)
+        seed = derive("initial", recipe.training.seed, stream)
         super().__init__(
             recipe, tuple(images.images.shape[1:]), [seed] * len(models), device, dtype
         )
@@ -79,7 +84,7 @@ class TrainingTogether(Lockstep):
         self.black = black_state(images, recipe.data).to(self.device, dtype)
         kept = [images.whole(images.sources != s)[images.firsts] for s in self.left_out.tolist()]
         self.gone = ~torch.stack(kept, dim=1).to(self.device)  # (K, n)
-        self.batches = Batches(recipe, CONTROL, len(self.gone))
+        self.batches = Batches(recipe, stream, len(self.gone))
 
     def minibatch(self, k: int) -> Minibatch:
         """The same images, times and noise for all, but for the left-out ones."""

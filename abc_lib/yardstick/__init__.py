@@ -25,6 +25,7 @@ from abc_lib.yardstick.report import (
     shown,
     sweep_verdict,
     swept,
+    unrolled_verdict,
 )
 from abc_lib.yardstick.table import Yardstick, get, measure, origin, publish, read, stored
 from abc_lib.yardstick.tasks import Task, make_task
@@ -60,4 +61,5 @@ __all__ = [
     "stored",
     "sweep_verdict",
     "swept",
+    "unrolled_verdict",
 ]

@@ -37,6 +37,7 @@ __all__ = [
     "shown",
     "sweep_verdict",
     "swept",
+    "unrolled_verdict",
 ]
 
 LEVEL = 0.05
@@ -48,6 +49,7 @@ TITLES = {
     "leave_one_out": "one left out",
     "retrained": "trained again",
     "classes": "a class left out",
+    "same_chance": "same chance",
     "moved": "samples moved",
     "away": "moved away",
 }
@@ -295,6 +297,33 @@ def hardest_verdict(found: Mapping[str, Yardstick]) -> str:
             parts.append(words)
         told.append(f"on {name} {' and '.join(parts)}")
     return f"Queries on which every method fails (at most {least:.2f}): {'; '.join(told)}."
+
+
+def unrolled_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
+    """Whether the exact derivative through training foretells what training again does, with the
+    same chance and with another.
+
+    Rule: under each truth it is above, below or not told apart from the best free method by both
+    intervals.
+    """
+    told = []
+    for name, table in tables.items():
+        parts = []
+        for truth in ("same_chance", "members", "retrained"):
+            mine = table[(table["truth"] == truth) & (table["queries"] == queries)]
+            by = mine.set_index("method")
+            if "unrolled" not in by.index:
+                continue
+            best = by.loc[[each for each in free_methods(table) if each in by.index]]
+            best = best.loc[best["score"].idxmax()]
+            one = by.loc["unrolled"]
+            pair = f"{one['score']:.2f} and {best['score']:.2f}"
+            parts.append(f"{_beside(one, best)} {best.name} under *{TITLES[truth]}* ({pair})")
+        if parts:
+            told.append(f"on {name} it is {', '.join(parts)}")
+    if not told:
+        return "Nobody has differentiated through training here."
+    return f"The derivative through training: {'; '.join(told)}."
 
 
 def radius_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:

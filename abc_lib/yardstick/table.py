@@ -155,7 +155,7 @@ class _Table(Kind[Yardstick]):
         """Measures all methods on a fresh task."""
         import pandas as pd
 
-        more = spec.get("classes", 0), spec.get("moving", 0)
+        more = (spec.get(name, 0) for name in ("classes", "moving", "alone"))
         task = make_task(ensembles, spec["queries"], here, retrained, *more)
         tensors = {
             "queries": task.queries,
@@ -196,7 +196,7 @@ class _Table(Kind[Yardstick]):
 
 
 KIND = _Table()
-_OPTIONAL = ("retrained", "classes", "labels", "moved")
+_OPTIONAL = ("retrained", "classes", "labels", "same_chance", "alone", "moved")
 """parts of a task that need not have been measured"""
 
 
@@ -246,6 +246,7 @@ def get(
     seeds: int = 0,
     class_seeds: int = 0,
     moving: int = 0,
+    alone: int = 0,
     swept: bool = True,
     skipped: Sequence[str] = (),
     here: Here | None = None,
@@ -253,10 +254,10 @@ def get(
     """The table of a recipe: the one that is there, or measured now.
 
     On ``codes`` codes, and ``seeds`` times all models that leave one source out, 0 for none; all
-    are trained where they are missing. ``class_seeds`` and ``moving`` as in :func:`make_task`;
-    without ``swept`` no dial is turned, which takes most of the time, and methods ``skipped`` are
-    not measured. ``queries`` generated ones and as many held out. Errors as :func:`make_task`, and
-    :class:`UnknownName` for a method that there is not.
+    are trained where they are missing. ``class_seeds``, ``moving`` and ``alone`` as in
+    :func:`make_task`; without ``swept`` no dial is turned, which takes most of the time, and
+    methods ``skipped`` are not measured. ``queries`` generated ones and as many held out. Errors
+    as :func:`make_task`, and :class:`UnknownName` for a method that there is not.
     """
     here = here or Here()
     for name in skipped:
@@ -273,6 +274,7 @@ def get(
         "version": VERSION,
         **({"classes": class_seeds} if class_seeds else {}),
         **({"moving": moving} if moving else {}),
+        **({"alone": alone} if alone else {}),
         **({} if swept else {"sweeps": False}),
         **({"skipped": sorted(skipped)} if skipped else {}),
     }

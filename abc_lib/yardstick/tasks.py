@@ -30,6 +30,7 @@ from abc_lib.yardstick.truths import (
     noised,
     retrained_rises,
     rounded,
+    same_chance_rises,
     without_classes,
 )
 
@@ -57,9 +58,11 @@ class Task:
     ensemble, the rest being images that no member saw; ``gram`` (R, 2, S, n, n), see
     :func:`error_products`. Where they were measured, ``retrained`` (2, S, N) are
     :func:`retrained_rises`, ``classes`` (2, S, G) those without each of G classes, ``labels`` (N,)
-    the sources' classes, and ``moved`` (2, R, Q, N) the :func:`movements` of the samples
-    :attr:`moving`. ``ensembles`` are needed by methods that look into members (most into the first
-    code's), ``here`` by those that look up results; whoever only scores needs neither.
+    the sources' classes, ``same_chance`` (2, S, M) the :func:`same_chance_rises` of the first
+    code's first member and ``alone`` (M,) its sources, and ``moved`` (2, R, Q, N) the
+    :func:`movements` of the samples :attr:`moving`. ``ensembles`` are needed by methods that look
+    into members (most into the first code's), ``here`` by those that look up results; whoever only
+    scores needs neither.
     """
 
     recipe: Recipe
@@ -70,6 +73,8 @@ class Task:
     retrained: np.ndarray | None = None
     classes: np.ndarray | None = None
     labels: np.ndarray | None = None
+    same_chance: np.ndarray | None = None
+    alone: np.ndarray | None = None
     moved: np.ndarray | None = None
     ensembles: tuple[Ensemble, ...] = ()
     here: Here | None = None
@@ -119,7 +124,8 @@ class Task:
         and the odd codes, so that it knows the chance of codes and of training. All follow from
         the products of errors, as the squared error of a mean of members is quadratic in their
         weights. Where they were measured: ``retrained`` is that rise by retraining, ``classes``
-        the same without a class; ``moved`` is how far samples move without a source, and ``away``
+        the same without a class, ``same_chance`` that of one member trained again with the same
+        minibatches and noise; ``moved`` is how far samples move without a source, and ``away``
         how much farther away from its image, the means over codes, their halves the even and the
         odd ones.
         """
@@ -149,6 +155,11 @@ class Task:
             members = (self.labels == groups[:, None]).astype(float)[None]
             told = "trained again without a class"
             found.append(Truth("classes", told, members, self.classes[:, None], by_words=False))
+        if self.same_chance is not None:
+            told = "one member trained again without a source, by the same chance"
+            halves = self.same_chance[:, None]
+            truth = Truth("same_chance", told, every[:, self.alone], halves, by_words=False)
+            found.append(truth)
         if self.moved is not None and self.moved.shape[1] > 1:
             titles = "how far a sample moves", "how far it moves away from the source"
             for name, title, values in zip(MOVED, titles, self.moved.astype(float), strict=True):
@@ -321,12 +332,14 @@ def make_task(
     retrained: Sequence[Retrained] = (),
     class_seeds: int = 0,
     moving: int = 0,
+    alone: int = 0,
 ) -> Task:
     """A task of the first ensemble's first samples and as many images that no member saw.
 
     ``ensembles`` are of one recipe, each with its own code, ``retrained`` of it without each
     source, each with its own training seed. The model is trained again ``class_seeds`` times
-    without each class, and ``moving`` samples are moved by every code; 0 leaves these truths out.
+    without each class, ``moving`` samples are moved by every code, and the first member is trained
+    again without each of ``alone`` sources; 0 leaves these truths out.
     Raises :class:`BadValue` unless sources are single images in pixels and the family has images
     that no ensemble sees, and where there are fewer than ``queries`` of them.
     """
@@ -356,6 +369,10 @@ def make_task(
     if class_seeds:
         models, task.labels = without_classes(recipe, class_seeds, here)
         task.classes = retrained_rises(models, both)
+    if alone:
+        own = training_set(recipe.data).of_sources(books[0].split(0))
+        found = same_chance_rises(recipe, 0, own, both, alone)
+        task.same_chance, task.alone = found
     if moving:
         chosen = np.flatnonzero(generated & ~task.tuning)[:moving]
         task.moved = movements(ensembles, chosen, here)

@@ -10,15 +10,16 @@ import torch
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import generator
-from abc_lib.images.training_set import training_set
+from abc_lib.images.training_set import TrainingSet, training_set
 from abc_lib.method.diffusion import add_noise, alphas_cumprod
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
-from abc_lib.method.recipe import Recipe
+from abc_lib.method.recipe import Recipe, Shape
 from abc_lib.method.space import to_model
 from abc_lib.results.placebos import evidence
 from abc_lib.training.retrained import Retrained, get_retrained
 from abc_lib.training.stacked import StackedNetwork
+from abc_lib.training.together import FULL, TOGETHER, TrainingTogether
 from abc_lib.yardstick.scores import ceiling, datamodelling, top_share
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "noised",
     "retrained_rises",
     "rounded",
+    "same_chance_rises",
     "without_classes",
 ]
 
@@ -58,7 +60,7 @@ class Truth:
     @property
     def left_out(self) -> bool:
         """Whether its models lack one source, or one group of them, each."""
-        return len(self.design) == 1 and bool((self.design.sum(1) == 1).all())
+        return len(self.design) == 1 and bool((self.design.sum(1) <= 1).all())
 
     def measured(self, rows: np.ndarray) -> np.ndarray:
         """Those of the queries ``rows`` of which it is known."""
@@ -163,16 +165,50 @@ def retrained_rises(models: Sequence[Retrained], images: torch.Tensor) -> np.nda
         raise BadValue("one training seed has no second to be held against; give two or more")
     found = []
     for each in models:
-        net = build_network(each.recipe.network, each.shape, 0, each.recipe.diffusion)
-        stack = StackedNetwork(net, len(each)).load(each.parameters).eval()
-        losses = []
-        for image in images:
-            x, noise, t = noised(each.recipe, image[None], TIMES, "half", 0)
-            out = stack(x[0].repeat(1, len(each), 1, 1), t).unflatten(1, (len(each), -1))
-            losses.append(((out - noise[0][:, None]) ** 2).mean((0, 2, 3, 4)))
-        losses = torch.stack(losses)
+        losses = _losses_of(each.recipe, each.shape, each.parameters, images)
         found.append((losses[:, 1:] - losses[:, :1])[:, each.sources.argsort()].numpy())
     return np.stack([np.mean(found[half::2], axis=0) for half in range(2)])
+
+
+def _losses_of(
+    recipe: Recipe,
+    shape: Shape,
+    parameters: dict[str, torch.Tensor],
+    images: torch.Tensor,
+    half: int = 0,
+) -> torch.Tensor:
+    """Losses (S, n) on images (S, C, H, W) of n models with stacked parameters (n, ...)."""
+    n = len(next(iter(parameters.values())))
+    net = build_network(recipe.network, shape, 0, recipe.diffusion)
+    stack, losses = StackedNetwork(net, n).load(parameters).eval(), []
+    for image in images:
+        x, noise, t = noised(recipe, image[None], TIMES, "half", half)
+        out = stack(x[0].repeat(1, n, 1, 1), t).unflatten(1, (n, -1))
+        losses.append(((out - noise[0][:, None]) ** 2).mean((0, 2, 3, 4)))
+    return torch.stack(losses)
+
+
+def same_chance_rises(
+    recipe: Recipe, member: int, own: TrainingSet, images: torch.Tensor, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """By how much a member's loss on each image rises when it is trained again without a source.
+
+    With its own chance: the same initial parameters, minibatches, times and noise. Rises
+    (2, S, M), measured with two draws of noise, and the M sources, the first ``count`` that the
+    member saw; ``own`` are its images.
+    """
+    sources = own.sources.unique()[:count]
+    together, found = TOGETHER["cpu"], []
+    for some in sources.split(together - 1):
+        work = TrainingTogether(recipe, [FULL, *some.tolist()], own, "removed", stream=member)
+        for k in range(work.steps):
+            work.step(k)
+        with torch.inference_mode():
+            losses = [
+                _losses_of(recipe, work.shape, work.parameters(), images, half) for half in range(2)
+            ]
+        found.append(torch.stack([each[:, 1:] - each[:, :1] for each in losses]))
+    return torch.cat(found, dim=2).numpy(), sources.numpy()
 
 
 def movements(ensembles: Sequence[Ensemble], queries: np.ndarray, here: Here) -> np.ndarray:
