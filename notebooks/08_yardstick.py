@@ -22,8 +22,8 @@
 # Methods are usually judged by the *linear datamodelling score*: train dozens of models on random
 # halves of the data, and see whether a method's scores, summed over the images that a model saw,
 # predict how well it does on a query. Here those models are at hand: every member of an ensemble
-# saw a random half of the sources. So five ensembles of the same images, each with its own code,
-# are 70 such models, and the noise of the truth is measured. Their members
+# saw a random half of the sources. So five ensembles of the same digits, each with its own code,
+# are 70 such models, four of MNIST are 64, and the noise of the truth is measured. Their members
 # [remember](memory.ipynb): they predict the image, and saw each one 500 times.
 
 # %% tags=["parameters"]
@@ -98,6 +98,9 @@ plt.show()
 # *local score* is a model in closed form, each pixel of which sees a patch; it forgets a source
 # exactly. *Unlearning* takes a step up a query's loss, and looks whose losses rise with it. *Loss
 # covariance* asks whether members that do well on a query do well on a source.
+#
+# *s* are seconds on one core, gradients that methods share counted for each; *MiB* is what a method
+# held at its peak beyond what was there.
 #
 # *Controls* is what 95% of a hundred relabellings of the members stay below, *p* how many of them
 # do as well; intervals are over queries and codes. The *ceiling* is what a perfect method would

@@ -144,19 +144,19 @@ def shown(
     mine = table[(table["truth"] == truth) & (table["queries"] == queries)]
     mine = mine.sort_values("score", ascending=False)
     made = pd.DataFrame({"method": mine["method"], "needs": mine["needs"]})
-    made["score"] = mine["score"].map("{:.2f}".format)
-    made["interval"] = [f"{a:.2f} to {b:.2f}" for a, b in zip(mine["low"], mine["high"])]
+    numbers = zip(mine["score"], mine["low"], mine["high"])
+    made["score"] = [f"{score:.2f} ({low:.2f} to {high:.2f})" for score, low, high in numbers]
     made["of ceiling"] = [
         f"{score / most:.2f}" if most > 0 else ""
         for score, most in zip(mine["score"], mine["ceiling"])
     ]
     made["controls"] = mine["chance"].map("{:.2f}".format)
     made["p"] = mine["p"].map("{:.2f}".format)
-    made["seconds"] = mine["seconds"].map("{:.1f}".format)
+    made["s"] = mine["seconds"].map("{:,.1f}".format)
     if "memory" in mine and mine["memory"].notna().any():
         made["MiB"] = mine["memory"].map("{:,.0f}".format)
     if truth != "members":  # costs are the same under every truth
-        made = made.drop(columns=["seconds", "MiB"], errors="ignore")
+        made = made.drop(columns=["s", "MiB"], errors="ignore")
     for name, title in SHARES.items():
         if name in mine and mine[name].notna().any():
             made[title] = mine[name].map("{:.2f}".format)
