@@ -280,6 +280,10 @@ display(abc.figures.table(abc.exposures.search_table(bench)))
 # 16. Wide networks on large patches separate own images from others earliest. One training seed
 # each: differences of a few per cent are chance.
 #
+# Colour is not there yet. `cifar10_500` has a recipe for this scale, but not one of members that
+# remember, and no ensemble of it was trained far enough to be published; nothing on these pages
+# says anything of it.
+#
 # ## Exercises
 #
 # 1. Which share of all sources has a p-value below 0.01, and which would chance give?
