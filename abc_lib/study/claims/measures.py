@@ -490,8 +490,9 @@ def laws(here: Here) -> Numbers:
     numbers |= {"placebo_by_size": nothing}
     if groups:
         measured = exposures.at_hand([SMALLEST], here)
-        real = exposures.law_or_none(measured)
-        placebo = exposures.law_or_none(measured, placebo=True)
+        _, spread = exposures.spread_of(exposures.trainings(measured, here))
+        real = exposures.law_or_none(measured, spread=spread)
+        placebo = exposures.law_or_none(measured, placebo=True, spread=spread)
         if real is not None and placebo is not None:
             ends = (real.by_size, *real.size_interval, real.by_exposure, *real.exposure_interval)
             numbers = dict(zip(numbers, ends)) | {"placebo_by_size": placebo.by_size}

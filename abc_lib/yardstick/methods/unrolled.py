@@ -30,7 +30,7 @@ WORK = 2**16
 """steps times sources that are unrolled at most: the last steps of longer trainings, as if weights
 changed only there. Where images are seen 500 times these are all 1000 steps of the 30 sources of
 the first member of digits_64, four minutes of one core, and 528 of 4000 of the 124 of digits_256,
-eleven minutes; all of those would take an hour and a quarter. Measured on a Xeon, one thread.
+nine minutes; all of those would take more than an hour. Measured on a Xeon, one thread.
 """
 
 
