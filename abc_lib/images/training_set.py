@@ -330,14 +330,21 @@ def attributed_image(images: TrainingSet, source: int, sample: torch.Tensor) -> 
     return int(mine[torch.cat(distances).argmin()])
 
 
+def as_shown(bytes_: torch.Tensor) -> torch.Tensor:
+    """Images in [0, 1] from an artefact's bytes, as they were read from files of bytes."""
+    return bytes_.float() / 255
+
+
 def shown_images(images: TrainingSet, sources: Iterable[int], samples: torch.Tensor) -> dict:
-    """The training images that attribution points to, as tensors of an artefact."""
+    """The training images that attribution points to, as tensors of an artefact; images as bytes,
+    of which :func:`as_shown` makes images again.
+    """
     shown = [
         attributed_image(images, int(source), sample)
         for source, sample in zip(sources, samples, strict=True)
     ]
     return {
-        "images": images.images[shown].clone(),
+        "images": (images.images[shown] * 255).round().byte(),
         "labels": images.labels[shown].clone(),
         "where": images.where[shown].clone(),
     }

@@ -22,6 +22,7 @@ from abc_lib.ground.store import Artefact, Workspace, parquet_bytes
 from abc_lib.ground.tasks import run_blocks
 from abc_lib.images.training_set import (
     TrainingSet,
+    as_shown,
     attributed_image,
     shown_images,
     training_set_at_hand,
@@ -149,7 +150,7 @@ class _Landscapes(BySample[Landscapes]):
             distances.reshape(-1, artefact.info["num_sources"]),
             images["kept_sources"].numpy(),
             images["kept"].float(),
-            shown and shown["images"],
+            shown and as_shown(shown["images"]),
             shown and shown["labels"].numpy(),
             [artefact],
             spec.get("tangent_steps", 0),
@@ -163,7 +164,9 @@ class _Landscapes(BySample[Landscapes]):
             return found
         shown = shown_images(images, found.attributed_sources, found.factual)
         return dataclasses.replace(
-            found, attributed_images=shown["images"], attributed_labels=shown["labels"].numpy()
+            found,
+            attributed_images=as_shown(shown["images"]),
+            attributed_labels=shown["labels"].numpy(),
         )
 
     def merge(self, artefacts: list[Artefact]) -> Landscapes | None:

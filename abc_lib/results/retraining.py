@@ -12,7 +12,7 @@ from abc_lib.ground.errors import BadValue, positive_int
 from abc_lib.ground.here import Here
 from abc_lib.ground.store import Artefact, Workspace
 from abc_lib.ground.tasks import job_count, run_blocks
-from abc_lib.images.training_set import TrainingSet, shown_images, training_set_at_hand
+from abc_lib.images.training_set import TrainingSet, as_shown, shown_images, training_set_at_hand
 from abc_lib.method.diffusion import ExogenousNoise
 from abc_lib.method.distance import distance
 from abc_lib.method.landscape import METRIC, Landscapes
@@ -180,7 +180,7 @@ class _Retraining(Kind[RetrainingLandscapes]):
             tensors["distances"].numpy(),
             tensors["kept_sources"].numpy(),
             tensors["kept"].float(),
-            shown and shown["images"],
+            shown and as_shown(shown["images"]),
             shown and shown["labels"].numpy(),
             artefacts=[artefact],
             sources=tensors["sources"].numpy(),

@@ -158,7 +158,7 @@ class _Table(Kind[Yardstick]):
         more = (spec.get(name, 0) for name in ("classes", "moving", "alone"))
         task = make_task(ensembles, spec["queries"], here, retrained, *more)
         tensors = {
-            "queries": task.queries,
+            "queries": task.queries.half(),
             "generated": torch.from_numpy(task.generated),
             **_packed(task.gram),
         }
@@ -228,7 +228,10 @@ def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
     arrays = {name: each.numpy() for name, each in artefact.tensors("task.safetensors").items()}
     gram = _unpacked(arrays["one"], arrays["apart"])
     books = tuple(draw_codebook(each) for each in recipes_of(recipe, len(gram)))
-    queries, more = torch.from_numpy(arrays["queries"]), {k: arrays.get(k) for k in _OPTIONAL}
+    queries, more = (
+        torch.from_numpy(arrays["queries"]).float(),
+        {k: arrays.get(k) for k in _OPTIONAL},
+    )
     task = Task(recipe, books, queries, arrays["generated"], gram, **more)
     tables = (
         pd.read_parquet(io.BytesIO(artefact.read(name)))

@@ -359,7 +359,8 @@ def make_task(
         raise BadValue(f"{queries} queries cannot be had of the {len(images)} images of {origin}")
     samples = ensembles[0].sample(ensembles[0].draw_noise(0, range(queries)))
     held_out = images[:queries].float() / 255
-    both = torch.cat([samples, held_out])
+    # In half precision from the start, so that what is kept is what was measured.
+    both = torch.cat([samples, held_out]).half().float()
     generated = np.arange(2 * queries) < queries
     gram = np.stack([rounded(error_products(each, both)) for each in ensembles])
     books = tuple(each.codebook for each in ensembles)
