@@ -79,7 +79,6 @@ def run(place, argv):
         ("publish digits_64 --device abacus", "unknown device"),
         ("remember digits_64 --exposures 0", "an image is seen more than 0 times"),
         ("remember digits_64 --trainings 0", "--trainings is 0"),
-        ("yardstick digits_64 --publish --skip TRAK", "unknown method 'TRAK'"),
         ("signal digits_64 --codes 1", "--codes is 1"),
         ("signal digits_64 --exposure 0", "--exposure is 0"),
         ("publish digits_64 --device /dev/null", "unknown device"),

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from small import own_store
 
 import abc_lib as abc
-from abc_lib.ground.errors import BadValue
+from abc_lib.ground.errors import BadValue, UnknownName
 from abc_lib.ground.here import Here
 from abc_lib.images.registry import get_recipe
 from abc_lib.images.training_set import training_set
@@ -819,6 +819,18 @@ def test_a_table_is_kept_and_read_again_without_members(trained, home):
         rows(found.task, pixel[:3], Relabelled(found.task, 2))
     with pytest.raises(BadValue, match="infinite"):
         rows(found.task, pixel * np.inf, Relabelled(found.task, 2))
+
+
+def test_methods_and_dials_can_be_left_out(trained, home, monkeypatch, one_line):
+    kept = ("random", "pixel distance")
+    few = get(trained.recipe, 1, 4, swept=False, skipped=set(METHODS) - set(kept), here=home)
+    assert few.sweeps is None and set(few.table["method"]) == set(kept)
+    assert few.by_query["method"].tolist() == list(kept)
+    with pytest.raises(
+        UnknownName, match="unknown method 'TRAK'; did you mean 'TRAK-like'"
+    ) as error:
+        get(trained.recipe, 1, 4, skipped=["TRAK"], here=home)
+    assert one_line(error)
 
 
 def test_the_hardest_queries_are_those_on_which_the_best_method_is_worst(trained, home):
