@@ -100,7 +100,7 @@ plt.show()
 # covariance* asks whether members that do well on a query do well on a source.
 #
 # *s* are seconds on one core, gradients that methods share counted for each; *MiB* is what a method
-# held at its peak beyond what was there.
+# held at its peak beyond models and shared gradients.
 #
 # *Controls* is what 95% of a hundred relabellings of the members stay below, *p* how many of them
 # do as well; intervals are over queries and codes. The *ceiling* is what a perfect method would

@@ -56,6 +56,8 @@ TITLES = {
 """of truths, for readers"""
 SHARES = {"top1": "top 1", f"top{TOP}": f"top {TOP}", f"radius{TOP}": f"radius, {TOP} tried"}
 """columns of shares, where a truth has them, for readers"""
+FEW = ("classes",)
+"""truths of so few models that eight of them are most"""
 FREE = ("nothing", "images", "activations", "gradients")
 """what a method may need that knows neither the truth's losses nor counterfactuals"""
 
@@ -158,6 +160,8 @@ def shown(
     if truth != "members":  # costs are the same under every truth
         made = made.drop(columns=["s", "MiB"], errors="ignore")
     for name, title in SHARES.items():
+        if truth in FEW and title != "top 1":
+            continue
         if name in mine and mine[name].notna().any():
             made[title] = mine[name].map("{:.2f}".format)
     return made
@@ -265,8 +269,8 @@ def hardest(found: Yardstick, queries: str = "held out") -> "pd.DataFrame":
         )
     task = found.task
     mine = np.flatnonzero((task.generated == (queries == "generated")) & ~task.tuning)
-    scores = found.by_query.set_index("method").loc[free_methods(found.table)]
-    scores = scores[mine.astype(str)]
+    wide = found.by_query.pivot(index="method", columns="query", values="score")
+    scores = wide.loc[free_methods(found.table), mine]
     halves = task.truths["members"].halves[:, :, mine]
     # Of one query over all codes' models: the same ceiling as of a table, without its mean.
     ceilings = [ceiling(halves[:, :, q].reshape(2, 1, -1)) for q in range(len(mine))]

@@ -45,7 +45,7 @@ class Yardstick:
     """What a task's methods reached: ``table`` has a row for each method, truth and group of
     queries (:func:`rows`), with the method's paper, needs and seconds; ``removal`` and ``sweeps``
     are what the functions of these names say; ``by_query`` are scores under the truth of members,
-    a row a method and a column a query; ``task`` scores others, without members or images. What was
+    a row a method and query; ``task`` scores others, without members or images. What was
     not measured is None.
     """
 
@@ -115,8 +115,8 @@ def measure(
     """Tables of :data:`METHODS`, but those ``skipped``, on a task.
 
     :func:`rows`, with each method's seconds and the memory that it took beyond what was there, in
-    MiB; :func:`abc_lib.yardstick.removal.removal`; and scores under the truth of members, a column
-    a query.
+    MiB; :func:`abc_lib.yardstick.removal.removal`; and scores under the truth of members, a row a
+    method and query.
     """
     import pandas as pd
 
@@ -135,8 +135,8 @@ def measure(
         made += [said | cost | row for row in rows(task, scores, relabelled)]
         removed += [said | row for row in removal(task, scores, relabelled)]
         each[method.name] = task.truths["members"].score(scores, np.arange(len(task))).mean(0)
-    by_query = pd.DataFrame(each, dtype=np.float32).T.rename_axis("method").reset_index()
-    by_query.columns = by_query.columns.map(str)
+    wide = pd.DataFrame(each, dtype=np.float32).rename_axis("query")
+    by_query = wide.reset_index().melt("query", var_name="method", value_name="score")
     return pd.DataFrame(made), pd.DataFrame(removed), by_query
 
 
