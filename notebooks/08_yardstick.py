@@ -145,6 +145,8 @@ wide = abc.yardstick.compare_truths(tables[dataset])  # shares of the ceiling, h
 abc.figures.table(wide.map("{:.2f}".format).reset_index())
 
 # %% tags=["hide-input"]
+display(Markdown(f"**{dataset}**, rank correlations of the methods' scores under two truths"))
+display(abc.figures.table(abc.yardstick.ranking_table(tables[dataset])))
 display(Markdown(abc.yardstick.ranking_verdict(tables)))
 display(Markdown(abc.yardstick.published_verdict(tables)))
 

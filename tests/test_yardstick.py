@@ -36,6 +36,7 @@ from abc_lib.yardstick import (
     make_task,
     published_verdict,
     radius_verdict,
+    ranking_table,
     ranking_verdict,
     read,
     same_ranking,
@@ -819,6 +820,16 @@ def test_a_table_is_kept_and_read_again_without_members(trained, home):
         rows(found.task, pixel[:3], Relabelled(found.task, 2))
     with pytest.raises(BadValue, match="infinite"):
         rows(found.task, pixel * np.inf, Relabelled(found.task, 2))
+
+
+def test_the_triangle_of_rankings_holds_every_pair_once(trained, home):
+    table = get(trained.recipe, 2, 4, class_seeds=2, moving=2, alone=3, here=home).table
+    found, triangle = same_ranking(table), ranking_table(table)
+    numbers = [x for x in triangle.drop(columns="").to_numpy().ravel() if x]
+    assert len(numbers) == len(found) == 6 + 4
+    assert sorted(numbers) == sorted(f"{value:.2f}" for value in found.values())
+    said = ranking_verdict({"x": table})
+    assert f"{min(found.values()):.2f} of" in said and f"{max(found.values()):.2f} of" in said
 
 
 def test_methods_and_dials_can_be_left_out(trained, home, monkeypatch, one_line):

@@ -59,7 +59,8 @@ def method_scores(tables: dict[str, pd.DataFrame], label: str) -> Figure:
     """
     names = list(dict.fromkeys(name for table in tables.values() for name in table["method"]))
     place = {name: len(names) - 1 - row for row, name in enumerate(names)}
-    figure, axes = stacked(len(tables), 5.6, 0.3 * len(names) + 0.8, sharex=True)
+    height = 0.3 * len(names) + 0.8
+    figure, axes = stacked(len(tables), 5.6, height, sharex=True)
     for ax, (title, table) in zip(axes, tables.items()):
         rows = table["method"].map(place)
         errors = [table["score"] - table["low"], table["high"] - table["score"]]
@@ -69,7 +70,7 @@ def method_scores(tables: dict[str, pd.DataFrame], label: str) -> Figure:
         ax.axvline(0, color=PAPERS, linewidth=0.6)
         ax.set(title=title, yticks=list(place.values()), yticklabels=list(place))
     axes[-1].set_xlabel(label)
-    axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
+    axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / height), ncols=2)
     return figure
 
 

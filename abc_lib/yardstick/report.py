@@ -28,6 +28,7 @@ __all__ = [
     "hardest_verdict",
     "published_verdict",
     "radius_verdict",
+    "ranking_table",
     "ranking_verdict",
     "read_scores",
     "removal_verdict",
@@ -212,9 +213,23 @@ def ranking_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held o
         head = "**The order of the methods depends on the truth**"
     told = []
     for name, each in found.items():
-        pairs = [f"{TITLES[a]} and {TITLES[b]} {v:.2f}" for (a, b), v in each.items()]
-        told.append(f"{name}: {', '.join(pairs)}")
+        least, most = min(each, key=each.get), max(each, key=each.get)
+        ends = [f"{each[pair]:.2f} of {' and '.join(TITLES[t] for t in pair)}"
+                for pair in (least, most)]  # fmt: skip
+        told.append(f"{name}: {' to '.join(ends)}")
     return f"{head} (rank correlations of their scores; {'; '.join(told)})."
+
+
+def ranking_table(table: "pd.DataFrame", queries: str = "held out") -> "pd.DataFrame":
+    """Rank correlations of the methods' order under every two truths, as a triangle of texts."""
+    import pandas as pd
+
+    found = same_ranking(table, queries)
+    names = list(dict.fromkeys(name for pair in found for name in pair))
+    made = pd.DataFrame("", index=names[1:], columns=names[:-1])
+    for (a, b), value in found.items():
+        made.loc[b, a] = f"{value:.2f}"
+    return made.rename(index=TITLES, columns=TITLES).rename_axis("").reset_index()
 
 
 def _beside(one: "pd.Series", other: "pd.Series") -> str:
