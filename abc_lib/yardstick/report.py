@@ -314,8 +314,8 @@ def hardest_verdict(found: Mapping[str, Yardstick]) -> str:
                 blame = "of them most are too noisy to tell" if noisy else "not for noise"
                 words = f"{words} ({blame})"
             parts.append(words)
-        told.append(f"on {name} {' and '.join(parts)}")
-    return f"Queries on which every method fails (at most {least:.2f}): {'; '.join(told)}."
+        told.append(f"on {name} {' and '.join(parts)}, at most {least:.2f}")
+    return f"Queries on which every method fails: {'; '.join(told)}."
 
 
 def unrolled_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held out") -> str:
