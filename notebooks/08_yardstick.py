@@ -195,6 +195,18 @@ for name, table in tables.items():
 display(Markdown(abc.yardstick.unrolled_verdict(tables)))
 
 # %% [markdown]
+# It knows nothing of sources that the first member did not see, half of them, and gives them 0. How
+# much of that is due to this? The softmax kernel, told as little, on the same queries:
+
+# %%
+seen = task.words[0, :, 0] == 1  # by the first member of the first code
+scores = abc.yardstick.METHODS["softmax kernel"].scores(task)
+half = np.where(seen, scores - scores[:, seen].mean(axis=1, keepdims=True), 0)
+asked = np.flatnonzero(~task.tuning & ~task.generated)
+truths = [task.truths[name] for name in ("members", "retrained") if name in task.truths]
+{truth.title: float(truth.score(half, asked).mean().round(2)) for truth in truths}
+
+# %% [markdown]
 # ### How far samples move
 #
 # A landscape is of distances, not of losses. Twelve samples, moved by every code; the last column
