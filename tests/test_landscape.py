@@ -216,7 +216,8 @@ def test_blocks_of_any_size_give_the_same_landscapes(trained, three, store, size
     one, other = read_landscapes(artefact), read_landscapes(three)
     np.testing.assert_allclose(one.distances, other.distances, rtol=0, atol=1e-4)
     assert (one.kept_sources == other.kept_sources).all()
-    torch.testing.assert_close(one.kept_images, other.kept_images, rtol=0, atol=1e-5)
+    # They are kept in half precision, of which neighbours lie up to 2^-11 apart.
+    torch.testing.assert_close(one.kept_images, other.kept_images, rtol=0, atol=5e-4)
     for index in range(3):
         torch.testing.assert_close(
             read_all_images(artefact, index), read_all_images(three, index), rtol=0, atol=1e-5
