@@ -150,6 +150,7 @@ class _Retraining(Kind[RetrainingLandscapes]):
         tensors = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
         # Images are shown, not measured: half precision is finer than a screen.
         small = {key: tensors[key].half() for key in ("factual", "kept")}
+        small["distances"] = tensors["distances"].float()
         files = {"landscape.safetensors": tensors | small | {"sources": torch.from_numpy(sources)}}
         images = training_set_at_hand(recipe.data) if images is None else images
         if images is not None:
@@ -177,7 +178,7 @@ class _Retraining(Kind[RetrainingLandscapes]):
             spec["seed"],
             np.array(spec["indices"]),
             tensors["factual"].float(),
-            tensors["distances"].numpy(),
+            tensors["distances"].double().numpy(),
             tensors["kept_sources"].numpy(),
             tensors["kept"].float(),
             shown and as_shown(shown["images"]),
