@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.stats import spearmanr
 from small import own_store
 
 import abc_lib as abc
+from abc_lib.ground.devices import Peak
 from abc_lib.ground.errors import BadValue, UnknownName
 from abc_lib.ground.here import Here
 from abc_lib.images.registry import get_recipe
@@ -830,6 +832,17 @@ def test_the_triangle_of_rankings_holds_every_pair_once(trained, home):
     assert sorted(numbers) == sorted(f"{value:.2f}" for value in found.values())
     said = ranking_verdict({"x": table})
     assert f"{min(found.values()):.2f} of" in said and f"{max(found.values()):.2f} of" in said
+
+
+def test_peak_memory_is_what_was_held_within_and_beyond_what_was_there():
+    with Peak(0.001) as much:
+        held = torch.ones(2**24)  # 64 MiB
+        time.sleep(0.05)
+        del held
+    with Peak(0.001) as little:
+        time.sleep(0.02)
+    assert 60 * 2**20 < much.most < 200 * 2**20 or np.isnan(much.most)
+    assert little.most < 20 * 2**20 or np.isnan(little.most)
 
 
 def test_methods_and_dials_can_be_left_out(trained, home, monkeypatch, one_line):
