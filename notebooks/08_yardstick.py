@@ -142,7 +142,8 @@ display(Markdown(abc.yardstick.cost_verdict(tables)))
 
 # %%
 wide = abc.yardstick.compare_truths(tables[dataset])  # shares of the ceiling, held-out queries
-abc.figures.table(wide.map("{:.2f}".format).reset_index())
+titled = wide.rename(columns=abc.yardstick.TITLES)
+abc.figures.table(titled.map("{:.2f}".format).reset_index())
 
 # %% tags=["hide-input"]
 display(Markdown(f"**{dataset}**, rank correlations of the methods' scores under two truths"))
@@ -162,7 +163,7 @@ hard.head(3).round(2)
 # %% mystnb={"image": {"alt": "The eight held-out queries on which the best method is worst, with its score."}} tags=["hide-input"]
 worst = hard.head(8)
 titles = [f"{best:.2f}" for best in worst["best"]]
-abc.figures.image_rows({"hardest": list(task.queries[worst["query"].to_numpy()])}, titles)
+abc.figures.image_rows({"hardest": list(task.queries[worst["query"].to_list()])}, titles)
 plt.show()
 told = {name: each for name, each in found.items() if each.by_query is not None}
 display(Markdown(abc.yardstick.hardest_verdict(told)))

@@ -8,6 +8,7 @@ noise sets, an interval over queries and codes, and what relabelled members give
 
 from abc_lib.yardstick.methods import METHODS, Method
 from abc_lib.yardstick.report import (
+    TITLES,
     advice,
     compare_truths,
     cost_verdict,
@@ -34,6 +35,7 @@ from abc_lib.yardstick.truths import Truth
 
 __all__ = [
     "METHODS",
+    "TITLES",
     "Method",
     "Task",
     "Truth",

@@ -148,7 +148,11 @@ def shown(
     mine = mine.sort_values("score", ascending=False)
     made = pd.DataFrame({"method": mine["method"], "needs": mine["needs"]})
     numbers = zip(mine["score"], mine["low"], mine["high"])
-    made["score"] = [f"{score:.2f} ({low:.2f} to {high:.2f})" for score, low, high in numbers]
+    # On one line, whatever the width of the page.
+    made["score"] = [
+        f"{score:.2f} ({low:.2f} to {high:.2f})".replace(" ", "\u00a0")
+        for score, low, high in numbers
+    ]
     made["of ceiling"] = [
         f"{score / most:.2f}" if most > 0 else ""
         for score, most in zip(mine["score"], mine["ceiling"])
