@@ -159,11 +159,10 @@ def shown(
     ]
     made["controls"] = mine["chance"].map("{:.2f}".format)
     made["p"] = mine["p"].map("{:.2f}".format)
-    made["s"] = mine["seconds"].map("{:,.1f}".format)
-    if "memory" in mine and mine["memory"].notna().any():
-        made["MiB"] = mine["memory"].map("{:,.0f}".format)
-    if truth != "members":  # costs are the same under every truth
-        made = made.drop(columns=["s", "MiB"], errors="ignore")
+    if truth == "members":  # costs are the same under every truth
+        made["s"] = mine["seconds"].map("{:,.1f}".format)
+        if "memory" in mine and mine["memory"].notna().any():
+            made["MiB"] = mine["memory"].map("{:,.0f}".format)
     for name, title in SHARES.items():
         if truth in FEW and title != "top 1":
             continue

@@ -1,10 +1,10 @@
 """The derivative of a loss after training in the weight of each source, through all of training.
 
-It is exact, and what a very small change of a weight does. A larger one, such as none of a source,
-can do something else: Adam's first steps have the size of the learning rate whatever that of the
-gradient, and jump where its sign changes, which the derivative sees only where it is all but 0.
-MAGIC's authors ask for training that is smooth in this sense; that of members is what it is. And
-it is of one training with its chance, where truths are of members that each had their own.
+It is exact, and what a very small change of a weight does; taking a source out is a large one. On
+a tiny member it foretells training again up to changes of a thousandth, perhaps because Adam's
+first steps have the size of the learning rate whatever that of the gradient, and jump where its
+sign changes. MAGIC's authors ask for training that is smooth; that of members is what it is. And
+it is of one training with its chance, where most truths are of models that each had their own.
 """
 
 from collections.abc import Callable
