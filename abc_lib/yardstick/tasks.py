@@ -61,8 +61,7 @@ class Task:
     the sources' classes, ``same_chance`` (2, S, M) the :func:`same_chance_rises` of the first
     code's first member and ``alone`` (M,) its sources, and ``moved`` (2, R, Q, N) the
     :func:`movements` of the samples :attr:`moving`. ``ensembles`` are needed by methods that look
-    into members (most into the first code's), ``here`` by those that look up results; whoever only
-    scores needs neither.
+    into members (most into the first code's); whoever only scores needs none.
     """
 
     recipe: Recipe
@@ -77,7 +76,6 @@ class Task:
     alone: np.ndarray | None = None
     moved: np.ndarray | None = None
     ensembles: tuple[Ensemble, ...] = ()
-    here: Here | None = None
     _kernels: dict[tuple, Kernels] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -364,7 +362,7 @@ def make_task(
     generated = np.arange(2 * queries) < queries
     gram = np.stack([rounded(error_products(each, both)) for each in ensembles])
     books = tuple(each.codebook for each in ensembles)
-    task = Task(recipe, books, both, generated, gram, ensembles=ensembles, here=here)
+    task = Task(recipe, books, both, generated, gram, ensembles=ensembles)
     if retrained:
         task.retrained = retrained_rises(retrained, both)
     if class_seeds:
