@@ -26,12 +26,17 @@ BAND = 1
 """of :data:`abc_lib.results.placebos.memory.BANDS`"""
 
 
-def _candidates(name: str) -> dict[str, abc.Recipe]:
-    """What was tried, by name: the last is what ``abc.get_recipe`` gives."""
-    chosen = abc.get_recipe(name).exposed(EXPOSURE)
+def candidates(name: str, times: float) -> dict[str, abc.Recipe]:
+    """What was tried, by name, each image seen so often; the last is what ``abc.get_recipe``
+    gives.
+    """
+    chosen = abc.get_recipe(name)
     # networks and training of general members, as those of class and group ensembles are
     general = abc.get_recipe(f"{chosen.data.family}_classes")
-    before = chosen.replace(network=general.network, training=general.training)
+    before = chosen.replace(
+        network=general.network,
+        training=dataclasses.replace(general.training, block=chosen.training.block),
+    )
     target = {"network": {"predicts": "image"}, "training": {"weighting": "image"}}
     small = {"batch_size": 16}
 
@@ -39,7 +44,7 @@ def _candidates(name: str) -> dict[str, abc.Recipe]:
         return dataclasses.replace(chosen, network=network)
 
     own = chosen.network
-    return {
+    found = {
         "as before: velocity, batches of 64": before,
         "before, predicting the image": before.replace(**target),
         "before, image, batches of 16": before.replace(
@@ -55,8 +60,15 @@ def _candidates(name: str) -> dict[str, abc.Recipe]:
         "chosen, patches twice as large": with_network(
             dataclasses.replace(own, patch=2 * own.patch)
         ),
+        "chosen, twice as deep": with_network(
+            dataclasses.replace(own, layers_per_block=2 * own.layers_per_block)
+        ),
+        "chosen, a third of the learning rate": chosen.replace(
+            training={"learning_rate": chosen.training.learning_rate / 3}
+        ),
         "chosen": chosen,
     }
+    return {words: recipe.exposed(times) for words, recipe in found.items()}
 
 
 def _measured(name: str, words: str, recipe: abc.Recipe) -> dict:
@@ -96,8 +108,8 @@ def compare(options: Options) -> dict:
     rows = []
     with threads_set(1):
         for name in ("digits_64",) if options.quick else ("digits_256", "mnist_256"):
-            for words, recipe in _candidates(name).items():
-                rows.append(_measured(name, words, recipe.exposed(times)))
+            for words, recipe in candidates(name, times).items():
+                rows.append(_measured(name, words, recipe))
     return {"candidates": rows}
 
 

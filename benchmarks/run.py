@@ -30,6 +30,7 @@ COMPARISONS = (
     "screening",
     "scaling",
     "remembering",
+    "frontier",
     "scheduling",
     "backends",
 )
