@@ -1,6 +1,6 @@
 """Whole ensembles of candidate networks: how far their samples move for their core-hours.
 
-    python benchmarks/frontier.py [--device auto] [--quick]
+    python benchmarks/run.py --only frontier --output data/published/benchmarks/frontier.json
 
 ``remembering.py`` asks what two members of each candidate know; this trains all members, and asks
 what the ensemble does: its counterfactual radii, from the same noise for all candidates, and how
@@ -13,8 +13,7 @@ import statistics
 import time
 
 import numpy as np
-import torch
-from measuring import Options, main, say, threads_set
+from measuring import Options, say, threads_set
 from remembering import EXPOSURE, candidates
 
 import abc_lib as abc
@@ -104,8 +103,3 @@ def compare(options: Options) -> dict:
             for words, recipe in recipes.items()
         ]
     return {"ensembles": rows}
-
-
-if __name__ == "__main__":
-    torch.manual_seed(0)
-    main(compare, __doc__)
