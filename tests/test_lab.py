@@ -299,10 +299,10 @@ def test_what_ships_is_what_the_library_says():
 def test_a_lab_of_ones_own_is_served_as_it_is(served, runtime, tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.setenv("ABC_CACHE", str(runtime.parent))
-    build_lab([get_recipe("digits_128")], tmp_path / "lab", 3)
+    build_lab([get_recipe("digits_256")], tmp_path / "lab", 3)
     page = served(tmp_path / "lab").page
     assert settled(page).startswith("Sample 0 by all 14 members")
-    assert agree(page, "digits_128", 3, 3) < 1e-3
+    assert agree(page, "digits_256", 3, 3) < 1e-3
 
 
 def test_members_that_are_not_packed_are_refused(tiny, trained, tmp_path, one_line):
