@@ -70,6 +70,7 @@ _NAMESPACES = {
     "study": "study",
     "sections": "study.sections",
     "exposures": "study.exposures",
+    "remembering": "study.remembering",
     "designs": "study.signals.designs",
     "signals": "study.signals",
     "audit": "study.audit",

@@ -228,7 +228,7 @@ display(abc.figures.table(abc.exposures.authors_table(measured)))
 # %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours of training, a line an ensemble, with the authors' values dashed."}} tags=["hide-input"]
 bench = abc.speed.read_benchmarks("cpu")
 for kind, values in kinds.items():
-    hours = [abc.exposures.core_hours(value, bench) for value in values]
+    hours = [abc.remembering.core_hours(value, bench) for value in values]
     if np.isfinite(hours).all():
         figure, axes = plt.subplots(2, 1, figsize=(6.4, 6.4), sharex=True)
         abc.figures.frontier(values, hours, axes, abc.exposures.authors_points(kind))
@@ -236,7 +236,43 @@ for kind, values in kinds.items():
         plt.show()
 
 # %% tags=["hide-input"]
-display(abc.figures.table(abc.exposures.frontier_table(measured, bench)))
+display(abc.figures.table(abc.remembering.frontier_table(measured, bench)))
+
+# %% [markdown]
+# ## Which network remembers for its time
+#
+# The line is the chosen network at several exposures; the marks are others, every image seen 250
+# times: whole ensembles of the same code, sampled from the same noise. What each costs was measured
+# in turns with the chosen one. A mark above the line on top and below it at the bottom comes
+# farther for its time.
+
+# %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours: the chosen network as a line, others as marks."}} tags=["hide-input"]
+found = abc.speed.read_benchmarks("frontier")
+tried = abc.remembering.candidates(found, measured, bench)
+for name in dict.fromkeys(one.ensemble for one in tried):
+    line = [value for value in measured if value.name == name]
+    hours = [abc.remembering.core_hours(value, bench) for value in line]
+    theirs = abc.exposures.authors_points(name.split("_")[0])
+    points = abc.remembering.candidate_points(tried)
+    figure, axes = plt.subplots(2, 1, figsize=(6.4, 6.4), sharex=True)
+    abc.figures.frontier(line, hours, axes, theirs, points)
+    plt.show()
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.remembering.candidates_table(tried)))
+display(Markdown(abc.remembering.candidates_verdict(tried)))
+
+# %% [markdown]
+# Before that, more candidates were compared by what two members of each know, trained in lockstep
+# on one core, every image seen equally often. The last line is what `abc.get_recipe` gives.
+
+# %% tags=["hide-input"]
+display(abc.figures.table(abc.remembering.search_table(bench)))
+
+# %% [markdown]
+# What matters most is that the network predicts the image rather than the velocity; then batches of
+# 16. Wide networks on large patches separate own images from others earliest. One training seed
+# each: differences of a few per cent are chance.
 
 # %% [markdown]
 # ## A p-value for every source
@@ -267,19 +303,6 @@ display(abc.figures.table(table[columns]))
 display(Markdown(abc.exposures.p_verdict(measured)))
 
 # %% [markdown]
-# ## Which network remembers for its time
-#
-# Two members of each candidate, trained in lockstep on one core, every image seen equally often.
-# The last line is what `abc.get_recipe` gives.
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.exposures.search_table(bench)))
-
-# %% [markdown]
-# What matters most is that the network predicts the image rather than the velocity; then batches of
-# 16. Wide networks on large patches separate own images from others earliest. One training seed
-# each: differences of a few per cent are chance.
-#
 # Colour is not there yet. `cifar10_500` has a recipe for this scale, but not one of members that
 # remember, and no ensemble of it was trained far enough to be published; nothing on these pages
 # says anything of it.

@@ -17,7 +17,7 @@ from abc_lib.ground.errors import BadValue  # noqa: E402
 from abc_lib.images.registry import DRAWN, get_recipe  # noqa: E402
 from abc_lib.method.attribution import FalseAttribution  # noqa: E402
 from abc_lib.results.placebos.memory import Memory  # noqa: E402
-from abc_lib.study import exposures  # noqa: E402
+from abc_lib.study import exposures, remembering  # noqa: E402
 
 
 def measured(
@@ -360,11 +360,11 @@ def test_cost_is_steps_times_what_a_member_s_step_takes_and_lies_on_the_axis():
     row = {"name": "training 16 members that remember, mnist_256", "cores": 2}
     row |= {"ways": {"ours": {"median": 0.005}}}
     bench = {"comparisons": {"training": {"rows": [row]}}}
-    hours = [exposures.core_hours(value, bench) for value in values]
+    hours = [remembering.core_hours(value, bench) for value in values]
     assert hours[:2] == pytest.approx([0.01 * steps * 16 / 3600 for steps in (1000, 4000)])
     # The digits were not measured, nor is anything without benchmarks.
-    assert np.isnan(hours[2]) and np.isnan(exposures.core_hours(values[0], None))
-    table = exposures.frontier_table(values, bench)
+    assert np.isnan(hours[2]) and np.isnan(remembering.core_hours(values[0], None))
+    table = remembering.frontier_table(values, bench)
     assert table["core-hours"].tolist() == ["0.04", "0.18", "not measured"]
     _, axes = plt.subplots(2, 1)
     figures.frontier(values[:2], hours[:2], axes, exposures.authors_points("mnist"))
@@ -372,4 +372,101 @@ def test_cost_is_steps_times_what_a_member_s_step_takes_and_lies_on_the_axis():
     assert np.allclose(drawn.get_xdata(), hours[:2])
     words = [text.get_text() for text in axes[1].get_legend().get_texts()]
     assert words == ["authors, same set", "mnist_256"]
+    plt.close("all")
+
+
+# --- networks that were tried ---
+
+STEP = {"name": "training 16 members that remember, mnist_256", "cores": 1}
+BENCH = {"comparisons": {"training": {"rows": [STEP | {"ways": {"ours": {"median": 0.01}}}]}}}
+
+
+def chosen_line(exposures_of=(125, 500, 2000)):
+    """The chosen network: of the same 20 samples, 0.2 more in log10 radius each fourfold exposure,
+    a tenth less of the samples that keep their nearest image.
+    """
+    values = [at(E, 1.5 + 0.2 * k, "mnist_256", 256) for k, E in enumerate(exposures_of)]
+    rate = values[0].attribution
+    return [
+        dataclasses.replace(value, attribution=dataclasses.replace(rate, again=0.4 - 0.1 * k))
+        for k, value in enumerate(values)
+    ]
+
+
+def tried(words, line, times=1.0, log=0.0, kept=0.35, exposure=250.0):
+    """A candidate ``log`` above the line at 250 views, whose samples keep their nearest image."""
+    rng = np.random.default_rng(3)
+    logs = np.mean([np.log10(value.radii[:8]) for value in line[:2]], axis=0)
+    rate = vars(dataclasses.replace(line[0].attribution, again=kept))
+    return {
+        "ensemble": "mnist_256", "candidate": words, "parameters": 1000, "exposure": exposure,
+        "radii": (10 ** (logs + log + rng.normal(0, 0.01, 8))).tolist(), "ratio": 0.5,
+        "false_attribution": rate, "times": [times] * 3, "cpu_seconds": 1.0,
+    }  # fmt: skip
+
+
+def found(*rows):
+    return {"comparisons": {"frontier": {"ensembles": list(rows)}}}
+
+
+def test_a_candidate_stands_beside_the_chosen_network_at_its_own_cost():
+    line = chosen_line()
+    rows = found(tried("twice the cost", line, 2.0), tried("chosen", line))
+    same, dear = remembering.candidates(rows, line, BENCH)
+    assert (same.words, dear.words) == ("chosen", "twice the cost")
+    hours = [remembering.core_hours(value, BENCH) for value in line]
+    # 250 views lie half way between 125 and 500 in the logarithm, 500 of the chosen at its end.
+    assert same.hours == pytest.approx((hours[0] * hours[1]) ** 0.5) and dear.hours == hours[1]
+    assert np.allclose(dear.line, np.log10(line[1].radii[:8])) and dear.line_kept == pytest.approx(
+        0.3
+    )
+    assert same.line_kept == pytest.approx(0.35) and abs(same.forgets) < 1e-9
+    gap = np.log10(rows["comparisons"]["frontier"]["ensembles"][0]["radii"])
+    gap = gap - np.log10(line[1].radii[:8])
+    assert dear.farther == pytest.approx(gap.mean() / (gap.std(ddof=1) / 8**0.5))
+    assert dear.forgets == pytest.approx(-0.05 / (2 * 0.325 * 0.675 / 100) ** 0.5)
+    table = remembering.candidates_table([same, dear])
+    assert table["core-hours"].tolist() == [f"{hours[0] * 2:.2f}", f"{hours[1]:.2f}"]
+    points = remembering.candidate_points([same, dear])
+    assert points["words"].tolist() == ["twice the cost"]
+    assert points["hours"].tolist() == [hours[1]] and points["kept"].tolist() == [0.35]
+
+
+def test_candidates_are_judged_by_radius_and_forgetting_together():
+    line = chosen_line()
+
+    def said(*rows):
+        return remembering.candidates_verdict(
+            remembering.candidates(found(tried("chosen", line), *rows), line, BENCH)
+        )
+
+    assert said(tried("a", line, log=0.2, kept=0.34)) == "**Farther for its time:** a."
+    assert said(tried("a", line, log=-0.2, kept=0.36)) == "**Less far for its time:** a."
+    assert "**Farther for its time:** a." in said(tried("a", line, log=0.005, kept=0.1))
+    # A larger radius of samples that forget less says nothing.
+    assert "**Undecided:** a." == said(tried("a", line, log=0.2, kept=0.5))
+    off = remembering.candidates(found(tried("chosen", line, log=0.3)), line, BENCH)
+    assert "does not hold" in remembering.candidates_verdict(off)
+    assert "No candidate" in remembering.candidates_verdict([])
+
+
+def test_without_a_line_or_measurements_nothing_is_compared():
+    line = chosen_line()
+    assert remembering.candidates(None, line, BENCH) == []
+    assert remembering.candidates(found(tried("chosen", line)), line[:1], BENCH) == []
+    assert "none was" in remembering.candidates_table([]).iloc[0, 0]
+    assert len(remembering.candidate_points([])) == 0
+
+
+def test_what_was_tried_is_drawn_without_a_line():
+    line = chosen_line()
+    rows = found(tried("wider", line, 2.0, log=0.1), tried("chosen", line))
+    points = remembering.candidate_points(remembering.candidates(rows, line, BENCH))
+    _, axes = plt.subplots(2, 1)
+    hours = [remembering.core_hours(value, BENCH) for value in line]
+    figures.frontier(line, hours, axes, exposures.authors_points("mnist"), points)
+    words = [text.get_text() for text in axes[1].get_legend().get_texts()]
+    assert words == ["authors, same set", "mnist_256", "wider"]
+    marks = axes[0].containers[1].lines[0]
+    assert marks.get_linestyle() == "None" and marks.get_xdata() == points["hours"].tolist()
     plt.close("all")

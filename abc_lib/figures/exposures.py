@@ -142,13 +142,19 @@ def radii_by_memory(measured: Sequence[Memory], ax: Axes) -> Axes:
 
 
 def frontier(
-    measured: Sequence[Memory], hours: Sequence[float], axes: Sequence[Axes], theirs: pd.DataFrame
+    measured: Sequence[Memory],
+    hours: Sequence[float],
+    axes: Sequence[Axes],
+    theirs: pd.DataFrame,
+    tried: pd.DataFrame | None = None,
 ) -> Sequence[Axes]:
     """Two axes over core-hours of training: mean log10 radius, and the share of samples that keep
-    their nearest image without it. A colour an ensemble; the authors' same set as a dashed line.
+    their nearest image without it. A colour an ensemble; the authors' same set as a dashed line;
+    networks that were tried as marks without a line.
 
     ``hours`` go with ``measured``; ``theirs`` from
-    :func:`abc_lib.study.exposures.authors_points`.
+    :func:`abc_lib.study.exposures.authors_points`, ``tried`` from
+    :func:`abc_lib.study.remembering.candidate_points`.
     """
     over = {id(value): time for value, time in zip(measured, hours, strict=True)}
     names, marks = _by_name(measured), theirs.set_index("ensemble")
@@ -163,6 +169,10 @@ def frontier(
             dashes = {"color": colour, "linestyle": "--", "linewidth": 1}
             axes[0].axhline(marks.loc[name, "mean"], **dashes)
             axes[1].axhline(marks.loc[name, "without nearest"], **dashes)
+    for one, marker in zip([] if tried is None else tried.itertuples(), "sDv^P*X<>"):
+        style = {"color": "0.35", "marker": marker, "markersize": 5, "linestyle": "", "capsize": 2}
+        axes[0].errorbar(one.hours, one.mean, one.error, label=one.words, **style)
+        axes[1].errorbar(one.hours, one.kept, 1.96 * one.kept_error, **style)
     if set(names) & set(marks.index):
         axes[0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="authors, same set")
     axes[0].set(ylabel="mean log10 radius")

@@ -26,22 +26,20 @@ __all__ = [
     "at_hand",
     "authors_points",
     "authors_table",
-    "core_hours",
     "designs",
     "differs",
-    "frontier_table",
     "law",
     "law_or_none",
     "law_table",
     "levelling_table",
     "levelling_verdict",
+    "mean_and_error",
     "nearest_p",
     "one_variable_table",
     "one_variable_verdict",
     "opening",
     "p_verdict",
     "placebo_verdict",
-    "search_table",
     "spread_of",
     "table",
     "trainings",
@@ -194,7 +192,7 @@ def _size(value: Memory) -> int:
     return value.distances.shape[1]
 
 
-def _mean(values: np.ndarray) -> str:
+def mean_and_error(values: np.ndarray) -> str:
     """A mean over samples with its standard error, as text."""
     error = values.std(ddof=1) / np.sqrt(len(values))
     # Adding nothing turns a rounded -0.0 into 0.
@@ -218,9 +216,9 @@ def table(measured: Iterable[Memory]) -> pd.DataFrame:
                 "ensemble": value.name,
                 "times seen": f"{value.exposure:,.0f}",
                 "samples": len(real),
-                "mean log10 radius": _mean(real),
+                "mean log10 radius": mean_and_error(real),
                 "placebo": f"{placebo.mean():.3f}",
-                "radius less placebo": _mean(real - placebo),
+                "radius less placebo": mean_and_error(real - placebo),
                 "unchanged without nearest": f"{rate.again:.2f}",
                 "without another": f"{rate.instead:.2f}",
                 "loss, own images": f"{own:.3f}",
@@ -315,7 +313,7 @@ def levelling_table(measured: Iterable[Memory]) -> pd.DataFrame:
             "ensemble": before.name,
             "times seen": f"{before.exposure:,.0f} to {after.exposure:,.0f}",
             "own over others": f"{np.median(before.ratios):.2f} to {np.median(after.ratios):.2f}",
-            "log10 radius, a doubling": _mean(grown),
+            "log10 radius, a doubling": mean_and_error(grown),
         }
         for before, after, grown in _steps(measured)
     ]
@@ -438,50 +436,12 @@ def authors_table(measured: Iterable[Memory]) -> pd.DataFrame:
         log = np.log10(value.radii)
         row = {"ensemble": value.name}
         row["times seen"] = f"{value.exposure:,.0f}; theirs {one['exposure']:,.0f}"
-        row["mean log10 radius"] = f"{_mean(log)}; theirs {one['mean']:.3f}"
+        row["mean log10 radius"] = f"{mean_and_error(log)}; theirs {one['mean']:.3f}"
         row["less theirs"] = f"{log.mean() - one['mean']:.3f}"
         row["unchanged without nearest"] = f"{rate.again:.2f}; theirs {one['without nearest']:.2f}"
         row["without another"] = f"{rate.instead:.2f}; theirs {one['without random']:.2f}"
         rows.append(row)
     return pd.DataFrame(rows or [{"ensemble": "none that the authors have"}])
-
-
-def core_hours(value: Memory, benchmarks: dict | None) -> float:
-    """What training an ensemble takes of one core, from the measured time of a member's step.
-
-    ``benchmarks`` from :func:`abc_lib.speed.read_benchmarks`; NaN where they have no ensemble of
-    the same kind of images whose members remember.
-    """
-    recipe = get_recipe(value.name, value.scale).exposed(value.exposure)
-    parts = (benchmarks or {"comparisons": {}})["comparisons"].get("training", {"rows": []})
-    for row in parts["rows"]:
-        if f"remember, {recipe.data.family}_" in row["name"]:
-            seconds = row["ways"]["ours"]["median"] * row["cores"]
-            return seconds * recipe.training.steps * recipe.code.n / 3600
-    return float("nan")
-
-
-def frontier_table(measured: Iterable[Memory], benchmarks: dict | None) -> pd.DataFrame:
-    """What each ensemble's training costs, beside how far it has come: the cheapest first."""
-    rows = []
-    for value in measured:
-        log, rate = np.log10(value.radii), value.attribution
-        hours = core_hours(value, benchmarks)
-        rows.append(
-            {
-                "ensemble": value.name,
-                "times seen": f"{value.exposure:,.0f}",
-                "core-hours": hours,
-                "mean log10 radius": _mean(log),
-                "unchanged without nearest": f"{rate.again:.2f}",
-                "less than without another": f"{rate.instead - rate.again:.2f}",
-                "own over others": f"{np.median(value.ratios):.2f}",
-            }
-        )
-    table = pd.DataFrame(rows).sort_values("core-hours", ignore_index=True)
-    known = table["core-hours"].notna()
-    shown = table["core-hours"].map("{:.2f}".format).where(known, "not measured")
-    return table.assign(**{"core-hours": shown})
 
 
 # --- what the page says ---
@@ -598,23 +558,3 @@ def law_table(
     if not rows:
         return pd.DataFrame([{"family": "none has four ensembles that vary apart"}])
     return pd.DataFrame(rows).sort_values(["family", "codewords"], ascending=[True, False])
-
-
-def search_table(found: dict | None) -> pd.DataFrame:
-    """The candidates of ``benchmarks/remembering.py``, as it measured them."""
-    rows = (found or {"comparisons": {}})["comparisons"].get("remembering", {"candidates": []})
-    return pd.DataFrame(
-        [
-            {
-                "ensemble": row["ensemble"],
-                "candidate": row["candidate"],
-                "thousand parameters": f"{row['parameters'] / 1e3:,.0f}",
-                "times seen": f"{row['exposure']:,.0f}",
-                "CPU s a member": f"{row['cpu_seconds']:.0f}",
-                "loss, own images": f"{row['own_loss']:.3f}",
-                "loss, others": f"{row['other_loss']:.3f}",
-                "own over others": f"{row['ratio']:.2f} ± {row['ratio_error']:.2f}",
-            }
-            for row in rows["candidates"]
-        ]
-    )
