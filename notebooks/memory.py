@@ -272,7 +272,7 @@ display(abc.figures.table(abc.remembering.search_table(bench)))
 # %% [markdown]
 # What matters most is that the network predicts the image rather than the velocity; then batches of
 # 16. Wide networks on large patches separate own images from others earliest. One training seed
-# each: differences of a few per cent are chance.
+# each: differences of a few per cent are chance. A running average of the parameters was not tried.
 
 # %% [markdown]
 # ## A p-value for every source
