@@ -71,6 +71,7 @@ _NAMESPACES = {
     "sections": "study.sections",
     "exposures": "study.exposures",
     "remembering": "study.remembering",
+    "one_variable": "study.one_variable",
     "designs": "study.signals.designs",
     "signals": "study.signals",
     "audit": "study.audit",

@@ -167,14 +167,14 @@ for kind, values in kinds.items():
     abc.figures.radii_by_memory(values, ax)
     ax.set_title(kind)
     plt.show()
-    display(abc.figures.table(abc.exposures.one_variable_table(values)))
+    display(abc.figures.table(abc.one_variable.one_variable_table(values)))
 
 # %% [markdown]
 # The tables say how far the mean log10 radius of an ensemble lies from what a fit to the other
 # ensembles foretells.
 
 # %% tags=["hide-input"]
-display(Markdown(abc.exposures.one_variable_verdict(kinds)))
+display(Markdown(abc.one_variable.one_variable_verdict(kinds)))
 
 # %% [markdown]
 # These are few ensembles; but a longer training and a smaller set do to

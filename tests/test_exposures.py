@@ -17,7 +17,7 @@ from abc_lib.ground.errors import BadValue  # noqa: E402
 from abc_lib.images.registry import DRAWN, get_recipe  # noqa: E402
 from abc_lib.method.attribution import FalseAttribution  # noqa: E402
 from abc_lib.results.placebos.memory import Memory  # noqa: E402
-from abc_lib.study import exposures, remembering  # noqa: E402
+from abc_lib.study import exposures, one_variable, remembering  # noqa: E402
 
 
 def measured(
@@ -303,13 +303,13 @@ def test_the_variable_that_made_the_radii_foretells_them():
             by_memory.append(at(exposure, 2.1 - 0.5 * ratio, name, size, ratio))
             law = 2 - 0.2 * np.log10(size) + 0.1 * np.log10(exposure)
             by_size.append(at(exposure, law, name, size, ratio))
-    assert "What members remember foretells" in exposures.one_variable_verdict({"a": by_memory})
-    assert "Size and exposure foretell" in exposures.one_variable_verdict({"a": by_size})
-    assert "Too few" in exposures.one_variable_verdict({"a": by_size[:2]})
+    assert "What members remember foretells" in one_variable.one_variable_verdict({"a": by_memory})
+    assert "Size and exposure foretell" in one_variable.one_variable_verdict({"a": by_size})
+    assert "Too few" in one_variable.one_variable_verdict({"a": by_size[:2]})
     for values, best in ((by_memory, "what members remember"), (by_size, "size and exposure")):
-        table = exposures.one_variable_table(values).set_index("foretold by").iloc[:, 0]
+        table = one_variable.one_variable_table(values).set_index("foretold by").iloc[:, 0]
         assert table.astype(float).idxmin() == best
-    assert len(exposures.one_variable_table(by_size[:2])) == 1
+    assert len(one_variable.one_variable_table(by_size[:2])) == 1
 
 
 def test_figures_of_memory_show_every_ensemble():

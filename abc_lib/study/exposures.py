@@ -35,8 +35,6 @@ __all__ = [
     "levelling_verdict",
     "mean_and_error",
     "nearest_p",
-    "one_variable_table",
-    "one_variable_verdict",
     "opening",
     "p_verdict",
     "placebo_verdict",
@@ -345,60 +343,6 @@ def levelling_verdict(measured: Iterable[Memory]) -> str:
             words = "**Undecided**"
         verdicts.setdefault(words, []).append(name)
     return "; ".join(f"{words} in {', '.join(names)}" for words, names in verdicts.items()) + "."
-
-
-def one_variable_table(measured: Sequence[Memory]) -> pd.DataFrame:
-    """Which variables foretell the mean log10 radius of an ensemble that was left out of the fit.
-
-    Least squares over all but one ensemble, in turn. *What members remember* is the median of
-    :attr:`Memory.ratios`, and its square.
-    """
-    means = np.array([np.log10(value.radii).mean() for value in measured])
-    size = np.log10([_size(value) for value in measured])
-    times = np.log10([value.exposure for value in measured])
-    share = np.array([np.median(value.ratios) for value in measured])
-    ways = {
-        "none, the mean of the others": [],
-        "size": [size],
-        "exposure": [times],
-        "size and exposure": [size, times],
-        "what members remember": [share, share**2],
-    }
-    rows = []
-    for words, columns in ways.items():
-        axes = np.stack([np.ones(len(means)), *columns], axis=1)
-        if len(means) < axes.shape[1] + 2:
-            continue
-        missed = []
-        for left in range(len(means)):
-            kept = np.arange(len(means)) != left
-            fit = np.linalg.lstsq(axes[kept], means[kept], rcond=None)[0]
-            missed.append(means[left] - axes[left] @ fit)
-        error = np.sqrt(np.mean(np.square(missed)))
-        rows.append({"foretold by": words, "error, log10 radius": f"{error:.3f}"})
-    return pd.DataFrame(rows or [{"foretold by": "too few ensembles"}])
-
-
-def one_variable_verdict(kinds: dict[str, Sequence[Memory]]) -> str:
-    """Whether one variable stands behind size and exposure.
-
-    Rule: it does in a family if what members remember foretells the radius of an ensemble that
-    was left out with a smaller error than size and exposure together.
-    """
-    better, rest = [], []
-    for kind, values in kinds.items():
-        table = one_variable_table(values).set_index("foretold by")
-        if {"size and exposure", "what members remember"} <= set(table.index):
-            errors = table.iloc[:, 0].astype(float)
-            known = errors["what members remember"] < errors["size and exposure"]
-            (better if known else rest).append(kind)
-    if not better + rest:
-        return "Too few ensembles were measured to say."
-    if not better:
-        return f"**Size and exposure foretell it better** in {' and '.join(rest)}."
-    text = "**What members remember foretells the radius better** than size and exposure together"
-    text += f" in {' and '.join(better)}"
-    return f"{text}, not in {' and '.join(rest)}." if rest else f"{text}."
 
 
 def authors_points(family: str = "mnist") -> pd.DataFrame:
