@@ -14,8 +14,10 @@ import pytest  # noqa: E402
 
 from abc_lib import figures  # noqa: E402
 from abc_lib.ground.errors import BadValue  # noqa: E402
-from abc_lib.images.registry import DRAWN, get_recipe  # noqa: E402
+from abc_lib.images.registry import DRAWN, family_of, get_recipe  # noqa: E402
 from abc_lib.method.attribution import FalseAttribution  # noqa: E402
+from abc_lib.method.distance import distance  # noqa: E402
+from abc_lib.results import landscapes  # noqa: E402
 from abc_lib.results.placebos.memory import Memory  # noqa: E402
 from abc_lib.study import exposures, one_variable, remembering  # noqa: E402
 
@@ -310,6 +312,102 @@ def test_the_variable_that_made_the_radii_foretells_them():
         table = one_variable.one_variable_table(values).set_index("foretold by").iloc[:, 0]
         assert table.astype(float).idxmin() == best
     assert len(one_variable.one_variable_table(by_size[:2])) == 1
+
+
+def on_a_curve(kind, unit, size, exposures_of, noise=0.0, time="2026-11-01", by_size=False):
+    """Ensembles of a family whose radii, over ``unit``, follow what members remember, or not."""
+    rng, values = np.random.default_rng(len(kind) + size), []
+    for exposure in exposures_of:
+        ratio = float(rng.uniform(0.2, 0.95))
+        mean = -0.1 - 0.5 * ratio**2 + rng.normal(0, noise)
+        if by_size:
+            mean = -0.1 * np.log10(size) + 0.15 * np.log10(exposure) - 0.6
+        value = at(exposure, 0.0, f"{kind}_{size}", size, ratio)
+        # exactly this mean, whatever the samples
+        off = unit + mean - np.log10(value.radii).mean()
+        origin = SimpleNamespace(**vars(value.artefact) | {"provenance": {"time": time}})
+        values.append(dataclasses.replace(
+            value, distances=value.distances * 10**off, artefact=origin
+        ))  # fmt: skip
+    return values
+
+
+def families(**more):
+    """Two families of nine ensembles, in units of their own."""
+    units = {"digits": 2.1, "mnist": 1.8}
+    kinds = {
+        kind: [
+            value
+            for size in sizes
+            for value in on_a_curve(kind, units[kind], size, (125, 500, 2000), **more)
+        ]
+        for kind, sizes in (("digits", (64, 128, 1024)), ("mnist", (256, 512, 2048)))
+    }
+    return kinds, units
+
+
+def test_one_curve_is_found_where_there_is_one_and_not_where_there_is_none():
+    kinds, units = families(noise=0.01)
+    assert one_variable.across_verdict(kinds, units) == (
+        "**One curve holds**: each of digits and mnist is foretold by the others."
+    )
+    table = one_variable.across_table(kinds, units).set_index("family")
+    assert (table["what members remember"].astype(float) < 0.03).all()
+    # The units differ by 0.3, which is what a curve without them misses.
+    plain = table["what members remember, without the unit"].astype(float)
+    assert np.allclose(plain, 0.3, atol=0.05)
+    wrong = one_variable.across_verdict(kinds, {"digits": 2.1, "mnist": 2.1})
+    assert wrong == "**No one curve for all**: digits and mnist is not foretold by the others."
+    assert "No one curve" in one_variable.across_verdict(*families(by_size=True))
+    few = {"digits": kinds["digits"], "mnist": kinds["mnist"][:2]}
+    assert "Too few" in one_variable.across_verdict(few, units)
+    assert "Too few" in one_variable.across_verdict(kinds, {"digits": 2.1})
+
+
+def test_what_was_measured_later_is_foretold_by_what_was_before():
+    kinds, units = families(noise=0.01)
+    said = one_variable.foretold_verdict(kinds, units)
+    assert said == "No ensemble was measured after the rule was written."
+    assert "none was" in one_variable.foretold_table(kinds, units).iloc[0, 0]
+    new = on_a_curve("digits", 2.1, 256, (125, 500), time="2027-01-01")
+    kinds["digits"] += new
+    table = one_variable.foretold_table(kinds, units)
+    assert table["ensemble"].tolist() == ["digits_256"] * 2
+    said = np.array(table["foretold by what members remember"], dtype=float)
+    assert np.allclose(said, [np.log10(value.radii).mean() for value in new], atol=0.02)
+    assert "foretold them better" in one_variable.foretold_verdict(kinds, units)
+    # Against it: the law is one of size and exposure.
+    kinds, units = families(by_size=True)
+    kinds["digits"] += on_a_curve("digits", 2.1, 256, (125,), time="2027-01-01", by_size=True)
+    assert "did not foretell" in one_variable.foretold_verdict(kinds, units)
+
+
+def test_the_curve_is_a_fit_to_what_was_before_and_later_marks_are_open(ax):
+    kinds, units = families()
+    kinds["digits"] += on_a_curve("digits", 2.1, 256, (125,), time="2027-01-01", by_size=True)
+    points, curve = one_variable.curve_points(kinds, units)
+    assert np.allclose(curve, [-0.1, 0, -0.5], atol=1e-9)
+    assert points["later"].sum() == 1 and len(points) == 19
+    figures.one_curve(points, curve, ax)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["digits", "digits, measured later", "mnist"]
+    open_marks = [one.lines[0].get_markerfacecolor() == "white" for one in ax.containers]
+    assert open_marks == [False, True, False]
+
+
+def test_a_unit_is_the_distance_of_samples_of_stored_landscapes():
+    found = one_variable.units(["digits_64", "mnist_256", "cifar10_500"])
+    assert list(found) == ["digits", "mnist"]
+    logs = []
+    for name in family_of("mnist_256"):
+        stored = landscapes.stored(get_recipe(name))
+        if stored is not None:
+            x = stored.factual.double()
+            pairs = [
+                float(distance(x[i : i + 1], x[j : j + 1])) for i in range(len(x)) for j in range(i)
+            ]
+            logs.append(np.log10(np.mean(pairs)))
+    assert found["mnist"] == pytest.approx(np.mean(logs), abs=1e-5)
 
 
 def test_figures_of_memory_show_every_ensemble():

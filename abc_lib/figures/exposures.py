@@ -141,6 +141,28 @@ def radii_by_memory(measured: Sequence[Memory], ax: Axes) -> Axes:
     return ax
 
 
+def one_curve(points: pd.DataFrame, curve: np.ndarray, ax: Axes) -> Axes:
+    """Mean radii of all families over what members remember, each family in a unit of its own, with
+    the curve that was fitted to them; open marks were measured after the fit.
+
+    Arguments from :func:`abc_lib.study.one_variable.curve_points`.
+    """
+    shares = np.linspace(points["ratio"].min(), points["ratio"].max(), 100)
+    ax.plot(shares, np.polynomial.Polynomial(curve)(shares), color="0.5", linewidth=1)
+    families = list(dict.fromkeys(points["family"]))
+    for family, colour, marker in zip(families, sns.color_palette("colorblind"), "osD^v"):
+        for later, group in points[points["family"] == family].groupby("later"):
+            style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": ""}
+            style |= {"markerfacecolor": "white" if later else colour, "elinewidth": 0.8}
+            label = f"{family}, measured later" if later else family
+            ax.errorbar(group["ratio"], group["mean"], group["error"], label=label, **style)
+    ax.invert_xaxis()
+    ax.set(xlabel="own over others: 1 remembers nothing, 0 repeats")
+    ax.set(ylabel="mean log10 of the radius over\nthe distance of two samples")
+    ax.legend()
+    return ax
+
+
 def frontier(
     measured: Sequence[Memory],
     hours: Sequence[float],

@@ -15,12 +15,15 @@ from abc_lib.images.registry import family_of, get_recipe
 from abc_lib.method.distance import distance
 from abc_lib.results import landscapes
 from abc_lib.results.placebos.memory import Memory
+from abc_lib.study.exposures import mean_and_error
 
 __all__ = ["across_table", "across_verdict", "one_variable_table", "one_variable_verdict", "units"]
 
 REMEMBERED, BOTH = "what members remember", "size and exposure"
 ENOUGH = 3
 """ensembles of a family, for a verdict"""
+WRITTEN = "2026-11-30T18:00"
+"""when the rules of the curve for all families were written: ensembles measured later test them"""
 
 
 def _axes(measured: Sequence[Memory]) -> dict[str, list[np.ndarray]]:
@@ -135,14 +138,90 @@ def across_table(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) ->
     return pd.DataFrame(rows or [{"family": "none has landscapes"}])
 
 
+def curve_points(
+    kinds: dict[str, Sequence[Memory]], apart: dict[str, float], written: str = WRITTEN
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Every ensemble as a mark for :func:`abc_lib.figures.one_curve`, and the curve itself: the
+    coefficients (3,) of 1, what members remember and its square, fitted to what was measured before
+    ``written``.
+    """
+    measured, means, later = _by_time(kinds, apart, written)
+    ratios = [np.median(value.ratios) for value in measured]
+    errors = [np.log10(v.radii).std(ddof=1) / np.sqrt(len(v.radii)) for v in measured]
+    families = [kind for kind in apart for _ in kinds.get(kind, ())]
+    points = pd.DataFrame(
+        {"family": families, "ratio": ratios, "mean": means, "error": errors, "later": later}
+    )
+    known = points[~points["later"]]
+    axes = np.stack([known["ratio"] ** k for k in range(3)], axis=1)
+    return points, np.linalg.lstsq(axes, known["mean"].to_numpy(), rcond=None)[0]
+
+
+def foretold_table(
+    kinds: dict[str, Sequence[Memory]], apart: dict[str, float], written: str = WRITTEN
+) -> pd.DataFrame:
+    """What the ensembles measured before ``written`` foretold of those measured later.
+
+    One fit to all families, radii in units of ``apart``.
+    """
+    measured, means, later = _by_time(kinds, apart, written)
+    missed = {words: _missed(columns, means, ~later) for words, columns in _axes(measured).items()}
+    if not later.any() or missed[REMEMBERED] is None or missed[BOTH] is None:
+        return pd.DataFrame([{"ensemble": "none was measured later"}])
+    rows = []
+    for row, k in enumerate(np.flatnonzero(later)):
+        value, mean = measured[k], float(_means([measured[k]])[0])
+        rows.append(
+            {
+                "ensemble": value.name,
+                "times seen": f"{value.exposure:,.0f}",
+                "own over others": f"{np.median(value.ratios):.2f}",
+                "mean log10 radius": mean_and_error(np.log10(value.radii)),
+                f"foretold by {REMEMBERED}": f"{mean - missed[REMEMBERED][row]:.3f}",
+                f"by {BOTH}": f"{mean - missed[BOTH][row]:.3f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def foretold_verdict(
+    kinds: dict[str, Sequence[Memory]], apart: dict[str, float], written: str = WRITTEN
+) -> str:
+    """Whether the curve foretold what was measured later.
+
+    Rule: it did if it missed those ensembles by less, in the mean square, than a fit of size and
+    exposure to the same earlier ensembles did.
+    """
+    measured, means, later = _by_time(kinds, apart, written)
+    ways = _axes(measured)
+    missed = {words: _missed(ways[words], means, ~later) for words in (REMEMBERED, BOTH)}
+    if not later.any() or any(one is None for one in missed.values()):
+        return "No ensemble was measured after the rule was written."
+    curve, both = (_error([one]) for one in missed.values())
+    head = "**It foretold them better**" if curve < both else "**It did not foretell them better**"
+    return (
+        f"{head} than size and exposure did: it misses the {int(later.sum())} ensembles that were "
+        f"measured after the rule was written by {curve:.3f}, those by {both:.3f}."
+    )
+
+
+def _by_time(
+    kinds: dict[str, Sequence[Memory]], apart: dict[str, float], written: str
+) -> tuple[list[Memory], np.ndarray, np.ndarray]:
+    """All ensembles of families with a unit, their mean log10 radii in it, and which came later."""
+    values = [(kind, value) for kind in apart for value in kinds.get(kind, ())]
+    measured = [value for _, value in values]
+    means = _means(measured) - np.array([apart[kind] for kind, _ in values])
+    later = np.array([value.artefact.provenance["time"] >= written for value in measured])
+    return measured, means, later
+
+
 def _across(
     kinds: dict[str, Sequence[Memory]], apart: dict[str, float], kind: str
 ) -> dict[str, np.ndarray | None]:
     """By how much each way misses a family's radii, fitted to all other families."""
-    values = [(name, value) for name in apart if name in kinds for value in kinds[name]]
-    known = np.array([name != kind for name, _ in values])
-    measured = [value for _, value in values]
-    means = _means(measured) - np.array([apart[name] for name, _ in values])
+    measured, means, _ = _by_time(kinds, apart, WRITTEN)
+    known = np.concatenate([np.full(len(kinds[k]), k != kind) for k in apart if k in kinds])
     return {words: _missed(columns, means, known) for words, columns in _axes(measured).items()}
 
 
