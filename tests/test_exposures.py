@@ -460,6 +460,8 @@ def test_cost_is_steps_times_what_a_member_s_step_takes_and_lies_on_the_axis():
     bench = {"comparisons": {"training": {"rows": [row]}}}
     hours = [remembering.core_hours(value, bench) for value in values]
     assert hours[:2] == pytest.approx([0.01 * steps * 16 / 3600 for steps in (1000, 4000)])
+    # Fashion-MNIST has images of the same size and the same network.
+    assert remembering.core_hours(at(500, 1.9, "fashion_256", 256), bench) == hours[1]
     # The digits were not measured, nor is anything without benchmarks.
     assert np.isnan(hours[2]) and np.isnan(remembering.core_hours(values[0], None))
     table = remembering.frontier_table(values, bench)

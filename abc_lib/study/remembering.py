@@ -12,6 +12,8 @@ import pandas as pd
 
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.attribution import FalseAttribution
+from abc_lib.method.recipe import Recipe
+from abc_lib.method.space import state_shape
 from abc_lib.results.placebos.memory import Memory
 from abc_lib.study.exposures import mean_and_error
 
@@ -31,15 +33,21 @@ def core_hours(value: Memory, benchmarks: dict | None) -> float:
     """What training an ensemble takes of one core, from the measured time of a member's step.
 
     ``benchmarks`` from :func:`abc_lib.speed.read_benchmarks`; NaN where they have no ensemble of
-    the same kind of images whose members remember.
+    the same network and size of images.
     """
     recipe = get_recipe(value.name, value.scale).exposed(value.exposure)
     parts = (benchmarks or {"comparisons": {}})["comparisons"].get("training", {"rows": []})
     for row in parts["rows"]:
-        if f"remember, {recipe.data.family}_" in row["name"]:
+        _, told, name = row["name"].partition("that remember, ")
+        if told and _step(get_recipe(name)) == _step(recipe):
             seconds = row["ways"]["ours"]["median"] * row["cores"]
             return seconds * recipe.training.steps * recipe.code.n / 3600
     return float("nan")
+
+
+def _step(recipe: Recipe) -> tuple:
+    """What the time of a member's step depends on."""
+    return recipe.network, recipe.training.batch_size, state_shape(recipe.data)
 
 
 def frontier_table(measured: Iterable[Memory], benchmarks: dict | None) -> pd.DataFrame:
