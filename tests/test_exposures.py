@@ -352,9 +352,9 @@ def test_one_curve_is_found_where_there_is_one_and_not_where_there_is_none():
         "**One curve holds**: each of digits and mnist is foretold by the others."
     )
     table = one_variable.across_table(kinds, units).set_index("family")
-    assert (table["what members remember"].astype(float) < 0.03).all()
+    assert (table["by memory"].astype(float) < 0.03).all()
     # The units differ by 0.3, which is what a curve without them misses.
-    plain = table["what members remember, without the unit"].astype(float)
+    plain = table["by memory, no unit"].astype(float)
     assert np.allclose(plain, 0.3, atol=0.05)
     wrong = one_variable.across_verdict(kinds, {"digits": 2.1, "mnist": 2.1})
     assert wrong == "**No one curve for all**: digits and mnist is not foretold by the others."

@@ -20,6 +20,7 @@ from abc_lib.study.exposures import mean_and_error
 __all__ = ["across_table", "across_verdict", "one_variable_table", "one_variable_verdict", "units"]
 
 REMEMBERED, BOTH = "what members remember", "size and exposure"
+MEAN = "none, the mean of the others"
 ENOUGH = 3
 """ensembles of a family, for a verdict"""
 WRITTEN = "2026-11-30T18:00"
@@ -32,7 +33,7 @@ def _axes(measured: Sequence[Memory]) -> dict[str, list[np.ndarray]]:
     times = np.log10([value.exposure for value in measured])
     share = np.array([np.median(value.ratios) for value in measured])
     return {
-        "none, the mean of the others": [],
+        MEAN: [],
         "size": [size],
         "exposure": [times],
         BOTH: [size, times],
@@ -129,11 +130,13 @@ def across_table(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) ->
         means = _means(kinds[kind])
         row = {"family": kind, "ensembles": len(means)}
         row["spread"] = f"{means.std(ddof=1):.3f}" if len(means) > 1 else ""
-        for words in (REMEMBERED, BOTH, "none, the mean of the others"):
-            row[words] = "" if missed[words] is None else f"{_error([missed[words]]):.3f}"
-        row["what members remember, without the unit"] = (
-            "" if plain is None else f"{_error([plain]):.3f}"
-        )
+        columns = {
+            "by memory": missed[REMEMBERED],
+            "by size and exposure": missed[BOTH],
+            "by their mean": missed[MEAN],
+            "by memory, no unit": plain,
+        }
+        row |= {key: "" if one is None else f"{_error([one]):.3f}" for key, one in columns.items()}
         rows.append(row)
     return pd.DataFrame(rows or [{"family": "none has landscapes"}])
 
