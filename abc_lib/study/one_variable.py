@@ -207,8 +207,8 @@ def foretold_verdict(
     within = float(np.sqrt(np.mean(points["error"][points["later"]] ** 2)))
     return (
         f"{head} than size and exposure did: it misses the {int(later.sum())} ensembles that were "
-        f"measured after the rule was written by {curve:.3f}, those by {both:.3f}; it is the nearer "
-        f"one in {nearer}. Samples alone leave a mean uncertain by {within:.3f}."
+        f"measured after the rule was written by {curve:.3f}, those by {both:.3f}; it is nearer in "
+        f"{nearer}. Samples alone leave a mean uncertain by {within:.3f}."
     )
 
 
