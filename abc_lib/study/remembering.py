@@ -80,7 +80,8 @@ class Candidate:
 
     ``logs`` (S,) are log10 radii of its samples; ``line`` (S,) those of the same samples, from the
     same noise, of ensembles of the chosen network at two exposures, interpolated to ``hours``, and
-    ``line_kept`` likewise the share of samples that keep their nearest image without it.
+    ``line_kept`` likewise the share of samples that keep their nearest image without it. What is
+    cheaper than the cheapest of them is held against that one.
     """
 
     ensemble: str
