@@ -281,6 +281,7 @@ display(abc.figures.table(abc.remembering.frontier_table(measured, bench)))
 # times: whole ensembles of the same code, sampled from the same noise. What each costs was measured
 # in turns with the chosen one. A mark above the line on top and below it at the bottom comes
 # farther for its time; one that is cheaper than the whole line is held against its cheapest point.
+# Marks are means of 8 samples and the line of 20; the table holds the same 8 against each other.
 
 # %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours: the chosen network as a line, others as marks."}} tags=["hide-input"]
 found = abc.speed.read_benchmarks("frontier")

@@ -191,14 +191,17 @@ def frontier(
             dashes = {"color": colour, "linestyle": "--", "linewidth": 1}
             axes[0].axhline(marks.loc[name, "mean"], **dashes)
             axes[1].axhline(marks.loc[name, "without nearest"], **dashes)
-    for one, marker in zip([] if tried is None else tried.itertuples(), "sDv^P*X<>"):
-        style = {"color": "0.35", "marker": marker, "markersize": 5, "linestyle": "", "capsize": 2}
-        axes[0].errorbar(one.hours, one.mean, one.error, label=one.words, **style)
+    rows = [] if tried is None else list(tried.itertuples())
+    for one, marker, colour in zip(rows, "sDv^P*X<>", sns.color_palette("colorblind", 9)):
+        style = {"color": colour, "marker": marker, "markersize": 6, "linestyle": ""}
+        style |= {"elinewidth": 0.8, "label": one.words}
+        axes[0].errorbar(one.hours, one.mean, one.error, **style)
         axes[1].errorbar(one.hours, one.kept, 1.96 * one.kept_error, **style)
     if set(names) & set(marks.index):
         axes[0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="authors, same set")
     axes[0].set(ylabel="mean log10 radius")
-    axes[1].set(ylabel="share that keeps it", ylim=(-0.03, 0.75))
+    most = max([0.7, *(one.kept + 2 * one.kept_error for one in rows)])
+    axes[1].set(ylabel="share that keeps it", ylim=(-0.03, most + 0.05))
     for ax in axes:
         ax.set(xscale="log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
