@@ -376,6 +376,10 @@ def test_what_was_measured_later_is_foretold_by_what_was_before():
     said = np.array(table["foretold by what members remember"], dtype=float)
     assert np.allclose(said, [np.log10(value.radii).mean() for value in new], atol=0.02)
     assert "foretold them better" in one_variable.foretold_verdict(kinds, units)
+    # A family of which nothing was known has a unit of its own, which may be the wrong one.
+    kinds["fashion"] = on_a_curve("fashion", 2.0, 256, (125, 500), time="2027-01-01")
+    said = one_variable.foretold_verdict(kinds, units | {"fashion": 2.2})
+    assert "Of fashion it knew nothing: its ensembles lie -0.198 from the curve" in said
     # Against it: the law is one of size and exposure.
     kinds, units = families(by_size=True)
     kinds["digits"] += on_a_curve("digits", 2.1, 256, (125,), time="2027-01-01", by_size=True)

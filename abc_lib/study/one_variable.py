@@ -205,11 +205,20 @@ def foretold_verdict(
     nearer = int((np.abs(missed[REMEMBERED]) < np.abs(missed[BOTH])).sum())
     points, _ = curve_points(kinds, apart, written)
     within = float(np.sqrt(np.mean(points["error"][points["later"]] ** 2)))
-    return (
+    text = (
         f"{head} than size and exposure did: it misses the {int(later.sum())} ensembles that were "
         f"measured after the rule was written by {curve:.3f}, those by {both:.3f}; it is nearer in "
         f"{nearer}. Samples alone leave a mean uncertain by {within:.3f}."
     )
+    off = points[points["later"]].assign(off=missed[REMEMBERED]).groupby("family")["off"]
+    unknown = set(points["family"]) - set(points["family"][~points["later"]])
+    for family, each in off:
+        if family in unknown:
+            text += (
+                f" Of {family} it knew nothing: its ensembles lie {each.mean():.3f} from the curve "
+                f"({each.min():.3f} to {each.max():.3f})."
+            )
+    return text
 
 
 def _by_time(
