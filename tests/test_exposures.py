@@ -376,6 +376,9 @@ def test_what_was_measured_later_is_foretold_by_what_was_before():
     said = np.array(table["foretold by what members remember"], dtype=float)
     assert np.allclose(said, [np.log10(value.radii).mean() for value in new], atol=0.02)
     assert "foretold them better" in one_variable.foretold_verdict(kinds, units)
+    kinds["fashion"] = on_a_curve("fashion", 2.0, 256, (125,), time="2027-01-01")
+    first = one_variable.before(kinds)
+    assert {kind: len(values) for kind, values in first.items()} == {"digits": 9, "mnist": 9}
     # A family of which nothing was known has a unit of its own, which may be the wrong one.
     kinds["fashion"] = on_a_curve("fashion", 2.0, 256, (125, 500), time="2027-01-01")
     said = one_variable.foretold_verdict(kinds, units | {"fashion": 2.2})

@@ -20,7 +20,6 @@ from abc_lib.study.exposures import mean_and_error
 __all__ = ["across_table", "across_verdict", "one_variable_table", "one_variable_verdict", "units"]
 
 REMEMBERED, BOTH = "what members remember", "size and exposure"
-MEAN = "none, the mean of the others"
 ENOUGH = 3
 """ensembles of a family, for a verdict"""
 WRITTEN = "2026-11-30T18:00"
@@ -33,7 +32,7 @@ def _axes(measured: Sequence[Memory]) -> dict[str, list[np.ndarray]]:
     times = np.log10([value.exposure for value in measured])
     share = np.array([np.median(value.ratios) for value in measured])
     return {
-        MEAN: [],
+        "none, the mean of the others": [],
         "size": [size],
         "exposure": [times],
         BOTH: [size, times],
@@ -117,6 +116,15 @@ def units(families: Sequence[str], here: Here | None = None) -> dict[str, float]
     return found
 
 
+def before(kinds: dict[str, Sequence[Memory]], written: str = WRITTEN) -> dict[str, list[Memory]]:
+    """Only what was measured before ``written``; families without any are left out."""
+    first = {
+        kind: [value for value in values if value.artefact.provenance["time"] < written]
+        for kind, values in kinds.items()
+    }
+    return {kind: values for kind, values in first.items() if values}
+
+
 def across_table(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) -> pd.DataFrame:
     """How far a fit to all *other* families misses a family's mean log10 radii.
 
@@ -133,7 +141,6 @@ def across_table(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) ->
         columns = {
             "by memory": missed[REMEMBERED],
             "by size and exposure": missed[BOTH],
-            "by their mean": missed[MEAN],
             "by memory, no unit": plain,
         }
         row |= {key: "" if one is None else f"{_error([one]):.3f}" for key, one in columns.items()}
