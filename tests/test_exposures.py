@@ -19,7 +19,8 @@ from abc_lib.method.attribution import FalseAttribution  # noqa: E402
 from abc_lib.method.distance import distance  # noqa: E402
 from abc_lib.results import landscapes  # noqa: E402
 from abc_lib.results.placebos.memory import Memory  # noqa: E402
-from abc_lib.study import exposures, one_variable, remembering  # noqa: E402
+from abc_lib.study import exposures  # noqa: E402
+from abc_lib.study.exposures import one_variable, remembering  # noqa: E402
 
 
 def measured(

@@ -145,7 +145,7 @@ def one_curve(points: pd.DataFrame, curve: np.ndarray, ax: Axes) -> Axes:
     """Mean radii of all families over what members remember, each family in a unit of its own, with
     the curve that was fitted to them; open marks were measured after the fit.
 
-    Arguments from :func:`abc_lib.study.one_variable.curve_points`.
+    Arguments from :func:`abc_lib.study.exposures.one_variable.curve_points`.
     """
     shares = np.linspace(points["ratio"].min(), points["ratio"].max(), 100)
     ax.plot(shares, np.polynomial.Polynomial(curve)(shares), color="0.5", linewidth=1)
@@ -176,7 +176,7 @@ def frontier(
 
     ``hours`` go with ``measured``; ``theirs`` from
     :func:`abc_lib.study.exposures.authors_points`, ``tried`` from
-    :func:`abc_lib.study.remembering.candidate_points`.
+    :func:`abc_lib.study.exposures.remembering.candidate_points`.
     """
     over = {id(value): time for value, time in zip(measured, hours, strict=True)}
     names, marks = _by_name(measured), theirs.set_index("ensemble")
