@@ -358,7 +358,7 @@ def test_one_curve_is_found_where_there_is_one_and_not_where_there_is_none():
     plain = table["by memory, no unit"].astype(float)
     assert np.allclose(plain, 0.3, atol=0.05)
     wrong = one_variable.across_verdict(kinds, {"digits": 2.1, "mnist": 2.1})
-    assert wrong == "**No one curve for all**: digits and mnist is not foretold by the others."
+    assert wrong == "**No one curve for all**: the others do not foretell digits and mnist."
     assert "No one curve" in one_variable.across_verdict(*families(by_size=True))
     few = {"digits": kinds["digits"], "mnist": kinds["mnist"][:2]}
     assert "Too few" in one_variable.across_verdict(few, units)

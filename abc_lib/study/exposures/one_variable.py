@@ -270,5 +270,5 @@ def across_verdict(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) 
         return "Too few families were measured to say whether one curve holds for all."
     if not fails:
         return f"**One curve holds**: each of {' and '.join(holds)} is foretold by the others."
-    text = f"**No one curve for all**: {' and '.join(fails)} is not foretold by the others"
-    return f"{text}, {' and '.join(holds)} is." if holds else f"{text}."
+    text = f"**No one curve for all**: the others do not foretell {' and '.join(fails)}"
+    return f"{text}, they do {' and '.join(holds)}." if holds else f"{text}."
