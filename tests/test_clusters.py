@@ -101,6 +101,18 @@ def test_tasks_run_on_the_workers_and_on_one_thread(dask, tmp_path):
     assert not list(tmp_path.rglob("travel/*"))
 
 
+def test_a_cluster_of_one_worker_does_the_work_itself(tmp_path):
+    cluster = Dask(workers=1)
+    try:
+        arguments = [(x, np.ones(3)) for x in range(4)]
+        results = list(tasks(square, arguments, cluster.address, Store(tmp_path, None)))
+    finally:
+        cluster.close()
+    assert sorted(each[0] for each in results) == [0, 1, 4, 9]
+    where = {each[2] for each in results}
+    assert len(where) == 1 and os.getpid() not in where
+
+
 def test_a_landscape_of_a_cluster_has_the_bits_of_one_process(dask, trained, tmp_path):
     made = []
     for cluster in (None, dask.address):

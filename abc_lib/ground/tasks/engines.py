@@ -95,7 +95,12 @@ def _dask(cluster: str, on_cpu: bool) -> Iterator[int]:
     resources = {} if on_cpu else {"resources": {"GPU": 1}}
     try:
         with joblib.parallel_config(backend="dask", client=client, n_jobs=-1, **resources):
-            yield len(threads)
+            # Of a cluster with one worker joblib thinks that this process does as well: it would
+            # run the tasks here, without that worker's GPU, images or room.
+            backend, _ = joblib.parallel.get_active_backend()
+            workers = backend.effective_n_jobs
+            backend.effective_n_jobs = lambda n_jobs: max(2, workers(n_jobs))
+            yield max(2, len(threads))
     except (CancelledError, CommClosedError, KilledWorker) as error:
         _client.cache_clear()
         raise _lost(cluster, error) from None
