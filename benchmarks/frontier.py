@@ -10,20 +10,17 @@ all candidates in turns, times the steps of all members.
 """
 
 import statistics
-import time
 
 import numpy as np
-from measuring import Options, say, threads_set
-from remembering import EXPOSURE, candidates
+from measuring import Options, clock, say, threads_set
+from remembering import EXPOSURE, block_of, candidates
 
 import abc_lib as abc
-from abc_lib.method.distance import distance
 from abc_lib.results.measures.attributions import false_attribution_rate
-from abc_lib.results.placebos.evidence import without
-from abc_lib.training.budget import num_parameters, trajectories_side_by_side
-from abc_lib.training.members import Block, blocks_of
+from abc_lib.study.exposures.remembering import CHOSEN
+from abc_lib.training.budget import num_parameters
+from abc_lib.training.members import blocks_of
 
-CHOSEN = "chosen"
 LEFT_OUT = ("before, predicting the image", "before, image, batches of 16", "chosen, times uniform")
 """candidates between the one of before and the chosen one, of which the losses say enough"""
 SAMPLES, ATTRIBUTED = 8, 100
@@ -31,38 +28,22 @@ STEPS = 15
 """of a block, in a turn"""
 
 
-def _block(recipe: abc.Recipe) -> Block:
-    """The first members of an ensemble, before their training."""
-    images, code = abc.training_set(recipe.data), abc.draw_codebook(recipe)
-    members = blocks_of(recipe, [0])[0]
-    return Block(recipe, members, [images.of_sources(code.split(m)) for m in members], "cpu")
-
-
 def _costs(recipes: dict[str, abc.Recipe], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of training all members of each, as one thread would take, a round each."""
-    blocks = {words: _block(recipe) for words, recipe in recipes.items()}
+    blocks = {
+        words: block_of(recipe, blocks_of(recipe, [0])[0]) for words, recipe in recipes.items()
+    }
     costs: dict[str, list[float]] = {words: [] for words in recipes}
     for turn in range(rounds + 1):
         for words, block in blocks.items():
-            recipe, start = recipes[words], time.process_time()
+            recipe, start = recipes[words], clock("cpu", 1)
             steps = min(STEPS, recipe.training.steps)
             for k in range(steps):
                 block.step(k)
-            taken = (time.process_time() - start) / steps / len(block.losses)
+            taken = (clock("cpu", 1) - start) / steps / len(block.losses)
             if turn:  # the first warms up
                 costs[words].append(taken * recipe.training.steps * recipe.code.n)
     return costs
-
-
-def _radii(ensemble: abc.Ensemble, samples: int, here: abc.Here) -> list[float]:
-    """Counterfactual radii of some samples."""
-    noise = ensemble.draw_noise(0, range(samples))
-    size = trajectories_side_by_side(ensemble, here)
-    found = []
-    for row in range(samples):
-        factual, there = without(ensemble, noise[[row]], ensemble.codebook.words, size)
-        found.append(float(distance(there, factual).max()))
-    return found
 
 
 def _measured(
@@ -76,7 +57,7 @@ def _measured(
         "candidate": words,
         "parameters": num_parameters(ensemble.members[0]),
         "exposure": recipe.exposure,
-        "radii": _radii(ensemble, samples, here),
+        "radii": abc.landscapes.get(ensemble, samples, here=here).radii[:samples].tolist(),
         "false_attribution": vars(rate) | {},
         "ratio": float(np.median(abc.memory.ratios(*whose))),
     }

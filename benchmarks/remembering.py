@@ -71,11 +71,16 @@ def candidates(name: str, times: float) -> dict[str, abc.Recipe]:
     return {words: recipe.exposed(times) for words, recipe in found.items()}
 
 
+def block_of(recipe: abc.Recipe, members: list[int]) -> Block:
+    """Some members of an ensemble before their training, on the CPU."""
+    images, code = abc.training_set(recipe.data), abc.draw_codebook(recipe)
+    return Block(recipe, members, [images.of_sources(code.split(m)) for m in members], "cpu")
+
+
 def _measured(name: str, words: str, recipe: abc.Recipe) -> dict:
     images, code = abc.training_set(recipe.data), abc.draw_codebook(recipe)
     which = list(range(MEMBERS))
-    splits = [images.of_sources(code.split(m)) for m in which]
-    block = Block(recipe, which, splits, "cpu")
+    block = block_of(recipe, which)
     start = time.process_time()
     for k in range(recipe.training.steps):
         block.step(k)

@@ -167,14 +167,14 @@ for kind, values in kinds.items():
     abc.figures.radii_by_memory(values, ax)
     ax.set_title(kind)
     plt.show()
-    display(abc.figures.table(abc.one_variable.one_variable_table(values)))
+    display(abc.figures.table(abc.one_variable.within_table(values)))
 
 # %% [markdown]
 # The tables say how far the mean log10 radius of an ensemble lies from what a fit to the other
 # ensembles foretells.
 
 # %% tags=["hide-input"]
-display(Markdown(abc.one_variable.one_variable_verdict(kinds)))
+display(Markdown(abc.one_variable.within_verdict(kinds)))
 
 # %% [markdown]
 # These are few ensembles; but a longer training and a smaller set do to
@@ -305,7 +305,7 @@ for name in dict.fromkeys(one.ensemble for one in tried):
     line = [value for value in measured if value.name == name]
     hours = [abc.remembering.core_hours(value, bench) for value in line]
     theirs = abc.exposures.authors_points(name.split("_")[0])
-    points = abc.remembering.candidate_points(tried)
+    points = abc.remembering.candidate_points(one for one in tried if one.ensemble == name)
     figure, axes = plt.subplots(2, 1, figsize=(6.4, 6.4), sharex=True)
     abc.figures.frontier(line, hours, axes, theirs, points)
     plt.show()

@@ -339,6 +339,15 @@ def test_the_one_command_runs_everything(tmp_path):
 
 
 @pytest.mark.slow
+def test_candidates_are_measured_as_whole_ensembles(quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("ABC_CACHE", str(tmp_path))
+    (row,) = importlib.import_module("frontier").compare(quick)["ensembles"]
+    ensemble = abc.get_ensemble(abc.get_recipe("digits_64").exposed(1))
+    assert row["candidate"] == "chosen" and row["times"] == [1.0] and row["cpu_seconds"] > 0
+    assert row["radii"] == abc.landscapes.get(ensemble, 2).radii.tolist()
+
+
+@pytest.mark.slow
 def test_blocks_go_to_worker_processes():
     """As in a real run: what a worker needs must reach it."""
     code = (

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+import abc_lib as abc  # noqa: E402
 from abc_lib import figures  # noqa: E402
 from abc_lib.ground.errors import BadValue  # noqa: E402
 from abc_lib.images.registry import DRAWN, family_of, get_recipe  # noqa: E402
@@ -306,13 +307,13 @@ def test_the_variable_that_made_the_radii_foretells_them():
             by_memory.append(at(exposure, 2.1 - 0.5 * ratio, name, size, ratio))
             law = 2 - 0.2 * np.log10(size) + 0.1 * np.log10(exposure)
             by_size.append(at(exposure, law, name, size, ratio))
-    assert "What members remember foretells" in one_variable.one_variable_verdict({"a": by_memory})
-    assert "Size and exposure foretell" in one_variable.one_variable_verdict({"a": by_size})
-    assert "Too few" in one_variable.one_variable_verdict({"a": by_size[:2]})
+    assert "What members remember foretells" in one_variable.within_verdict({"a": by_memory})
+    assert "Size and exposure foretell" in one_variable.within_verdict({"a": by_size})
+    assert "Too few" in one_variable.within_verdict({"a": by_size[:2]})
     for values, best in ((by_memory, "what members remember"), (by_size, "size and exposure")):
-        table = one_variable.one_variable_table(values).set_index("foretold by").iloc[:, 0]
+        table = one_variable.within_table(values).set_index("foretold by").iloc[:, 0]
         assert table.astype(float).idxmin() == best
-    assert len(one_variable.one_variable_table(by_size[:2])) == 1
+    assert len(one_variable.within_table(by_size[:2])) == 1
 
 
 def on_a_curve(kind, unit, size, exposures_of, noise=0.0, time="2026-11-01", by_size=False):
@@ -396,6 +397,9 @@ def test_the_curve_is_a_fit_to_what_was_before_and_later_marks_are_open(ax):
     points, curve = one_variable.curve_points(kinds, units)
     assert np.allclose(curve, [-0.1, 0, -0.5], atol=1e-9)
     assert points["later"].sum() == 1 and len(points) == 19
+    late = {"digits": kinds["digits"][-1:]}
+    assert one_variable.curve_points(late, units)[1] is None
+    assert "Too few" in one_variable.foretold_verdict(late, units)
     figures.one_curve(points, curve, ax)
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["digits", "digits, measured later", "mnist"]
@@ -525,9 +529,8 @@ def test_a_candidate_stands_beside_the_chosen_network_at_its_own_cost():
     hours = [remembering.core_hours(value, BENCH) for value in line]
     # 250 views lie half way between 125 and 500 in the logarithm, 500 of the chosen at its end.
     assert same.hours == pytest.approx((hours[0] * hours[1]) ** 0.5) and dear.hours == hours[1]
-    assert np.allclose(dear.line, np.log10(line[1].radii[:8])) and dear.line_kept == pytest.approx(
-        0.3
-    )
+    assert np.allclose(dear.line, np.log10(line[1].radii[:8]))
+    assert dear.line_kept == pytest.approx(0.3)
     assert same.line_kept == pytest.approx(0.35) and abs(same.forgets) < 1e-9
     gap = np.log10(rows["comparisons"]["frontier"]["ensembles"][0]["radii"])
     gap = gap - np.log10(line[1].radii[:8])
@@ -562,8 +565,17 @@ def test_without_a_line_or_measurements_nothing_is_compared():
     line = chosen_line()
     assert remembering.candidates(None, line, BENCH) == []
     assert remembering.candidates(found(tried("chosen", line)), line[:1], BENCH) == []
+    assert remembering.candidates(found(tried("chosen", line)), line, None) == []
     assert "none was" in remembering.candidates_table([]).iloc[0, 0]
     assert len(remembering.candidate_points([])) == 0
+
+
+def test_the_published_search_holds_the_chosen_network_against_itself():
+    measurements = abc.speed.read_benchmarks("frontier"), abc.exposures.at_hand(["mnist_256"])
+    published = remembering.candidates(*measurements, abc.speed.read_benchmarks())
+    (same,) = [one for one in published if one.words == "chosen"]
+    assert same.verdict == "undecided" and len(published) == 7
+    assert "does not hold" not in remembering.candidates_verdict(published)
 
 
 def test_what_was_tried_is_drawn_without_a_line():

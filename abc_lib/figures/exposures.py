@@ -134,21 +134,26 @@ def radii_by_memory(measured: Sequence[Memory], ax: Axes) -> Axes:
         errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
         style = {"color": colour, "marker": "o", "markersize": 5, "capsize": 2, "linewidth": 1}
         ax.errorbar(shares, [one.mean() for one in logs], errors, label=name, **style)
-    ax.invert_xaxis()
-    ax.set(xlabel="own over others: 1 remembers nothing, 0 repeats")
+    _memory_axis(ax)
     ax.set(ylabel="mean log10 counterfactual radius")
     ax.legend()
     return ax
 
 
-def one_curve(points: pd.DataFrame, curve: np.ndarray, ax: Axes) -> Axes:
+def _memory_axis(ax: Axes) -> None:
+    ax.invert_xaxis()
+    ax.set(xlabel="own over others: 1 remembers nothing, 0 repeats")
+
+
+def one_curve(points: pd.DataFrame, curve: np.ndarray | None, ax: Axes) -> Axes:
     """Mean radii of all families over what members remember, each family in a unit of its own, with
     the curve that was fitted to them; open marks were measured after the fit.
 
     Arguments from :func:`abc_lib.study.exposures.one_variable.curve_points`.
     """
-    shares = np.linspace(points["ratio"].min(), points["ratio"].max(), 100)
-    ax.plot(shares, np.polynomial.Polynomial(curve)(shares), color="0.5", linewidth=1)
+    if curve is not None:
+        shares = np.linspace(points["ratio"].min(), points["ratio"].max(), 100)
+        ax.plot(shares, np.polynomial.Polynomial(curve)(shares), color="0.5", linewidth=1)
     families = list(dict.fromkeys(points["family"]))
     for family, colour, marker in zip(families, sns.color_palette("colorblind"), "osD^v"):
         for later, group in points[points["family"] == family].groupby("later"):
@@ -156,8 +161,7 @@ def one_curve(points: pd.DataFrame, curve: np.ndarray, ax: Axes) -> Axes:
             style |= {"markerfacecolor": "white" if later else colour, "elinewidth": 0.8}
             label = f"{family}, measured later" if later else family
             ax.errorbar(group["ratio"], group["mean"], group["error"], label=label, **style)
-    ax.invert_xaxis()
-    ax.set(xlabel="own over others: 1 remembers nothing, 0 repeats")
+    _memory_axis(ax)
     ax.set(ylabel="mean log10 of the radius over\nthe distance of two samples")
     ax.legend()
     return ax

@@ -100,7 +100,7 @@ def _dask(cluster: str, on_cpu: bool) -> Iterator[int]:
             backend, _ = joblib.parallel.get_active_backend()
             workers = backend.effective_n_jobs
             backend.effective_n_jobs = lambda n_jobs: max(2, workers(n_jobs))
-            yield max(2, len(threads))
+            yield len(threads)
     except (CancelledError, CommClosedError, KilledWorker) as error:
         _client.cache_clear()
         raise _lost(cluster, error) from None

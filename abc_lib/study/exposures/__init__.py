@@ -39,6 +39,7 @@ __all__ = [
     "p_verdict",
     "placebo_verdict",
     "spread_of",
+    "standard_error",
     "table",
     "trainings",
     "trainings_table",
@@ -190,11 +191,15 @@ def _size(value: Memory) -> int:
     return value.distances.shape[1]
 
 
+def standard_error(values: np.ndarray) -> float:
+    """That of a mean over samples."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def mean_and_error(values: np.ndarray) -> str:
     """A mean over samples with its standard error, as text."""
-    error = values.std(ddof=1) / np.sqrt(len(values))
     # Adding nothing turns a rounded -0.0 into 0.
-    return f"{round(float(values.mean()), 3) + 0.0:.3f} ± {error:.3f}"
+    return f"{round(float(values.mean()), 3) + 0.0:.3f} ± {standard_error(values):.3f}"
 
 
 def nearest_p(value: Memory) -> np.ndarray:
@@ -358,7 +363,7 @@ def authors_points(family: str = "mnist") -> pd.DataFrame:
             continue
         size, logs = int(group["training_set_size"].iloc[0]), group["log10_radius"]
         row = {"ensemble": name, "size": size, "exposure": AUTHORS_DRAWN / (size / 2)}
-        row |= {"mean": logs.mean(), "error": logs.std(ddof=1) / np.sqrt(len(logs))}
+        row |= {"mean": logs.mean(), "error": standard_error(logs)}
         if name in rates.index:
             one = rates.loc[name]
             row["without nearest"] = one["unchanged_without_nearest"] / one["samples"]
@@ -414,7 +419,7 @@ def opening(measured: Sequence[Memory]) -> str:
 
 def differs(values: np.ndarray) -> int:
     """The sign of a mean over samples that lies two standard errors or more from 0, else 0."""
-    error = values.std(ddof=1) / np.sqrt(len(values))
+    error = standard_error(values)
     return int(np.sign(values.mean())) if abs(values.mean()) >= 2 * error else 0
 
 

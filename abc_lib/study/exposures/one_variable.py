@@ -15,9 +15,19 @@ from abc_lib.images.registry import family_of, get_recipe
 from abc_lib.method.distance import distance
 from abc_lib.results import landscapes
 from abc_lib.results.placebos.memory import Memory
-from abc_lib.study.exposures import mean_and_error
+from abc_lib.study.exposures import mean_and_error, standard_error
 
-__all__ = ["across_table", "across_verdict", "one_variable_table", "one_variable_verdict", "units"]
+__all__ = [
+    "across_table",
+    "across_verdict",
+    "before",
+    "curve_points",
+    "foretold_table",
+    "foretold_verdict",
+    "units",
+    "within_table",
+    "within_verdict",
+]
 
 REMEMBERED, BOTH = "what members remember", "size and exposure"
 ENOUGH = 3
@@ -40,22 +50,29 @@ def _axes(measured: Sequence[Memory]) -> dict[str, list[np.ndarray]]:
     }
 
 
-def _missed(columns: list[np.ndarray], means: np.ndarray, known: np.ndarray) -> np.ndarray | None:
-    """By how much a least-squares fit to the ``known`` ensembles misses the others; None where
-    they are too few.
-    """
+def _fit(columns: list[np.ndarray], means: np.ndarray, known: np.ndarray) -> np.ndarray | None:
+    """Least squares over the ``known`` ensembles, a constant first; None where they are too few."""
     axes = np.stack([np.ones(len(means)), *columns], axis=1)
     if known.sum() < axes.shape[1] + 1:
         return None
-    fit = np.linalg.lstsq(axes[known], means[known], rcond=None)[0]
-    return (means - axes @ fit)[~known]
+    return np.linalg.lstsq(axes[known], means[known], rcond=None)[0]
+
+
+def _missed(columns: list[np.ndarray], means: np.ndarray, known: np.ndarray) -> np.ndarray | None:
+    """By how much a fit to the ``known`` ensembles misses the others; None where they are too
+    few.
+    """
+    fit = _fit(columns, means, known)
+    if fit is None:
+        return None
+    return (means - np.stack([np.ones(len(means)), *columns], axis=1) @ fit)[~known]
 
 
 def _error(missed: Sequence[np.ndarray]) -> float:
     return float(np.sqrt(np.mean(np.square(np.concatenate(missed)))))
 
 
-def one_variable_table(measured: Sequence[Memory]) -> pd.DataFrame:
+def within_table(measured: Sequence[Memory]) -> pd.DataFrame:
     """Which variables foretell the mean log10 radius of an ensemble that was left out of the fit.
 
     Least squares over all but one ensemble, in turn, what members remember with its square.
@@ -73,7 +90,7 @@ def _means(measured: Sequence[Memory]) -> np.ndarray:
     return np.array([np.log10(value.radii).mean() for value in measured])
 
 
-def one_variable_verdict(kinds: dict[str, Sequence[Memory]]) -> str:
+def within_verdict(kinds: dict[str, Sequence[Memory]]) -> str:
     """Whether one variable stands behind size and exposure.
 
     Rule: it does in a family if what members remember foretells the radius of an ensemble that
@@ -81,7 +98,7 @@ def one_variable_verdict(kinds: dict[str, Sequence[Memory]]) -> str:
     """
     better, rest = [], []
     for kind, values in kinds.items():
-        table = one_variable_table(values).set_index("foretold by")
+        table = within_table(values).set_index("foretold by")
         if {BOTH, REMEMBERED} <= set(table.index):
             errors = table.iloc[:, 0].astype(float)
             known = errors[REMEMBERED] < errors[BOTH]
@@ -119,10 +136,14 @@ def units(families: Sequence[str], here: Here | None = None) -> dict[str, float]
 def before(kinds: dict[str, Sequence[Memory]], written: str = WRITTEN) -> dict[str, list[Memory]]:
     """Only what was measured before ``written``; families without any are left out."""
     first = {
-        kind: [value for value in values if value.artefact.provenance["time"] < written]
+        kind: [value for value in values if not _later(value, written)]
         for kind, values in kinds.items()
     }
     return {kind: values for kind, values in first.items() if values}
+
+
+def _later(value: Memory, written: str) -> bool:
+    return value.artefact.provenance["time"] >= written
 
 
 def across_table(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) -> pd.DataFrame:
@@ -150,21 +171,22 @@ def across_table(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) ->
 
 def curve_points(
     kinds: dict[str, Sequence[Memory]], apart: dict[str, float], written: str = WRITTEN
-) -> tuple[pd.DataFrame, np.ndarray]:
+) -> tuple[pd.DataFrame, np.ndarray | None]:
     """Every ensemble as a mark for :func:`abc_lib.figures.one_curve`, and the curve itself: the
     coefficients (3,) of 1, what members remember and its square, fitted to what was measured before
-    ``written``.
+    ``written``; None where that is too little.
     """
-    measured, means, later = _by_time(kinds, apart, written)
-    ratios = [np.median(value.ratios) for value in measured]
-    errors = [np.log10(v.radii).std(ddof=1) / np.sqrt(len(v.radii)) for v in measured]
-    families = [kind for kind in apart for _ in kinds.get(kind, ())]
-    points = pd.DataFrame(
-        {"family": families, "ratio": ratios, "mean": means, "error": errors, "later": later}
-    )
-    known = points[~points["later"]]
-    axes = np.stack([known["ratio"] ** k for k in range(3)], axis=1)
-    return points, np.linalg.lstsq(axes, known["mean"].to_numpy(), rcond=None)[0]
+    families, measured, means = _in_units(kinds, apart)
+    later = np.array([_later(value, written) for value in measured])
+    columns = _axes(measured)[REMEMBERED]
+    points = {
+        "family": families,
+        "ratio": columns[0],
+        "mean": means,
+        "error": [standard_error(np.log10(value.radii)) for value in measured],
+        "later": later,
+    }
+    return pd.DataFrame(points), _fit(columns, means, ~later)
 
 
 def foretold_table(
@@ -174,24 +196,24 @@ def foretold_table(
 
     One fit to all families, radii in units of ``apart``.
     """
-    measured, means, later = _by_time(kinds, apart, written)
-    missed = {words: _missed(columns, means, ~later) for words, columns in _axes(measured).items()}
-    if not later.any() or missed[REMEMBERED] is None or missed[BOTH] is None:
-        return pd.DataFrame([{"ensemble": "none was measured later"}])
-    rows = []
-    for row, k in enumerate(np.flatnonzero(later)):
-        value, mean = measured[k], float(_means([measured[k]])[0])
-        rows.append(
+    _, later, missed = _foretold(kinds, apart, written)
+    if missed is None:
+        return pd.DataFrame([{"ensemble": "none was measured later, or too few before"}])
+    return pd.DataFrame(
+        [
             {
                 "ensemble": value.name,
                 "times seen": f"{value.exposure:,.0f}",
                 "own over others": f"{np.median(value.ratios):.2f}",
                 "mean log10 radius": mean_and_error(np.log10(value.radii)),
-                f"foretold by {REMEMBERED}": f"{mean - missed[REMEMBERED][row]:.3f}",
-                f"by {BOTH}": f"{mean - missed[BOTH][row]:.3f}",
+                f"foretold by {REMEMBERED}": f"{mean - curve:.3f}",
+                f"by {BOTH}": f"{mean - both:.3f}",
             }
-        )
-    return pd.DataFrame(rows)
+            for value, mean, curve, both in zip(
+                later, _means(later), missed[REMEMBERED], missed[BOTH], strict=True
+            )
+        ]
+    )
 
 
 def foretold_verdict(
@@ -202,50 +224,61 @@ def foretold_verdict(
     Rule: it did if it missed those ensembles by less, in the mean square, than a fit of size and
     exposure to the same earlier ensembles did.
     """
-    measured, means, later = _by_time(kinds, apart, written)
-    ways = _axes(measured)
-    missed = {words: _missed(ways[words], means, ~later) for words in (REMEMBERED, BOTH)}
-    if not later.any() or any(one is None for one in missed.values()):
+    families, later, missed = _foretold(kinds, apart, written)
+    if not later:
         return "No ensemble was measured after the rule was written."
-    curve, both = (_error([one]) for one in missed.values())
+    if missed is None:
+        return "Too few ensembles were measured before the rule was written."
+    curve, both = _error([missed[REMEMBERED]]), _error([missed[BOTH]])
     head = "**It foretold them better**" if curve < both else "**It did not foretell them better**"
     nearer = int((np.abs(missed[REMEMBERED]) < np.abs(missed[BOTH])).sum())
-    points, _ = curve_points(kinds, apart, written)
-    within = float(np.sqrt(np.mean(points["error"][points["later"]] ** 2)))
+    within = _error([np.array([standard_error(np.log10(value.radii)) for value in later])])
     text = (
-        f"{head} than size and exposure did: it misses the {int(later.sum())} ensembles that were "
+        f"{head} than size and exposure did: it misses the {len(later)} ensembles that were "
         f"measured after the rule was written by {curve:.3f}, those by {both:.3f}; it is nearer in "
         f"{nearer}. Samples alone leave a mean uncertain by {within:.3f}."
     )
-    off = points[points["later"]].assign(off=missed[REMEMBERED]).groupby("family")["off"]
-    unknown = set(points["family"]) - set(points["family"][~points["later"]])
-    for family, each in off:
-        if family in unknown:
-            text += (
-                f" Of {family} it knew nothing: its ensembles lie {each.mean():.3f} from the curve "
-                f"({each.min():.3f} to {each.max():.3f})."
-            )
+    for family in sorted(set(families) - set(before(kinds, written))):
+        off = missed[REMEMBERED][families == family]
+        text += (
+            f" Of {family} it knew nothing: its ensembles lie {off.mean():.3f} from the curve "
+            f"({off.min():.3f} to {off.max():.3f})."
+        )
     return text
 
 
-def _by_time(
-    kinds: dict[str, Sequence[Memory]], apart: dict[str, float], written: str
-) -> tuple[list[Memory], np.ndarray, np.ndarray]:
-    """All ensembles of families with a unit, their mean log10 radii in it, and which came later."""
+def _in_units(
+    kinds: dict[str, Sequence[Memory]], apart: dict[str, float]
+) -> tuple[np.ndarray, list[Memory], np.ndarray]:
+    """Families, ensembles and mean log10 radii in units of ``apart``, of families that have one."""
     values = [(kind, value) for kind in apart for value in kinds.get(kind, ())]
     measured = [value for _, value in values]
     means = _means(measured) - np.array([apart[kind] for kind, _ in values])
-    later = np.array([value.artefact.provenance["time"] >= written for value in measured])
-    return measured, means, later
+    return np.array([kind for kind, _ in values]), measured, means
+
+
+def _foretold(
+    kinds: dict[str, Sequence[Memory]], apart: dict[str, float], written: str
+) -> tuple[np.ndarray, list[Memory], dict[str, np.ndarray] | None]:
+    """Families and ensembles measured later, and by how much the curve and a fit of size and
+    exposure to the earlier ones miss them; None where there are none, or too few earlier ones.
+    """
+    families, measured, means = _in_units(kinds, apart)
+    later = np.array([_later(value, written) for value in measured], dtype=bool)
+    ways = _axes(measured)
+    missed = {words: _missed(ways[words], means, ~later) for words in (REMEMBERED, BOTH)}
+    known = later.any() and not any(one is None for one in missed.values())
+    values = [value for value in measured if _later(value, written)]
+    return families[later], values, missed if known else None
 
 
 def _across(
     kinds: dict[str, Sequence[Memory]], apart: dict[str, float], kind: str
 ) -> dict[str, np.ndarray | None]:
     """By how much each way misses a family's radii, fitted to all other families."""
-    measured, means, _ = _by_time(kinds, apart, WRITTEN)
-    known = np.concatenate([np.full(len(kinds[k]), k != kind) for k in apart if k in kinds])
-    return {words: _missed(columns, means, known) for words, columns in _axes(measured).items()}
+    families, measured, means = _in_units(kinds, apart)
+    ways = _axes(measured).items()
+    return {words: _missed(columns, means, families != kind) for words, columns in ways}
 
 
 def across_verdict(kinds: dict[str, Sequence[Memory]], apart: dict[str, float]) -> str:

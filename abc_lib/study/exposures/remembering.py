@@ -15,7 +15,7 @@ from abc_lib.method.attribution import FalseAttribution
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
 from abc_lib.results.placebos.memory import Memory
-from abc_lib.study.exposures import mean_and_error
+from abc_lib.study.exposures import mean_and_error, standard_error
 
 __all__ = [
     "Candidate",
@@ -73,6 +73,15 @@ def frontier_table(measured: Iterable[Memory], benchmarks: dict | None) -> pd.Da
     return table.assign(**{"core-hours": shown})
 
 
+VERDICTS = FARTHER, LESS_FAR, UNDECIDED = (
+    "farther for its time",
+    "less far for its time",
+    "undecided",
+)
+CHOSEN = "chosen"
+"""what ``abc.get_recipe`` gives, among the candidates"""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A network and training that was tried as a whole ensemble, beside the chosen one at the same
@@ -99,7 +108,7 @@ class Candidate:
     def farther(self) -> float:
         """By how many standard errors its radii exceed the line's, paired over samples."""
         gap = self.logs - self.line
-        return float(gap.mean() / (gap.std(ddof=1) / np.sqrt(len(gap))))
+        return float(gap.mean() / standard_error(gap))
 
     @property
     def forgets(self) -> float:
@@ -109,6 +118,14 @@ class Candidate:
         kept, both = self.attribution.again, (self.attribution.again + self.line_kept) / 2
         error = np.sqrt(2 * both * (1 - both) / self.attribution.samples)
         return float((self.line_kept - kept) / error) if error else 0.0
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`, by the rule of :func:`candidates_verdict`."""
+        signs = self.farther, self.forgets
+        if max(signs) >= 2 and min(signs) >= 0:
+            return FARTHER
+        return LESS_FAR if min(signs) <= -2 and max(signs) <= 0 else UNDECIDED
 
 
 def candidates(
@@ -121,19 +138,21 @@ def candidates(
     candidate took in turns with it.
     """
     rows = (found or {"comparisons": {}})["comparisons"].get("frontier", {"ensembles": []})
-    measured, tried = list(measured), []
+    lines: dict[str, list[Memory]] = {}
+    for value in sorted(measured, key=lambda value: value.exposure):
+        lines.setdefault(value.name, []).append(value)
+    tried = []
     for row in rows["ensembles"]:
-        same = [value for value in measured if value.name == row["ensemble"]]
-        line = sorted(same, key=lambda value: value.exposure)
-        if len(line) < 2:
+        line = lines.get(row["ensemble"], [])
+        at = np.array([core_hours(value, benchmarks) for value in line])
+        if len(line) < 2 or np.isnan(at).any():
             continue
         # The chosen network's cost grows with its exposure alone.
-        hour = core_hours(line[0], benchmarks) / line[0].exposure
-        hours = float(np.median(row["times"])) * hour * row["exposure"]
+        hours = float(np.median(row["times"])) * at[0] / line[0].exposure * row["exposure"]
         logs = np.log10(row["radii"])
-        at = np.log([core_hours(value, benchmarks) for value in line])
-        theirs = np.array([np.log10(value.radii[: len(logs)]) for value in line])
+        same = np.array([np.log10(value.radii[: len(logs)]) for value in line])
         kept = [value.attribution.again for value in line]
+        where = np.log(hours), np.log(at)
         tried.append(
             Candidate(
                 row["ensemble"],
@@ -142,8 +161,8 @@ def candidates(
                 row["exposure"],
                 hours,
                 logs,
-                np.array([np.interp(np.log(hours), at, each) for each in theirs.T]),
-                float(np.interp(np.log(hours), at, kept)),
+                np.array([np.interp(*where, each) for each in same.T]),
+                float(np.interp(*where, kept)),
                 FalseAttribution(**row["false_attribution"]),
                 row["ratio"],
             )
@@ -154,13 +173,13 @@ def candidates(
 def candidate_points(tried: Iterable[Candidate]) -> pd.DataFrame:
     """What was tried, but for the chosen network, as marks for :func:`abc_lib.figures.frontier`."""
     rows = []
-    for one in tried:
+    for one in (one for one in tried if one.words != CHOSEN):
         kept, count = one.attribution.again, one.attribution.samples
         row = {"words": one.words, "hours": one.hours, "mean": one.logs.mean()}
-        row |= {"error": one.logs.std(ddof=1) / np.sqrt(len(one.logs)), "kept": kept}
+        row |= {"error": standard_error(one.logs), "kept": kept}
         rows.append(row | {"kept_error": np.sqrt(kept * (1 - kept) / count)})
     columns = ["words", "hours", "mean", "error", "kept", "kept_error"]
-    return pd.DataFrame(rows, columns=columns).query("words != 'chosen'")
+    return pd.DataFrame(rows, columns=columns)
 
 
 def candidates_table(tried: Iterable[Candidate]) -> pd.DataFrame:
@@ -189,30 +208,18 @@ def candidates_verdict(tried: Sequence[Candidate]) -> str:
     else undecided. The chosen network itself, measured anew, must be undecided, or the line does
     not hold.
     """
-    judged: dict[str, list[str]] = {
-        "farther for its time": [],
-        "less far for its time": [],
-        "undecided": [],
-    }
-    for one in tried:
-        both = np.array([one.farther, one.forgets])
-        if max(both) >= 2 and min(both) >= 0:
-            judged["farther for its time"].append(one.words)
-        elif min(both) <= -2 and max(both) <= 0:
-            judged["less far for its time"].append(one.words)
-        else:
-            judged["undecided"].append(one.words)
     if not tried:
         return "No candidate was measured as a whole ensemble."
-    if "chosen" not in judged["undecided"]:
+    if not any(one.words == CHOSEN and one.verdict == UNDECIDED for one in tried):
         return (
             "**The comparison does not hold**: the chosen network, measured anew, does not lie on "
             "the line of its own published ensembles."
         )
-    judged["undecided"].remove("chosen")
-    parts = [
-        f"**{words.capitalize()}:** {', '.join(names)}." for words, names in judged.items() if names
-    ]
+    parts = []
+    for verdict in VERDICTS:
+        names = [one.words for one in tried if one.words != CHOSEN and one.verdict == verdict]
+        if names:
+            parts.append(f"**{verdict.capitalize()}:** {', '.join(names)}.")
     return " ".join(parts) or "Nothing else was tried."
 
 
