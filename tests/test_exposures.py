@@ -48,7 +48,7 @@ def measured(
     return Memory(
         name, "laptop", exposure, spread * real[:, None], spread * chance[:, None],
         p_values, nearest, np.ones((4, 4)), np.ones((4, 4)), np.ones((4, 2)),
-        FalseAttribution(100, 0.1, 0.5, 0.2, 0.1, 0.4), artefact,
+        FalseAttribution(100, 0.1, 0.5, 0.2, 0.1, 0.4), {}, artefact,
     )  # fmt: skip
 
 

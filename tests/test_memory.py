@@ -93,6 +93,28 @@ def test_distances_and_p_values_are_those_of_ablating_by_hand(trained, measured)
     assert value.placebo_radii[2] == value.placebos[2].max()
 
 
+def test_pictures_are_samples_and_the_images_that_they_lie_nearest_to(trained, measured):
+    pictures, ensemble = measured[0].pictures, trained.ensemble
+    images = training_set(trained.recipe.data).images
+    gallery = {tuple((255 * image).round().int().flatten().tolist()) for image in images}
+    drawn = ensemble.sample(ensemble.draw_noise(0, range(8)))
+    assert np.abs(pictures["ensemble"] - drawn.numpy()).max() <= 0.5 / 255 + 1e-6
+    for whose, count in {"ensemble": 8, "member": 2}.items():
+        samples, nearest = pictures[whose], pictures[f"{whose} nearest"]
+        assert samples.shape == nearest.shape == (count, 1, 8, 8)
+        assert samples.std(axis=0).max() > 0.01
+        for sample, image in zip(samples, nearest, strict=True):
+            assert tuple((255 * image).round().astype(int).flatten().tolist()) in gallery
+            apart = [
+                ((image - sample) ** 2).sum(),
+                *((images.numpy() - sample) ** 2).sum((1, 2, 3)),
+            ]
+            assert apart[0] <= min(apart[1:]) + 1e-3
+    # The ensemble's nearest images are the sources that landscapes name.
+    first = 255 * images[measured[0].nearest[0]]
+    assert np.allclose(255 * pictures["ensemble nearest"][0], first)
+
+
 def test_losses_tell_apart_what_a_member_saw(trained, measured):
     value = measured[0]
     assert value.own_loss.shape == value.other_loss.shape == (6, 4)

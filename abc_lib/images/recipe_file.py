@@ -87,6 +87,7 @@ _CHOICES = {
 _FROM_ZERO = {
     "training.warmup",
     "training.block",
+    "training.average",
     "network.dropout",
     "network.down_attention",
     "network.up_attention",

@@ -183,10 +183,13 @@ DRAWN = 64_000
 # time: see the page on memory. What mattered most is that the network predicts the image; then
 # small batches, and patches so large that one wide level does.
 _GREY = Network((40,), layers_per_block=1, groups=8, patch=8, predicts="image")
+_COLOUR = Network((64,), layers_per_block=1, groups=8, patch=8, predicts="image")
 _NETWORKS = {
     "digits": Network((24,), layers_per_block=1, groups=8, patch=2, predicts="image"),
     "mnist": _GREY,
     "fashion": _GREY,
+    "cifar10": _COLOUR,
+    "cifar100": _COLOUR,
     "made": Network((20,), layers_per_block=1, groups=4, patch=4, predicts="image"),
 }
 _REMEMBERING = Training(
@@ -199,7 +202,9 @@ _REMEMBERING = Training(
     weighting="image",
     times="middle",
 )
-# Members that draw many images a few times each: classes, groups of thousands, latents, colour.
+_FEW = 10_000
+"""images that members can remember single ones of, at so many draws"""
+# Members that draw many images a few times each: classes, groups of thousands, latents.
 # Velocity sampled cleaner than noise after the same steps, most of all on patches, where a level
 # of 32 channels has to carry 16 input channels through.
 _GENERAL = Training(
@@ -216,26 +221,29 @@ _GENERAL = Training(
 def _laptop(recipe: Recipe) -> Recipe:
     """The laptop scale of a recipe: smaller network, fewer members, shorter training.
 
-    Where a source is one grey image, members remember as the authors' do: each draws a fixed
-    number of images, so that an image is the less seen the more there are, and nothing is clipped
-    in sampling. Elsewhere members see an image a few times and have to draw well all the same.
+    Where a source is one image of some thousands, members remember as the authors' do: each draws
+    a fixed number of images, so that an image is the less seen the more there are, and nothing is
+    clipped in sampling. Elsewhere members see an image a few times and have to draw well all the
+    same.
     """
     data, code = recipe.data, recipe.code
+    remembers = data.family in _NETWORKS and data.sources in ("image", "owner")
+    remembers &= data.space == "pixel" and data.size < _FEW
     if code.n == 22:
         # One n for a whole family, as in the paper, and enough codewords for its largest ensemble.
         n = FAMILIES[data.family].laptop_members
+        n = min(n, 16) if remembers else n
         code = Code(n, n // 2)
     recipe = recipe.replace(scale="laptop", code=code)
-    if data.family in _NETWORKS and data.sources in ("image", "owner") and data.space == "pixel":
+    if remembers:
+        # Made pictures are fewer; blocks of half an ensemble leave one for each of two cores.
+        steps = 3500 if data.family == "made" else DRAWN // 16
+        training = dataclasses.replace(_REMEMBERING, steps=steps, block=code.n // 2)
+        if image_shape(data)[0] == 3 and data.family != "made":
+            # Found later, and as good: one training passes through all exposures.
+            training = dataclasses.replace(training, schedule="constant", warmup=0, average=0.1)
         return recipe.replace(
-            network=_NETWORKS[data.family],
-            # Made pictures are fewer; blocks of half an ensemble leave one for each of two cores.
-            training=dataclasses.replace(
-                _REMEMBERING,
-                steps=3500 if data.family == "made" else DRAWN // 16,
-                block=code.n // 2,
-            ),
-            sampling={"clip": None},
+            network=_NETWORKS[data.family], training=training, sampling={"clip": None}
         )
     if data.family == "digits":
         return recipe.replace(

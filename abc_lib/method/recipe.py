@@ -116,6 +116,9 @@ class Training:
     approximation of it"""
     weighting: str = "noise"
     """what the squared error is one of: the ``noise``, the ``velocity`` or the ``image``"""
+    average: float = 0.0
+    """stored is a running average of the parameters: its width, a share of the steps so far; 0
+    stores the parameters"""
     times: str = "uniform"
     """the time steps that minibatches are noised to: ``uniform``, or ``middle``, where four in
     five are of [100, 750)"""
@@ -123,6 +126,13 @@ class Training:
     """how many members are trained as one stacked network; it changes results by rounding"""
     compile: bool = False
     """``torch.compile`` the network on a GPU"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.average <= 0.25:
+            raise BadValue(
+                f"an average of the parameters over {self.average:g} of the steps is not one; "
+                "choose a share from 0 to 0.25"
+            )
 
 
 @dataclass(frozen=True)

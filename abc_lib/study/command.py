@@ -434,11 +434,14 @@ def _exposure(text: str) -> float | None:
 def _remember(arguments: argparse.Namespace) -> None:
     """train members that remember and publish what they do, not the members themselves"""
     here = _here(arguments)
-    for name in arguments.names:
-        for exposure, seed in product(arguments.exposures, range(arguments.trainings)):
-            recipe = get_recipe(name).replace(training={"seed": seed})
-            recipe = recipe.exposed(exposure) if exposure else recipe
-            for artefact in memory.publish(recipe, arguments.samples, arguments.seed, here):
+    for name, seed in product(arguments.names, range(arguments.trainings)):
+        one = get_recipe(name).replace(training={"seed": seed})
+        exposures = sorted({times or one.exposure for times in arguments.exposures}, reverse=True)
+        # The longest training first: it passes through the others where its rate is constant.
+        shorter = exposures[1:] if one.training.schedule == "constant" else ()
+        for times in exposures:
+            made = one.exposed(times), arguments.samples, arguments.seed, here, shorter
+            for artefact in memory.publish(*made):
                 print(artefact.path, flush=True)
 
 

@@ -1,5 +1,6 @@
 """Whole ensembles: trained one task a member, packed, published, found again (2.3, 3.1)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,15 +23,17 @@ from abc_lib.training.members import (
     blocks_of,
     find_member,
     network_of,
+    passing_through,
     require_same_images,
     train_members,
 )
 
 
 def _train_task(
-    recipe: Recipe, block: list[int | str], splits: list[TrainingSet], store: Store, device: str
-) -> None:
-    train_members(recipe, block, splits, here=Here(store, device))
+    recipe: Recipe, block: list[int | str], splits: list[TrainingSet], store: Store, device: str,
+    passing: list[Recipe],
+) -> None:  # fmt: skip
+    train_members(recipe, block, splits, here=Here(store, device), passing=passing)
 
 
 def train_ensemble(
@@ -38,8 +41,12 @@ def train_ensemble(
     images: TrainingSet | None = None,
     members: list[int | str] | None = None,
     here: Here | None = None,
+    passing: Sequence[float] = (),
 ) -> list[Artefact]:
     """Trains the members that are not in the cache yet; returns them all, in order.
+
+    On the way they are also left in the cache as they were at ``passing`` exposures: one training
+    of several recipes, where the learning rate is constant.
 
     ``images`` defaults to the recipe's training set. ``members`` picks some, or
     ``["control"]`` for the single model on the whole set. For a recipe in latents the
@@ -68,7 +75,10 @@ def train_ensemble(
     if blocks:
         device = str(here.device)
         # Only the cache: whoever trains has already looked at what is published.
-        tasks = ((recipe, block, [split(m) for m in block], cached, device) for block in blocks)
+        shorter = passing_through(recipe, passing)
+        tasks = (
+            (recipe, block, [split(m) for m in block], cached, device, shorter) for block in blocks
+        )
         steps, sizes = recipe.training.steps, [len(block) for block in blocks]
         there = len(members) - sum(m in block for m in members for block in blocks)
         works = [block_work(recipe, block, cached) for block in blocks]

@@ -8,6 +8,7 @@ says what its minibatch is.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from abc_lib.ground.errors import BadValue, unknown
@@ -34,6 +35,18 @@ class Minibatch:
     dropout_seed: int
     left_out: torch.Tensor | None = None
     """(B, n): what does not count in a model's loss; None if everything does"""
+
+
+def newest_share(width: float, k: int) -> float:
+    """What the parameters after step ``k`` (from 0) count in their running average.
+
+    The average's weights are a power of the step whose standard deviation in time is ``width``
+    times the steps so far, so it is as good in the middle of a training as at its end (Karras et
+    al. 2024, 3.1). The first step's share is 1: nothing of the initial parameters stays.
+    """
+    inverse = width**-2
+    power = np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max()
+    return float(1 - (1 - 1 / (k + 1)) ** (power + 1))
 
 
 class Lockstep:
@@ -71,6 +84,8 @@ class Lockstep:
         )
         self.alphas = alphas_cumprod(recipe.diffusion).to(self.device, dtype)
         self.steps = training.steps
+        wanted = self._now() if training.average else {}
+        self.average = {name: value.clone() for name, value in wanted.items()}
         self.losses = torch.zeros(len(seeds), self.steps)
 
     def minibatch(self, k: int) -> Minibatch:
@@ -95,6 +110,9 @@ class Lockstep:
         # model's own.
         losses.sum().backward()
         self.optimiser.step()
+        now = self._now()
+        for name, value in self.average.items():
+            value.lerp_(now[name], newest_share(self.recipe.training.average, k))
         self.losses[:, k] = losses.detach().cpu()
         return losses.detach()
 
@@ -111,7 +129,12 @@ class Lockstep:
         return error
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """Parameters by the names that an ordinary network gives them, (n, ...)."""
+        """Parameters by the names that an ordinary network gives them, (n, ...); their running
+        average where the recipe wants it.
+        """
+        return self.average or self._now()
+
+    def _now(self) -> dict[str, torch.Tensor]:
         return {name: value.detach() for name, value in self.network.net.named_parameters()}
 
     def finished(self, titles: list[str]) -> dict[str, torch.Tensor]:
@@ -137,12 +160,17 @@ class Lockstep:
         return parameters
 
     def state(self) -> dict[str, Any]:
-        """The stacked network, its Adam, and the losses so far."""
-        return network_state(self.network.net, self.optimiser) | {"losses": self.losses}
+        """The stacked network, its average and its Adam, and the losses so far."""
+        average = {f"average.{name}": value for name, value in self.average.items()}
+        state = network_state(self.network.net, self.optimiser)
+        return state | average | {"losses": self.losses}
 
     def resume(self, state: dict[str, torch.Tensor], k: int) -> None:
         """Goes back to a state of before step ``k``."""
         self.losses = state["losses"]
+        self.average = {
+            name: state[f"average.{name}"].to(value.device) for name, value in self.average.items()
+        }
         resume_network(self.network.net, self.optimiser, state)
 
     def note(self, k: int) -> str:

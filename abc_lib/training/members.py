@@ -1,5 +1,6 @@
 """Training members, in blocks: resumable, reproducible (2.3, B.2)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.loop import CHECKPOINT_SECONDS, last_loss, train
 from abc_lib.ground.seeds import derive
-from abc_lib.ground.store import Artefact, Store, Workspace
+from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
 from abc_lib.images.latents import space_files, to_states
 from abc_lib.images.own.content import is_own, seen_by
 from abc_lib.images.training_set import TrainingSet
@@ -77,8 +78,12 @@ def train_members(
     splits: list[TrainingSet],
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     here: Here | None = None,
+    passing: Sequence[Recipe] = (),
 ) -> list[Artefact]:
     """Trains a block of members side by side, or finds them, or goes on where it was stopped.
+
+    Members of ``passing`` recipes, which are this one with fewer steps (:func:`passing_through`),
+    are left on the way.
 
     ``splits`` are the members' own images: nothing else of the training set reaches them.
     An artefact a member holds ``member.safetensors`` (parameters, in the recipe's stored type)
@@ -94,8 +99,9 @@ def train_members(
             work = Block(recipe, members, splits, here.device)
             # A checkpoint holds for these images only: of a changed data set it starts anew.
             name = f"checkpoint-{digest(checksums)[:12]}"
-            took = train(work, workspace, name, checkpoint_seconds)
-            done = _write(work, members, splits, checksums, store, took)
+            leave = _Leaving(work, members, splits, store, passing)
+            took = train(work, workspace, name, checkpoint_seconds, leave)
+            done = _write(work, recipe, members, splits, store, took)
         workspace.clear()
     return [require_same_images(*each) for each in zip(done, splits, checksums, strict=True)]
 
@@ -150,15 +156,53 @@ class Block(Lockstep):
         )
 
 
+def passing_through(recipe: Recipe, exposures: Sequence[float]) -> list[Recipe]:
+    """The recipes of shorter trainings that this one's passes through, by their exposures.
+
+    Raises :class:`BadValue` where it does not pass through any: its learning rate says how much of
+    it is left.
+    """
+    if exposures and recipe.training.schedule != "constant":
+        raise BadValue(
+            f"the learning rate of {recipe.label} follows a {recipe.training.schedule} to the end "
+            "of a training, which shorter ones do not share; train each exposure by itself, or "
+            "with schedule = 'constant'"
+        )
+    shorter = [recipe.exposed(times) for times in exposures]
+    return [each for each in shorter if each.training.steps < recipe.training.steps]
+
+
+class _Leaving:
+    """Writes a block's members whenever its training passes the end of a shorter one."""
+
+    def __init__(
+        self,
+        work: Block,
+        members: list[int | str],
+        splits: list[TrainingSet],
+        store: Store,
+        passing: Sequence[Recipe],
+    ):
+        self.whose, self.store = (members, splits), store
+        self.work, self.ends = work, {recipe.training.steps: recipe for recipe in passing}
+        self.seconds, self.start = stopwatch(), None
+
+    def __call__(self, k: int) -> None:
+        self.start = k if self.start is None else self.start
+        if k in self.ends:
+            took = {"seconds": round(self.seconds(), 1), "steps_in_these_seconds": k - self.start}
+            _write(self.work, self.ends[k], *self.whose, self.store, took)
+
+
 def _write(
     work: Block,
+    recipe: Recipe,
     members: list[int | str],
     splits: list[TrainingSet],
-    checksums: list[str],
     store: Store,
     took: dict,
 ) -> list[Artefact]:
-    recipe, written = work.recipe, []
+    written, losses = [], work.losses[:, : recipe.training.steps]
     parameters = work.finished([f"{recipe.label} member {m}" for m in members])
     # Shares of a block's time add up to it.
     seconds = round(took["seconds"] / len(members), 1)
@@ -166,15 +210,15 @@ def _write(
         info = {
             "member": member,
             "images": len(images),
-            "split_checksum": checksums[row],
+            "split_checksum": images.checksum,
             "origin": images.origin,
-            "loss": last_loss(work.losses[row]),
+            "loss": last_loss(losses[row]),
             **took,
             "seconds": seconds,
         }
         files = {
             "member.safetensors": {k: value[row].contiguous() for k, value in parameters.items()},
-            "losses.safetensors": {"losses": work.losses[row].contiguous()},
+            "losses.safetensors": {"losses": losses[row].contiguous()},
             **space_files(images),
         }
         label, spec = member_label(recipe, member), member_spec(recipe, member)

@@ -27,19 +27,22 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import METRIC
 from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Recipe
+from abc_lib.method.space import state_shape
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
 from abc_lib.results.measures.attributions import false_attribution_rate
 from abc_lib.results.placebos.evidence import by_sample, owned_and_free, to_sources, without
-from abc_lib.training.ensembles import get_ensemble
+from abc_lib.training.ensembles import find_ensemble, get_ensemble, train_ensemble
 
 __all__ = ["KIND", "Memory", "get", "losses", "of", "origin", "publish", "ratios", "read", "stored"]
 
 PLACEBOS = 1024
 """at most so many codewords that no source owns"""
-SAMPLES, ATTRIBUTED, ALONE = 20, 100, 16
-"""samples with landscapes, samples for the false attribution rate, samples of a member alone"""
+SAMPLES, ATTRIBUTED, ALONE, SHOWN = 20, 100, 16, 8
+"""samples with landscapes, samples for the false attribution rate, samples of a member alone,
+samples that are kept as pictures"""
 BANDS = ((0, 200), (200, 400), (400, 600), (600, 1000))
 """times over which losses are averaged"""
+PICTURES = "pictures.safetensors"
 _LOOKED_AT = 512
 _DRAWS = 2048
 
@@ -57,7 +60,10 @@ class Memory:
     ``own_loss`` and ``other_loss`` (n, 4) are members' squared errors, as velocities, on images
     that they saw and on those that they did not, in :data:`BANDS` of times. ``ratios`` (n, K)
     compare, for samples of a member alone, the distance to the nearest image that it saw with
-    that to the nearest of the others.
+    that to the nearest of the others. ``pictures`` are of the first samples, ``ensemble``, and of
+    samples of the first member alone, ``member``, in [0, 1], (8, C, H, W), each set with the
+    training images that they lie nearest to, ``ensemble nearest`` and ``member nearest``; empty
+    where an earlier version measured.
     """
 
     name: str
@@ -71,6 +77,7 @@ class Memory:
     other_loss: np.ndarray
     ratios: np.ndarray
     attribution: FalseAttribution
+    pictures: dict[str, np.ndarray]
     artefact: Artefact
 
     @property
@@ -138,21 +145,37 @@ def losses(
 
 
 @torch.inference_mode()
+def _alone(recipe: Recipe, member: NoisePredictor) -> torch.Tensor:
+    """Samples of one member, as states on the CPU, from the same noise for each, (K, C, H, W)."""
+    device = next(member.parameters()).device
+    noise = ExogenousNoise.draw(1, range(ALONE), state_shape(recipe.data), recipe.sampling)
+
+    def predict(k: int, x: torch.Tensor, t: int) -> torch.Tensor:
+        return member(x, torch.full((len(x),), t, device=x.device))
+
+    return denoise(predict, noise.to(device), recipe.diffusion, recipe.sampling).cpu()
+
+
+def _pictures(ensemble: Ensemble, images: TrainingSet, seed: int) -> dict[str, torch.Tensor]:
+    """:attr:`Memory.pictures` as bytes."""
+    drawn = ensemble.sample(ensemble.draw_noise(seed, range(SHOWN)))
+    alone = ensemble.space.to_images(_alone(ensemble.recipe, ensemble.members[0])[:SHOWN])
+    found = {}
+    for whose, samples in {"ensemble": drawn, "member": alone}.items():
+        which = torch.cdist(samples.flatten(1), images.images.flatten(1)).argmin(1)
+        found |= {whose: samples, f"{whose} nearest": images.images[which]}
+    return {key: (255 * value).round().to(torch.uint8) for key, value in found.items()}
+
+
+@torch.inference_mode()
 def ratios(
     recipe: Recipe, members: Sequence[NoisePredictor], words: np.ndarray, images: TrainingSet
 ) -> torch.Tensor:
     """Of samples of each member alone: nearest image that it saw over nearest other, (n, K)."""
     states = to_states(images, recipe.data)
-    noise = ExogenousNoise.draw(1, range(ALONE), tuple(states.shape[1:]), recipe.sampling)
     found = []
     for member, word in zip(members, words.T, strict=True):
-        device = next(member.parameters()).device
-
-        def predict(k: int, x: torch.Tensor, t: int, member=member) -> torch.Tensor:
-            return member(x, torch.full((len(x),), t, device=x.device))
-
-        there = denoise(predict, noise.to(device), recipe.diffusion, recipe.sampling).cpu()
-        apart = torch.cdist(there.flatten(1), states.flatten(1))
+        apart = torch.cdist(_alone(recipe, member).flatten(1), states.flatten(1))
         seen = images.whole(torch.from_numpy(word.astype(bool))[images.sources])
         found.append(apart[:, seen].amin(1) / apart[:, ~seen].amin(1))
     return torch.stack(found)
@@ -183,7 +206,8 @@ class _Memory(Kind[Memory]):
             "parameters": sum(p.numel() for p in model.members[0].parameters()),
             "false_attribution": vars(rate) | {},
         }
-        return {"memory.safetensors": tensors}, info
+        pictures = _pictures(model, images, spec["seed"])
+        return {"memory.safetensors": tensors, PICTURES: pictures}, info
 
     def read(self, artefact: Artefact) -> Memory:
         """An artefact's value, with every byte checked."""
@@ -193,10 +217,10 @@ class _Memory(Kind[Memory]):
         # Of the placebos and the codeword itself, how many carry the sample as far away.
         arrays["p_values"] = arrays.pop("as_far") / (arrays["placebos"].shape[1] + 1)
         rate = FalseAttribution(**artefact.info["false_attribution"])
-        exposure = artefact.info["exposure"]
-        return Memory(
-            *name_and_scale(artefact), exposure, **arrays, attribution=rate, artefact=artefact
-        )
+        kept = artefact.tensors(PICTURES) if PICTURES in artefact.manifest["files"] else {}
+        pictures = {key: value.numpy() / 255 for key, value in kept.items()}
+        named = {"attribution": rate, "pictures": pictures, "artefact": artefact}
+        return Memory(*name_and_scale(artefact), artefact.info["exposure"], **arrays, **named)
 
     def words(self, artefact: Artefact) -> str:
         """Samples, and at which exposure."""
@@ -252,17 +276,24 @@ def read(artefact: Artefact) -> Memory:
 
 
 def publish(
-    recipe: Recipe, samples: int = SAMPLES, seed: int = 0, here: Here | None = None
+    recipe: Recipe,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    here: Here | None = None,
+    passing: Sequence[float] = (),
 ) -> list[Artefact]:
     """Publishes what a recipe's ensemble remembers; its members stay where they are.
 
-    They are trained where they are missing, unless as many samples are published already.
+    They are trained where they are missing, unless as many samples are published already, and
+    then also left at ``passing`` exposures (:func:`abc_lib.train_ensemble`).
     """
     here = here or Here()
     wanted = sample_numbers(range(samples))
     for artefact in KIND.stored_artefacts(recipe, here, seed=seed):
         if artefact.published and set(wanted) <= set(artefact.spec["indices"]):
             return [artefact]
+    if find_ensemble(recipe, here) is None:
+        train_ensemble(recipe, here=here, passing=passing)
     found = get(get_ensemble(recipe, here), samples, seed, here=here)
     return KIND.publish([found.artefact], here)
 

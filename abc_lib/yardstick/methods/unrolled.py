@@ -14,6 +14,7 @@ import torch
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from abc_lib.ground.errors import BadValue
 from abc_lib.images.training_set import TrainingSet, training_set
 from abc_lib.method.network import NoisePredictor
 from abc_lib.method.recipe import Recipe
@@ -111,6 +112,11 @@ def unroll(
     all. The member is the one that :func:`abc_lib.training.members.train_members` makes, up to the
     rounding of blocks and of what is stored.
     """
+    if recipe.training.average:
+        raise BadValue(
+            f"members of {recipe.label} are running averages of their parameters, which unrolling "
+            "does not follow; leave the method out with --skip unrolled"
+        )
     block = Block(recipe, [member], [images], "cpu")
     names, shapes = zip(*((k, v.shape) for k, v in block.network.named_parameters()), strict=True)
     sizes = [shape.numel() for shape in shapes]
