@@ -1,6 +1,6 @@
 """Whole ensembles of candidate networks: how far their samples move for their core-hours.
 
-    python benchmarks/run.py --only frontier --output data/published/benchmarks/frontier.json
+    python benchmarks/run.py --only frontier --output data/published/benchmarks/networks.json
 
 ``remembering.py`` asks what two members of each candidate know; this trains all members, and asks
 what the ensemble does: its counterfactual radii, from the same noise for all candidates, and how
@@ -13,7 +13,7 @@ import statistics
 
 import numpy as np
 from measuring import Options, clock, say, threads_set
-from remembering import EXPOSURE, block_of, candidates
+from remembering import EXPOSURES, LEFT_OUT, block_of, candidates
 
 import abc_lib as abc
 from abc_lib.results.measures.attributions import false_attribution_rate
@@ -21,8 +21,6 @@ from abc_lib.study.exposures.remembering import CHOSEN
 from abc_lib.training.budget import num_parameters
 from abc_lib.training.members import blocks_of
 
-LEFT_OUT = ("before, predicting the image", "before, image, batches of 16", "chosen, times uniform")
-"""candidates between the one of before and the chosen one, of which the losses say enough"""
 SAMPLES, ATTRIBUTED = 8, 100
 STEPS = 15
 """of a block, in a turn"""
@@ -70,7 +68,7 @@ def _measured(
 def compare(options: Options) -> dict:
     """The candidates as ensembles of MNIST; a quick run has another set, and hardly trains."""
     name = "digits_64" if options.quick else "mnist_256"
-    found = candidates(name, 1 if options.quick else EXPOSURE)
+    found = candidates(name, 1 if options.quick else EXPOSURES[name])
     recipes = {words: recipe for words, recipe in found.items() if words not in LEFT_OUT}
     if options.quick:
         recipes = {CHOSEN: recipes[CHOSEN]}

@@ -299,7 +299,7 @@ display(abc.figures.table(abc.remembering.frontier_table(measured, bench)))
 # Marks are means of 8 samples and the line of 20; the table holds the same 8 against each other.
 
 # %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours: the chosen network as a line, others as marks."}} tags=["hide-input"]
-found = abc.speed.read_benchmarks("frontier")
+found = abc.speed.read_benchmarks("networks")
 tried = abc.remembering.candidates(found, measured, bench)
 for name in dict.fromkeys(one.ensemble for one in tried):
     line = [value for value in measured if value.name == name]
@@ -316,10 +316,10 @@ display(Markdown(abc.remembering.candidates_verdict(tried)))
 
 # %% [markdown]
 # Before that, more candidates were compared by what two members of each know, trained in lockstep
-# on one core, every image seen equally often. The last line is what `abc.get_recipe` gives.
+# on one core, every image seen equally often. The line *chosen* is what `abc.get_recipe` gives.
 
 # %% tags=["hide-input"]
-display(abc.figures.table(abc.remembering.search_table(bench)))
+display(abc.figures.table(abc.remembering.search_table(found)))
 
 # %% [markdown]
 # What matters most is that the network predicts the image rather than the velocity; then batches of

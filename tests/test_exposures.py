@@ -571,7 +571,7 @@ def test_without_a_line_or_measurements_nothing_is_compared():
 
 
 def test_the_published_search_holds_the_chosen_network_against_itself():
-    measurements = abc.speed.read_benchmarks("frontier"), abc.exposures.at_hand(["mnist_256"])
+    measurements = abc.speed.read_benchmarks("networks"), abc.exposures.at_hand(["mnist_256"])
     published = remembering.candidates(*measurements, abc.speed.read_benchmarks())
     (same,) = [one for one in published if one.words == "chosen"]
     assert same.verdict == "undecided" and len(published) == 7

@@ -16,6 +16,8 @@ from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.network import build_network
 from abc_lib.method.recipe import Diffusion
 from abc_lib.results.placebos import memory
+from abc_lib.study import command
+from abc_lib.training.lockstep import Lockstep
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,3 +209,22 @@ def test_latents_are_refused(trained):
     latent = Ensemble(recipe, *parts, space=trained.ensemble.space)
     with pytest.raises(BadValue, match="in pixels only"):
         memory.KIND.build(latent, {}, None, Here())
+
+
+@pytest.mark.parametrize("schedule, steps", [("constant", 12), ("cosine", 12 + 6 + 3)])
+def test_one_command_trains_once_what_one_training_passes_through(
+    trained, tmp_path, monkeypatch, argv, capsys, schedule, steps
+):
+    recipe = trained.recipe.replace(training={"schedule": schedule, "block": 6})
+    monkeypatch.setenv("ABC_CACHE", str(tmp_path))
+    monkeypatch.setattr(command, "get_recipe", lambda name: recipe)
+    monkeypatch.setattr(memory.KIND, "publish", lambda found, here: found)
+    real, taken = Lockstep.step, []
+    monkeypatch.setattr(Lockstep, "step", lambda self, k: taken.append(k) or real(self, k))
+    argv("remember", "tiny", "--exposures", "4", "authors", "8", "--samples", "2")
+    assert command.main() == 0
+    assert len(taken) == steps
+    paths = capsys.readouterr().out.split()
+    found = [memory.stored(recipe.exposed(times)) for times in (16, 8, 4)]
+    assert [str(value.artefact.path) for value in found] == paths
+    assert len({value.distances.tobytes() for value in found}) == 3

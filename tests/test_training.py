@@ -25,7 +25,8 @@ from abc_lib.method.network import build_network
 from abc_lib.training.batches import MIDDLE, learning_rate
 from abc_lib.training.batches import Batches as _Batches
 from abc_lib.training.ensembles import find_ensemble, get_ensemble, pack_ensemble, train_ensemble
-from abc_lib.training.members import Block, member_spec, train_members
+from abc_lib.training.lockstep import newest_share
+from abc_lib.training.members import Block, find_member, member_spec, train_members
 
 DATA_FILES = ("member.safetensors", "losses.safetensors")
 
@@ -402,6 +403,97 @@ def test_a_block_killed_while_its_members_are_written_writes_the_same(blocks, st
     # From the last checkpoint on, and what was written stays.
     assert [bits(m) for m in done] == [bits(m) for m in whole[:4]]
     assert there < {path.name for path in (store.cache / "member").iterdir()}
+
+
+# --- running averages, and one training that passes through shorter ones ---
+
+
+@pytest.fixture(scope="module")
+def averaged(trained):
+    """Members in blocks, averages of their parameters, at a constant rate."""
+    more = {"block": 4, "schedule": "constant", "warmup": 0, "average": 0.2}
+    return trained.recipe.replace(training=more)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.2])
+def test_an_average_is_as_wide_as_it_says(width):
+    shares = [newest_share(width, k) for k in range(1500)]
+    # what is left of each step's parameters in the end
+    left, weights = 1.0, []
+    for share in reversed(shares):
+        weights.insert(0, share * left)
+        left *= 1 - share
+    mean = sum(k * w for k, w in enumerate(weights))
+    spread = sum((k - mean) ** 2 * w for k, w in enumerate(weights)) ** 0.5
+    assert left == 0 and sum(weights) == pytest.approx(1)
+    assert spread / 1500 == pytest.approx(width, rel=1e-3)
+
+
+def test_what_is_stored_is_the_average_of_the_parameters_after_each_step(averaged, store):
+    recipe = averaged.replace(training={"stored": "float32"})
+    plain = recipe.replace(training={"average": 0.0})
+    members = [0, 1, 2, 3]
+    block = Block(plain, members, [split_of(plain, m) for m in members], "cpu")
+    expected = {}
+    for k in range(12):
+        block.step(k)
+        share = newest_share(0.2, k)
+        for name, value in block.parameters().items():
+            before = expected.get(name, torch.zeros_like(value))
+            expected[name] = (1 - share) * before + share * value
+    (done,) = train_ensemble(recipe, members=[2], here=Here(store, "cpu", progress=False))
+    for name, value in done.tensors("member.safetensors").items():
+        torch.testing.assert_close(value, expected[name][2], rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(
+        expected["unet.conv_in.weight"], block.parameters()["unet.conv_in.weight"]
+    )
+
+
+def test_a_training_leaves_the_members_of_those_it_passes_through(averaged, store, tmp_path):
+    here = Here(store, "cpu", progress=False)
+    short, middle = (averaged.exposed(times) for times in (4, 8))
+    assert (short.training.steps, middle.training.steps) == (3, 6)
+    train_ensemble(averaged, here=here, passing=(4, 8, 16))
+    for recipe in (short, middle, averaged):
+        left = train_ensemble(recipe, here=here)
+        alone = Here(Store(tmp_path / str(recipe.training.steps), None), "cpu", progress=False)
+        for one, other in zip(left, train_ensemble(recipe, here=alone), strict=True):
+            assert bits(one) == bits(other)
+            keys = set(one.info) - {"seconds"}
+            assert {k: one.info[k] for k in keys} == {k: other.info[k] for k in keys}
+    assert len(list((store.cache / "member").iterdir())) == 18
+    # Nothing is wanted of the longest, and what it passed through is there already.
+    assert train_ensemble(averaged, here=here, passing=(4,))[0].info["steps_in_these_seconds"] == 12
+
+
+@pytest.mark.parametrize("step", [2, 3, 7])
+def test_a_stopped_training_leaves_the_same_members(averaged, store, tmp_path, stop_at, step):
+    members = [0, 1, 2, 3]
+    splits = [split_of(averaged, m) for m in members]
+    passing = [averaged.exposed(times) for times in (4, 8)]
+    stop_at(step)
+    with pytest.raises(KeyboardInterrupt):
+        train_members(averaged, members, splits, 0, Here(store, "cpu"), passing)
+    stop_at(None)
+    train_members(averaged, members, splits, 0, Here(store, "cpu"), passing)
+    whole = Here(Store(tmp_path / "whole", None), "cpu", progress=False)
+    for recipe in (*passing, averaged):
+        left = [find_member(recipe, m, store) for m in members]
+        assert [bits(m) for m in left] == [bits(m) for m in train_ensemble(recipe, here=whole)[:4]]
+
+
+def test_a_rate_that_falls_passes_through_nothing(trained, one_line):
+    # All members are there, and still the answer is the same.
+    with pytest.raises(BadValue, match="follows a cosine .* train each exposure by") as caught:
+        train_ensemble(trained.recipe, here=Here(trained.store, "cpu"), passing=[4])
+    assert one_line(caught)
+
+
+@pytest.mark.parametrize("average", [-0.1, 0.3, math.nan])
+def test_an_average_that_is_none_gives_one_line(trained, average, one_line):
+    with pytest.raises(BadValue, match="choose a share from 0 to 0.25") as caught:
+        trained.recipe.replace(training={"average": average})
+    assert one_line(caught)
 
 
 def test_training_makes_the_loss_fall(tiny, store):

@@ -55,6 +55,7 @@ def train_ensemble(
     here = here or Here()
     home = SPACES[recipe.data.space]
     recipe = home.prepare(recipe, here)
+    shorter = passing_through(recipe, passing)
     codebook = draw_codebook(recipe)
     members = list(range(codebook.n)) if members is None else members
     cached = here.store.cached()
@@ -75,7 +76,6 @@ def train_ensemble(
     if blocks:
         device = str(here.device)
         # Only the cache: whoever trains has already looked at what is published.
-        shorter = passing_through(recipe, passing)
         tasks = (
             (recipe, block, [split(m) for m in block], cached, device, shorter) for block in blocks
         )
