@@ -39,7 +39,7 @@
 # pixel, which is the native distance times 13.856 for MNIST.
 
 # %% tags=["parameters"]
-families = ["digits_64", "mnist_256", "fashion_256"]  # families, each by one of its names
+families = ["digits_64", "mnist_256", "fashion_256", "cifar10_500"]  # each by one of its names
 dataset = "digits_64"  # the ensemble of the steps that are written out
 exposure = 500  # how often its members see each of their images
 device = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
@@ -242,6 +242,19 @@ display(Markdown(abc.one_variable.across_verdict(kinds, apart)))
 # %% tags=["hide-input"]
 columns = ["ensemble", "times seen", "loss, own images", "loss, others", "own over others"]
 display(abc.figures.table(table[columns]))
+
+# %% [markdown]
+# What does that look like? Samples of the ensembles that were measured last and trained longest:
+# of all members together, whose mean predicts, and of the first member alone, from other noise.
+# Below each is the training image that it lies nearest to, in a border.
+
+# %% mystnb={"image": {"alt": "Eight samples of an ensemble and eight of one of its members, each above the training image that it lies nearest to."}} tags=["hide-input"]
+for values in kinds.values():
+    pictured = [value for value in values if value.pictures]
+    for value in pictured[-1:]:
+        abc.figures.samples_and_nearest(value)
+        plt.suptitle(f"{value.name}, each image seen {value.exposure:,.0f} times", y=1.02)
+        plt.show()
 
 # %% [markdown]
 # ## Does the nearest image matter?

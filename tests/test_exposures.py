@@ -72,14 +72,17 @@ def test_a_recipe_sees_its_images_as_often_as_asked(exposure):
     assert recipe.code == get_recipe("digits_128").code
 
 
-@pytest.mark.parametrize("name", ["digits_64", "mnist_1024", "fashion_256"])
-def test_sets_of_single_grey_images_are_of_members_that_remember(name):
+@pytest.mark.parametrize("name", ["digits_64", "mnist_1024", "fashion_256", "cifar10_500"])
+def test_sets_of_some_single_images_are_of_members_that_remember(name):
     recipe = get_recipe(name)
     assert recipe.network.predicts == recipe.training.weighting == "image"
     assert recipe.sampling.clip is None
+    # In colour a training passes through shorter ones.
+    colour = name == "cifar10_500"
+    assert (recipe.training.schedule == "constant") == (recipe.training.average == 0.1) == colour
 
 
-@pytest.mark.parametrize("name", ["digits_classes", "mnist_binary_190", "cifar10_500"])
+@pytest.mark.parametrize("name", ["digits_classes", "mnist_binary_190", "cifar10_50000"])
 def test_others_draw_well_what_they_see_seldom(name):
     recipe = get_recipe(name)
     assert recipe.network.predicts == "velocity"
@@ -430,6 +433,39 @@ def test_figures_of_memory_show_every_ensemble():
     words = [text.get_text() for text in axes[0].get_legend().get_texts()]
     assert words == ["digits_64", "digits_128"]
     assert "authors, by size" in [text.get_text() for text in axes[1].get_legend().get_texts()]
+    plt.close("all")
+
+
+def test_authors_whose_training_is_not_known_are_lines_without_an_exposure():
+    values = [at(64, 1.5, "cifar10_500", 500), at(1024, 1.9, "cifar10_500", 500)]
+    theirs = exposures.authors_points("cifar10")
+    assert theirs["exposure"].isna().all() and len(theirs) == 2
+    _, axes = plt.subplots(2)
+    figures.radii_by_exposure(values, axes[0], theirs)
+    figures.attribution_by_exposure(values, axes[1], theirs)
+    labels = [ax.get_legend_handles_labels()[1] for ax in axes]
+    assert "authors, cifar10_500" in labels[0] and "authors, by size" not in labels[0]
+    assert {"authors, nearest", "authors, another"} <= set(labels[1])
+    heights = [line.get_ydata()[0] for line in axes[0].lines if line.get_linestyle() == "--"]
+    assert heights == [theirs["mean"][0]]
+    assert exposures.authors_table(values)["times seen"].iloc[0] == "1,024; theirs unknown"
+    plt.close("all")
+
+
+def test_pictures_are_shown_above_their_nearest_images():
+    value = at(500, 1.9)
+    with pytest.raises(BadValue, match="measure it again"):
+        figures.samples_and_nearest(value)
+    rng = np.random.default_rng(0)
+    names = "ensemble", "ensemble nearest", "member", "member nearest"
+    kept = {name: rng.uniform(size=(4, 3, 8, 8)) for name in names}
+    figure = figures.samples_and_nearest(dataclasses.replace(value, pictures=kept))
+    shown = [ax.images[0].get_array() for ax in figure.axes]
+    assert len(shown) == 16
+    for row, name in enumerate(names):
+        for column in range(4):
+            expected = kept[name][column].transpose(1, 2, 0)
+            assert np.allclose(shown[4 * row + column], expected)
     plt.close("all")
 
 

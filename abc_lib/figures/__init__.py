@@ -20,6 +20,7 @@ from abc_lib.figures.exposures import (
     radii_by_exposure,
     radii_by_memory,
     radii_by_size,
+    samples_and_nearest,
 )
 from abc_lib.figures.groups import strips, violins
 from abc_lib.figures.images import image_grid, image_rows, mosaic, show_image
@@ -90,6 +91,7 @@ __all__ = [
     "attribution_by_size",
     "frontier",
     "one_curve",
+    "samples_and_nearest",
     "named_shares",
     "p_value_shares",
     "placebo_radii",

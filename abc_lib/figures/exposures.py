@@ -1,14 +1,18 @@
 """What ensembles that were trained for longer or shorter remember, by exposure and by size."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from abc_lib.figures.images import image_rows
 from abc_lib.figures.style import ALERT, LABEL, OURS, PAPERS, count_ticks
+from abc_lib.ground.errors import BadValue
 from abc_lib.results.placebos.memory import Memory
 
 
@@ -24,9 +28,13 @@ def radii_by_exposure(
 ) -> Axes:
     """Mean log10 radius over exposure, a colour an ensemble; placebo radii dotted beside it.
 
-    ``theirs`` are the authors' ensembles at their exposures, each with its size written by it.
+    ``theirs`` are the authors' ensembles at their exposures, each with its size written by it;
+    where those are not known, the same ensembles as ours as dashed lines.
     """
     names = _by_name(measured)
+    theirs, unknown = _known(theirs, names)
+    for one in unknown.itertuples():
+        ax.axhline(one.mean, color=PAPERS, linestyle="--", label=f"authors, {one.ensemble}")
     if theirs is not None:
         style = {"color": PAPERS, "marker": "s", "markersize": 5, "label": "authors, by size"}
         ax.errorbar(theirs["exposure"], theirs["mean"], theirs["error"], capsize=2, **style)
@@ -41,6 +49,19 @@ def radii_by_exposure(
     _radius_axis(ax)
     ax.legend()
     return ax
+
+
+def _known(
+    theirs: pd.DataFrame | None, names: Collection[str]
+) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+    """The authors' ensembles whose exposures are known, None if none is; and of the others those
+    of these names.
+    """
+    if theirs is None:
+        return None, pd.DataFrame()
+    known = theirs["exposure"].notna()
+    others = theirs[~known & theirs["ensemble"].isin(names)]
+    return (theirs[known] if known.any() else None), others
 
 
 def radii_by_size(
@@ -217,14 +238,40 @@ def frontier(
     return axes
 
 
+def samples_and_nearest(value: Memory) -> Figure:
+    """Samples of an ensemble and of its first member alone, each above the training image that it
+    lies nearest to, in a border.
+
+    Raises :class:`BadValue` where no pictures were kept.
+    """
+    if not value.pictures:
+        raise BadValue(
+            f"no pictures were kept of {value.name}; measure it again with python -m abc_lib "
+            "remember"
+        )
+    rows = {}
+    for whose, words in (("ensemble", "the ensemble"), ("member", "one member")):
+        rows[words] = torch.from_numpy(value.pictures[whose])
+        rows[f"nearest to {words}"] = torch.from_numpy(value.pictures[f"{whose} nearest"])
+    columns = min(len(images) for images in rows.values())
+    rows = {name: images[:columns] for name, images in rows.items()}
+    framed = [name for name in rows if name.startswith("nearest")]
+    return image_rows(rows, [f"{k}" for k in range(columns)], framed=framed)
+
+
 def attribution_by_exposure(
     measured: Sequence[Memory], ax: Axes, theirs: pd.DataFrame | None = None
 ) -> Axes:
     """How often a sample keeps its nearest image when that is left out, and when another one is.
 
     ``theirs`` are the authors' ensembles at their exposures, from
-    :func:`abc_lib.study.exposures.authors_points`.
+    :func:`abc_lib.study.exposures.authors_points`; dashed where those are not known.
     """
+    theirs, unknown = _known(theirs, _by_name(measured))
+    for share, dashes in (("without random", ":"), ("without nearest", "--")):
+        for one in unknown.to_dict("records"):
+            words = f"authors, {'another' if dashes == ':' else 'nearest'}"
+            ax.axhline(one[share], color=PAPERS, linestyle=dashes, label=words)
     if theirs is not None:
         style = {"color": PAPERS, "markersize": 5}
         times = theirs["exposure"]

@@ -15,6 +15,7 @@ from abc_lib.ground import paper
 from abc_lib.ground.errors import BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.seeds import derive
+from abc_lib.images.families import FAMILIES
 from abc_lib.images.registry import family_of, get_recipe
 from abc_lib.results.placebos import memory
 from abc_lib.results.placebos.memory import Memory
@@ -353,7 +354,10 @@ def levelling_verdict(measured: Iterable[Memory]) -> str:
 def authors_points(family: str = "mnist") -> pd.DataFrame:
     """The authors' ensembles of a family: size, exposure, mean log10 radius and its error, and
     how often the attribution stays without the nearest and without a random image.
+
+    The exposure is NaN where the length of their training is not known.
     """
+    drawn = AUTHORS_DRAWN if family in FAMILIES and not FAMILIES[family].steps else np.nan
     radii, rates = paper.radii(), paper.false_attribution()
     rates = rates[rates["metric"] == "Euclidean"]
     rates = rates.set_index(rates["ensemble"].str.lower())
@@ -362,7 +366,7 @@ def authors_points(family: str = "mnist") -> pd.DataFrame:
         if not name.startswith(f"{family}_"):
             continue
         size, logs = int(group["training_set_size"].iloc[0]), group["log10_radius"]
-        row = {"ensemble": name, "size": size, "exposure": AUTHORS_DRAWN / (size / 2)}
+        row = {"ensemble": name, "size": size, "exposure": drawn / (size / 2)}
         row |= {"mean": logs.mean(), "error": standard_error(logs)}
         if name in rates.index:
             one = rates.loc[name]
@@ -384,7 +388,8 @@ def authors_table(measured: Iterable[Memory]) -> pd.DataFrame:
         one, rate = theirs.loc[value.name], value.attribution
         log = np.log10(value.radii)
         row = {"ensemble": value.name}
-        row["times seen"] = f"{value.exposure:,.0f}; theirs {one['exposure']:,.0f}"
+        known = "unknown" if np.isnan(one["exposure"]) else f"{one['exposure']:,.0f}"
+        row["times seen"] = f"{value.exposure:,.0f}; theirs {known}"
         row["mean log10 radius"] = f"{mean_and_error(log)}; theirs {one['mean']:.3f}"
         row["less theirs"] = f"{log.mean() - one['mean']:.3f}"
         row["unchanged without nearest"] = f"{rate.again:.2f}; theirs {one['without nearest']:.2f}"
