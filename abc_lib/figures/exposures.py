@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from scipy.stats import sem
 
 from abc_lib.figures.images import image_rows
 from abc_lib.figures.style import ALERT, LABEL, OURS, PAPERS, count_ticks
@@ -110,11 +111,14 @@ def _radii_beside_placebos(
     ax: Axes, places: Sequence[float], values: Sequence[Memory], name: str, colour: tuple
 ) -> None:
     for which, dashes, label in (("radii", "-", name), ("placebo_radii", ":", None)):
-        logs = [np.log10(getattr(value, which)) for value in values]
-        means = [one.mean() for one in logs]
-        errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
         style = {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 4}
-        ax.errorbar(places, means, errors, capsize=2, label=label, **style)
+        ax.errorbar(places, *_logs(values, which), capsize=2, label=label, **style)
+
+
+def _logs(values: Sequence[Memory], which: str = "radii") -> np.ndarray:
+    """Mean log10 radii of ensembles, and their standard errors, (2, K)."""
+    logs = [np.log10(getattr(value, which)) for value in values]
+    return np.array([(one.mean(), sem(one)) for one in logs]).T
 
 
 def _radius_axis(ax: Axes) -> None:
@@ -151,10 +155,8 @@ def radii_by_memory(measured: Sequence[Memory], ax: Axes) -> Axes:
     colours = sns.color_palette("viridis", len(names))
     for (name, values), colour in zip(names.items(), colours):
         shares = [float(np.median(value.ratios)) for value in values]
-        logs = [np.log10(value.radii) for value in values]
-        errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
         style = {"color": colour, "marker": "o", "markersize": 5, "capsize": 2, "linewidth": 1}
-        ax.errorbar(shares, [one.mean() for one in logs], errors, label=name, **style)
+        ax.errorbar(shares, *_logs(values), label=name, **style)
     _memory_axis(ax)
     ax.set(ylabel="mean log10 counterfactual radius")
     ax.legend()
@@ -207,10 +209,8 @@ def frontier(
     names, marks = _by_name(measured), theirs.set_index("ensemble")
     for (name, values), colour in zip(names.items(), sns.color_palette("viridis", len(names))):
         times = [over[id(value)] for value in values]
-        logs = [np.log10(value.radii) for value in values]
-        errors = [one.std(ddof=1) / np.sqrt(len(one)) for one in logs]
         style = {"color": colour, "marker": "o", "markersize": 4, "capsize": 2}
-        axes[0].errorbar(times, [one.mean() for one in logs], errors, label=name, **style)
+        axes[0].errorbar(times, *_logs(values), label=name, **style)
         axes[1].errorbar(times, *_shares(values, "again"), **style)
         if name in marks.index:
             dashes = {"color": colour, "linestyle": "--", "linewidth": 1}

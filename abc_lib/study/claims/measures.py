@@ -70,7 +70,7 @@ def _range(values: dict[str, float]) -> Numbers | None:
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
     """A mean and its standard error."""
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    return float(np.mean(values)), float(stats.sem(values))
 
 
 def _along_sizes(measure: Callable[[Recipe, Here], Numbers | None], here: Here) -> Numbers:

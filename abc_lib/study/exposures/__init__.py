@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from abc_lib.ground import paper
 from abc_lib.ground.errors import BadValue
@@ -40,7 +41,6 @@ __all__ = [
     "p_verdict",
     "placebo_verdict",
     "spread_of",
-    "standard_error",
     "table",
     "trainings",
     "trainings_table",
@@ -192,15 +192,10 @@ def _size(value: Memory) -> int:
     return value.distances.shape[1]
 
 
-def standard_error(values: np.ndarray) -> float:
-    """That of a mean over samples."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
 def mean_and_error(values: np.ndarray) -> str:
     """A mean over samples with its standard error, as text."""
     # Adding nothing turns a rounded -0.0 into 0.
-    return f"{round(float(values.mean()), 3) + 0.0:.3f} ± {standard_error(values):.3f}"
+    return f"{round(float(values.mean()), 3) + 0.0:.3f} ± {stats.sem(values):.3f}"
 
 
 def nearest_p(value: Memory) -> np.ndarray:
@@ -367,7 +362,7 @@ def authors_points(family: str = "mnist") -> pd.DataFrame:
             continue
         size, logs = int(group["training_set_size"].iloc[0]), group["log10_radius"]
         row = {"ensemble": name, "size": size, "exposure": drawn / (size / 2)}
-        row |= {"mean": logs.mean(), "error": standard_error(logs)}
+        row |= {"mean": logs.mean(), "error": stats.sem(logs)}
         if name in rates.index:
             one = rates.loc[name]
             row["without nearest"] = one["unchanged_without_nearest"] / one["samples"]
@@ -424,7 +419,7 @@ def opening(measured: Sequence[Memory]) -> str:
 
 def differs(values: np.ndarray) -> int:
     """The sign of a mean over samples that lies two standard errors or more from 0, else 0."""
-    error = standard_error(values)
+    error = stats.sem(values)
     return int(np.sign(values.mean())) if abs(values.mean()) >= 2 * error else 0
 
 
@@ -458,8 +453,6 @@ def p_verdict(measured: Sequence[Memory]) -> str:
     Rule: it is found in an ensemble if the share of its samples with p < 0.05 lies above what
     chance exceeds once in forty (the 97.5th percentile of a binomial of 5%).
     """
-    from scipy import stats
-
     found, missed = [], []
     for value in measured:
         p = nearest_p(value)

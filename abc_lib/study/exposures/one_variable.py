@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import sem
 
 from abc_lib.ground.here import Here
 from abc_lib.images.registry import family_of, get_recipe
 from abc_lib.method.distance import distance
 from abc_lib.results import landscapes
 from abc_lib.results.placebos.memory import Memory
-from abc_lib.study.exposures import mean_and_error, standard_error
+from abc_lib.study.exposures import mean_and_error
 
 __all__ = [
     "across_table",
@@ -183,7 +184,7 @@ def curve_points(
         "family": families,
         "ratio": columns[0],
         "mean": means,
-        "error": [standard_error(np.log10(value.radii)) for value in measured],
+        "error": [sem(np.log10(value.radii)) for value in measured],
         "later": later,
     }
     return pd.DataFrame(points), _fit(columns, means, ~later)
@@ -232,7 +233,7 @@ def foretold_verdict(
     curve, both = _error([missed[REMEMBERED]]), _error([missed[BOTH]])
     head = "**It foretold them better**" if curve < both else "**It did not foretell them better**"
     nearer = int((np.abs(missed[REMEMBERED]) < np.abs(missed[BOTH])).sum())
-    within = _error([np.array([standard_error(np.log10(value.radii)) for value in later])])
+    within = _error([np.array([sem(np.log10(value.radii)) for value in later])])
     text = (
         f"{head} than size and exposure did: it misses the {len(later)} ensembles that were "
         f"measured after the rule was written by {curve:.3f}, those by {both:.3f}; it is nearer in "

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import sem
 
 from abc_lib.images.registry import get_recipe
 from abc_lib.method.attribution import FalseAttribution
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
 from abc_lib.results.placebos.memory import Memory
-from abc_lib.study.exposures import mean_and_error, standard_error
+from abc_lib.study.exposures import mean_and_error
 
 __all__ = [
     "Candidate",
@@ -108,7 +109,7 @@ class Candidate:
     def farther(self) -> float:
         """By how many standard errors its radii exceed the line's, paired over samples."""
         gap = self.logs - self.line
-        return float(gap.mean() / standard_error(gap))
+        return float(gap.mean() / sem(gap))
 
     @property
     def forgets(self) -> float:
@@ -176,7 +177,7 @@ def candidate_points(tried: Iterable[Candidate]) -> pd.DataFrame:
     for one in (one for one in tried if one.words != CHOSEN):
         kept, count = one.attribution.again, one.attribution.samples
         row = {"words": one.words, "hours": one.hours, "mean": one.logs.mean()}
-        row |= {"error": standard_error(one.logs), "kept": kept}
+        row |= {"error": sem(one.logs), "kept": kept}
         rows.append(row | {"kept_error": np.sqrt(kept * (1 - kept) / count)})
     columns = ["words", "hours", "mean", "error", "kept", "kept_error"]
     return pd.DataFrame(rows, columns=columns)

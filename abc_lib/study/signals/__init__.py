@@ -75,7 +75,7 @@ def opening(value: Signal) -> str:
 
 def _mean(values: np.ndarray, digits: int = 3) -> str:
     values = values[~np.isnan(values)]
-    error = values.std(ddof=1) / np.sqrt(len(values))
+    error = stats.sem(values)
     # Adding nothing turns a rounded -0.0 into 0.
     return f"{round(float(values.mean()), digits) + 0.0:.{digits}f} ± {error:.{digits}f}"
 
