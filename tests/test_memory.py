@@ -183,6 +183,22 @@ def test_what_was_measured_is_found_again_without_members(trained, measured):
     assert "saw each image 16 times" in memory.origin(value)
 
 
+def test_more_samples_take_over_those_that_were_measured(trained, measured, tmp_path, monkeypatch):
+    here, real, calls = Here(Store(tmp_path, None), "cpu", jobs=1, progress=False), memory._task, []
+    memory.get(trained.ensemble, 2, here=here)
+    memory.get(trained.ensemble, 1, seed=1, here=here)
+    monkeypatch.setattr(memory, "_task", lambda *more: calls.append(more) or real(*more))
+    more = memory.get(trained.ensemble, 3, here=here)
+    assert len(calls) == 1
+    for name in ("distances", "placebos", "p_values", "nearest", "own_loss", "ratios"):
+        assert np.array_equal(getattr(more, name), getattr(measured[0], name))
+    # Of another seed nothing is taken, and fewer samples than there are need no work.
+    memory.get(trained.ensemble, 2, seed=1, here=here)
+    assert len(calls) == 2
+    fewer = memory.get(trained.ensemble, 1, here=here)
+    assert len(calls) == 2 and np.array_equal(fewer.radii, more.radii[:1])
+
+
 def test_a_stopped_measurement_goes_on(trained, measured, tmp_path, monkeypatch):
     store = Store(tmp_path, None)
     here, real, calls = Here(store, "cpu", jobs=1, progress=False), memory._task, []

@@ -143,10 +143,9 @@ def by_sample(
     order; a stopped run goes on. ``size`` trajectories fit side by side.
     """
     size = trajectories_side_by_side(model, here)
-    noise = model.draw_noise(spec["seed"], spec["indices"])
     tasks = {
-        f"sample-{size}-{index:06d}": (model, noise[[row]], *more, size)
-        for row, index in enumerate(spec["indices"])
+        f"sample-{size}-{index:06d}": (model, model.draw_noise(spec["seed"], [index]), *more, size)
+        for index in spec["indices"]
     }
     return run_blocks(task, tasks, workspace, model.device, here, what, unit="sample")
 

@@ -43,6 +43,7 @@ samples that are kept as pictures"""
 BANDS = ((0, 200), (200, 400), (400, 600), (600, 1000))
 """times over which losses are averaged"""
 PICTURES = "pictures.safetensors"
+_PIECE = "distances", "placebos", "as_far", "nearest"
 _LOOKED_AT = 512
 _DRAWS = 2048
 
@@ -185,7 +186,9 @@ class _Memory(Kind[Memory]):
     folder, title = "memory", "Memory"
 
     def build(self, model, spec, workspace, here, images=None):
-        """Every sample with all its counterfactuals and placebos is a piece of work."""
+        """Every sample with all its counterfactuals and placebos is a piece of work; those that
+        were measured with fewer samples are taken over.
+        """
         recipe = model.recipe
         if recipe.data.space != "pixel":
             raise BadValue(
@@ -193,7 +196,11 @@ class _Memory(Kind[Memory]):
             )
         images = training_set(recipe.data) if images is None else images
         what = f"counterfactuals and placebos of {recipe.label}"
-        pieces = by_sample(_task, model, spec, workspace, here, what, images, spec["placebos"])
+        known = self._measured(spec, here)
+        rest = spec | {"indices": [i for i in spec["indices"] if i not in known]}
+        made = by_sample(_task, model, rest, workspace, here, what, images, spec["placebos"])
+        known |= dict(zip(rest["indices"], made, strict=True))
+        pieces = [known[i] for i in spec["indices"]]
         rate = false_attribution_rate(model, range(ATTRIBUTED), images, seed=2, here=here)
         whose = recipe, model.members, model.codebook.words, images
         own, other = losses(*whose)
@@ -208,6 +215,16 @@ class _Memory(Kind[Memory]):
         }
         pictures = _pictures(model, images, spec["seed"])
         return {"memory.safetensors": tensors, PICTURES: pictures}, info
+
+    def _measured(self, spec: dict, here: Here) -> dict[int, dict[str, torch.Tensor]]:
+        """The samples of a spec that are at hand in artefacts of others, as pieces by number."""
+        found = {}
+        for artefact in here.store.find_all(self.folder, spec["recipe"]):
+            if artefact.spec | {"indices": spec["indices"]} == spec:
+                tensors = artefact.tensors("memory.safetensors")
+                for row, index in enumerate(artefact.spec["indices"]):
+                    found[index] = {key: tensors[key][row] for key in _PIECE}
+        return {index: found[index] for index in spec["indices"] if index in found}
 
     def read(self, artefact: Artefact) -> Memory:
         """An artefact's value, with every byte checked."""
