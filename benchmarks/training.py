@@ -268,6 +268,7 @@ def in_lockstep(options: Options) -> list[dict]:
                 TOLERANCE,
                 "one by one",
             )
+            | {"ensemble": name}
         )
     return rows
 

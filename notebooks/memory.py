@@ -337,7 +337,15 @@ display(abc.figures.table(abc.remembering.search_table(found)))
 # %% [markdown]
 # What matters most is that the network predicts the image rather than the velocity; then batches of
 # 16. Wide networks on large patches separate own images from others earliest. One training seed
-# each: differences of a few per cent are chance. A running average of the parameters was not tried.
+# each: differences of a few per cent are chance.
+#
+# Members here are those of a learning rate that falls to zero, so each exposure wants a training of
+# its own. With a constant rate a long training passes through all shorter ones, but its members are
+# noisy, and know their images less well. A running average over the last tenth of the steps (of a
+# width that grows with them, {cite}`karras2024analyzing`) makes up for it: at the whole exposure
+# and at a quarter of it such members know their own images as well as those of a falling rate.
+# Colour is trained so: `python -m abc_lib remember cifar10_500 --exposures 64 authors 512` trains
+# once.
 
 # %% [markdown]
 # ## A p-value for every source

@@ -503,7 +503,7 @@ def test_figures_by_size_have_a_line_a_design_and_the_authors_beside_it():
 
 def test_cost_is_steps_times_what_a_member_s_step_takes_and_lies_on_the_axis():
     values = [at(125, 1.5, "mnist_256", 256), at(500, 1.9, "mnist_256", 256), at(500, 1.9)]
-    row = {"name": "training 16 members that remember, mnist_256", "cores": 2}
+    row = {"name": "training", "ensemble": "mnist_256", "cores": 2}
     row |= {"ways": {"ours": {"median": 0.005}}}
     bench = {"comparisons": {"training": {"rows": [row]}}}
     hours = [remembering.core_hours(value, bench) for value in values]
@@ -525,7 +525,7 @@ def test_cost_is_steps_times_what_a_member_s_step_takes_and_lies_on_the_axis():
 
 # --- networks that were tried ---
 
-STEP = {"name": "training 16 members that remember, mnist_256", "cores": 1}
+STEP = {"name": "training", "ensemble": "mnist_256", "cores": 1}
 BENCH = {"comparisons": {"training": {"rows": [STEP | {"ways": {"ours": {"median": 0.01}}}]}}}
 
 

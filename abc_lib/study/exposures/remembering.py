@@ -39,8 +39,7 @@ def core_hours(value: Memory, benchmarks: dict | None) -> float:
     recipe = get_recipe(value.name, value.scale).exposed(value.exposure)
     parts = (benchmarks or {"comparisons": {}})["comparisons"].get("training", {"rows": []})
     for row in parts["rows"]:
-        _, told, name = row["name"].partition("that remember, ")
-        if told and _step(get_recipe(name)) == _step(recipe):
+        if "ensemble" in row and _step(get_recipe(row["ensemble"])) == _step(recipe):
             seconds = row["ways"]["ours"]["median"] * row["cores"]
             return seconds * recipe.training.steps * recipe.code.n / 3600
     return float("nan")
