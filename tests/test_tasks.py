@@ -2,7 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import joblib
 import pytest
@@ -126,6 +130,53 @@ def test_a_killed_worker_gives_one_line(one_line):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks Linux which processes there are")
+def test_workers_end_when_whoever_asked_is_killed(tmp_path):
+    """Or they would go on for hours, and hold the locks of what they make."""
+    code = (
+        "import os, sys, time, torch; sys.path.insert(0, 'tests')\n"
+        "from abc_lib.ground.here import Here; from abc_lib.ground.tasks import run_tasks\n"
+        "from test_tasks import told_and_busy\n"
+        f"tasks = [({str(tmp_path)!r},)] * 2\n"
+        "here = Here(jobs=2, progress=False)\n"
+        "more = dict(total=2, description='', unit='')\n"
+        "list(run_tasks(told_and_busy, tasks, 2, torch.device('cpu'), here, **more))\n"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
+    try:
+        workers = wait_until(
+            lambda: len(list(tmp_path.iterdir())) == 2 and list(tmp_path.iterdir())
+        )
+        assert all(alive(int(worker.name)) for worker in workers)
+    finally:
+        asking.kill()
+        asking.wait()
+    assert wait_until(lambda: not any(alive(int(worker.name)) for worker in workers))
+
+
+def told_and_busy(folder):
+    """A task that says which process has it and takes an hour."""
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(3600)
+
+
+def wait_until(happened):
+    """What ``happened()`` says when it is true, within a minute; or what it says last."""
+    end = time.monotonic() + 60
+    while not (found := happened()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
+def alive(process):
+    """Whether a process runs; one that nobody waits for does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def test_after_a_killed_worker_there_are_new_ones():
     with pytest.raises(AbcError, match="killed"):
         list(tasks(die, [(x,) for x in range(5)], jobs=2))

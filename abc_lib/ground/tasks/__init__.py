@@ -5,9 +5,11 @@ On this machine, or on a cluster (``engines``); what tasks share travels once (`
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import joblib
 import torch
@@ -44,7 +46,25 @@ def job_count(jobs: int | None, device: torch.device) -> int:
     return available_cores() if jobs == -1 else positive_int("jobs", jobs)
 
 
-def _call(function: Callable, on_cpu: bool, arguments: tuple):
+@lru_cache
+def _leave_with(parent: int | None) -> None:
+    """From now on a worker process of ``parent`` ends when that is gone; others are left alone.
+
+    It would finish its task for nobody, for hours, and hold the locks of what it makes; whoever
+    comes next goes on from the checkpoint.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getppid() == parent:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _call(function: Callable, on_cpu: bool, parent: int | None, arguments: tuple):
+    _leave_with(parent)
     arguments = tuple(each.open() if isinstance(each, Sent) else each for each in arguments)
     if not on_cpu:
         return function(*arguments)
@@ -117,10 +137,11 @@ def run_tasks(
     counted = bar if poll is None else None
     try:
         if here.cluster or jobs > 1:
-            carried = ((function, on_cpu, spool.send(each)) for each in arguments)
+            me = os.getpid()
+            carried = ((function, on_cpu, me, spool.send(each)) for each in arguments)
             done = results(_call, carried, jobs, here.cluster, on_cpu)
         else:
-            done = (_call(function, on_cpu, each) for each in arguments)
+            done = (_call(function, on_cpu, None, each) for each in arguments)
         for result in done:
             if counted is not None:
                 counted.update(1)
