@@ -49,6 +49,8 @@ __all__ = [
 
 EXPOSURES = (125, 500, 1000, 2000, 8000, None)
 """how often an image is seen, and the authors' design"""
+PASSED = (64, 512, 1024)
+"""a quarter, twice and four times as often as in that design, where colour's training passes"""
 TRAININGS = 16
 """seeds of training that are looked for"""
 AUTHORS_DRAWN = 500_000
@@ -64,7 +66,7 @@ def at_hand(families: Iterable[str], here: Here | None = None) -> list[Memory]:
     measured: dict[str, Memory] = {}
     for family in families:
         for name in family_of(family):
-            for exposure in EXPOSURES:
+            for exposure in (*EXPOSURES, *PASSED):
                 recipe = get_recipe(name)
                 recipe = recipe.exposed(exposure) if exposure else recipe
                 value = memory.stored(recipe, here)
