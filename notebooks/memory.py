@@ -253,7 +253,7 @@ for values in kinds.values():
     pictured = [value for value in values if value.pictures]
     for value in pictured[-1:]:
         abc.figures.samples_and_nearest(value)
-        plt.suptitle(f"{value.name}, each image seen {value.exposure:,.0f} times", y=1.02)
+        plt.suptitle(f"{value.name}, each image seen {value.exposure:,.0f} times", y=1.06)
         plt.show()
 
 # %% [markdown]
