@@ -244,8 +244,8 @@ columns = ["ensemble", "times seen", "loss, own images", "loss, others", "own ov
 display(abc.figures.table(table[columns]))
 
 # %% [markdown]
-# What does that look like? Samples of the ensembles that were measured last and trained longest:
-# of all members together, whose mean predicts, and of the first member alone, from other noise.
+# What does that look like? Samples of one ensemble a family, where pictures of any were kept: of
+# all members together, whose mean predicts, and of the first member alone, from other noise.
 # Below each is the training image that it lies nearest to, in a border.
 
 # %% mystnb={"image": {"alt": "Eight samples of an ensemble and eight of one of its members, each above the training image that it lies nearest to."}} tags=["hide-input"]

@@ -242,19 +242,21 @@ def require_ensemble(recipe: Recipe, here: Here | None = None) -> Ensemble:
     return ensemble
 
 
-def get_ensemble(recipe: Recipe, here: Here | None = None, backend: str = "torch") -> Ensemble:
+def get_ensemble(
+    recipe: Recipe, here: Here | None = None, backend: str = "torch", passing: Sequence[float] = ()
+) -> Ensemble:
     """The recipe's ensemble, on ``here.device``: published, else from the cache, else trained now.
 
     With ``here.anew()`` what is published does not count; what this machine already trained,
     or half trained, is still used. The ``backend`` ``onnx`` evaluates members by
-    :func:`on_onnx`.
+    :func:`on_onnx`. ``passing`` goes to :func:`train_ensemble`.
     """
     here = here or Here()
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
     ensemble = find_ensemble(recipe, here)
     if ensemble is None:
-        train_ensemble(recipe, here=here)
+        train_ensemble(recipe, here=here, passing=passing)
         ensemble = find_ensemble(recipe, here.anew())
     return on_onnx(ensemble) if backend == "onnx" else ensemble.to(here.device)
 

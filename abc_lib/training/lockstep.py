@@ -6,6 +6,7 @@ says what its minibatch is.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,13 @@ class Minibatch:
     """(B, n): what does not count in a model's loss; None if everything does"""
 
 
+@lru_cache
+def _power(width: float) -> float:
+    """That of the step in weights of such a width."""
+    inverse = width**-2
+    return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+
 def newest_share(width: float, k: int) -> float:
     """What the parameters after step ``k`` (from 0) count in their running average.
 
@@ -44,9 +52,7 @@ def newest_share(width: float, k: int) -> float:
     times the steps so far, so it is as good in the middle of a training as at its end (Karras et
     al. 2024, 3.1). The first step's share is 1: nothing of the initial parameters stays.
     """
-    inverse = width**-2
-    power = np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max()
-    return float(1 - (1 - 1 / (k + 1)) ** (power + 1))
+    return 1 - (1 - 1 / (k + 1)) ** (_power(width) + 1)
 
 
 class Lockstep:
@@ -110,9 +116,10 @@ class Lockstep:
         # model's own.
         losses.sum().backward()
         self.optimiser.step()
-        now = self._now()
-        for name, value in self.average.items():
-            value.lerp_(now[name], newest_share(self.recipe.training.average, k))
+        if self.average:
+            share, now = newest_share(self.recipe.training.average, k), self._now()
+            for name, value in self.average.items():
+                value.lerp_(now[name], share)
         self.losses[:, k] = losses.detach().cpu()
         return losses.detach()
 

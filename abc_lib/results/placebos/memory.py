@@ -31,7 +31,7 @@ from abc_lib.method.space import state_shape
 from abc_lib.results.kind import Kind, name_and_scale, sample_numbers
 from abc_lib.results.measures.attributions import false_attribution_rate
 from abc_lib.results.placebos.evidence import by_sample, owned_and_free, to_sources, without
-from abc_lib.training.ensembles import find_ensemble, get_ensemble, train_ensemble
+from abc_lib.training.ensembles import get_ensemble
 
 __all__ = ["KIND", "Memory", "get", "losses", "of", "origin", "publish", "ratios", "read", "stored"]
 
@@ -309,9 +309,7 @@ def publish(
     for artefact in KIND.stored_artefacts(recipe, here, seed=seed):
         if artefact.published and set(wanted) <= set(artefact.spec["indices"]):
             return [artefact]
-    if find_ensemble(recipe, here) is None:
-        train_ensemble(recipe, here=here, passing=passing)
-    found = get(get_ensemble(recipe, here), samples, seed, here=here)
+    found = get(get_ensemble(recipe, here, passing=passing), samples, seed, here=here)
     return KIND.publish([found.artefact], here)
 
 
