@@ -71,6 +71,7 @@ _NAMESPACES = {
     "sections": "study.sections",
     "exposures": "study.exposures",
     "remembering": "study.exposures.remembering",
+    "law": "study.exposures.law",
     "one_variable": "study.exposures.one_variable",
     "designs": "study.signals.designs",
     "signals": "study.signals",

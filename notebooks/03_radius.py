@@ -249,9 +249,9 @@ display(Markdown(abc.signals.published_verdict(scale)))
 
 # %% [markdown]
 # So the law above is one of how much members vary, and of how that depends on size and training,
-# before it is one of sources. Where members are made to remember, and what size and training do
-# apart from each other, is on the page [members that remember](memory.ipynb); which sources can be
-# named all the same, on [signal or chance](06_signal.ipynb).
+# before it is one of sources. What size and training do apart from each other, where members are
+# made to remember, is on the page [what the radius follows](law.ipynb); which sources can be named
+# all the same, on [signal or chance](06_signal.ipynb).
 #
 # ### The settings
 #
@@ -284,8 +284,8 @@ display(abc.figures.table(abc.sections.setting_table(names, every, paper, scale)
 start = abc.family_of(dataset, scale)[0]
 measured = abc.exposures.at_hand([start])
 designs = abc.exposures.designs(measured)
-_, spread = abc.exposures.spread_of(abc.exposures.trainings(measured))  # of training seeds
-law = abc.exposures.law_or_none(measured, spread=spread)  # log10 r = a + b log10 N + c log10 E
+_, spread = abc.law.spread_of(abc.law.trainings(measured))  # of training seeds
+law = abc.law.fit_or_none(measured, spread=spread)  # log10 r = a + b log10 N + c log10 E
 law and [round(x, 2) for x in (law.by_size, *law.size_interval)]  # b, its 95% interval
 
 # %% mystnb={"image": {"alt": "Mean log10 radius against training set size: a line for the authors' design, one for each exposure, placebo radii dotted, and the authors' ensembles in grey."}} tags=["hide-input"]
@@ -294,10 +294,10 @@ if designs:
     figure, ax = plt.subplots(figsize=(6.4, 4.6))
     abc.figures.radii_by_size(designs, ax, theirs if len(theirs) else None)
     plt.show()
-    placebo = abc.exposures.law_or_none(measured, placebo=True, spread=spread)
+    placebo = abc.law.fit_or_none(measured, placebo=True, spread=spread)
     both = {recipe.data.family: law}, {recipe.data.family: placebo}
-    display(abc.figures.table(abc.exposures.law_table(*both)))
-    display(Markdown(abc.exposures.levelling_verdict(measured)))
+    display(abc.figures.table(abc.law.table(*both)))
+    display(Markdown(abc.law.levelling_verdict(measured)))
 else:
     display(Markdown(f"No ensemble of the family of {dataset} was trained at several exposures."))
 

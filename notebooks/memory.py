@@ -58,7 +58,8 @@ recipe.network.channels, recipe.training.steps, recipe.exposure
 # %% tags=["hide-input"]
 abc.figures.use_style()
 measured = abc.exposures.at_hand(families)
-display(Markdown(abc.exposures.opening(measured)))
+run = "papermill notebooks/memory.ipynb out.ipynb -p dataset digits_64 -p exposure 500"
+display(Markdown(abc.exposures.opening(measured, run)))
 
 # %% [markdown]
 # ## A placebo by hand
@@ -104,9 +105,7 @@ np.round([real.mean(), chance.mean(), difference.mean(), error], 3)
 # ensembles of MNIST at their exposures, each with its number of images.
 
 # %% mystnb={"image": {"alt": "Mean log10 radius against exposure, a line an ensemble, with placebo radii dotted beside it and the authors' ensembles in grey."}} tags=["hide-input"]
-kinds = {}
-for value in measured:
-    kinds.setdefault(value.name.split("_")[0], []).append(value)
+kinds = abc.exposures.by_kind(measured)
 for kind, values in kinds.items():
     figure, ax = plt.subplots(figsize=(6.4, 4.6))
     theirs = abc.exposures.authors_points(kind)
@@ -123,113 +122,8 @@ table[[*columns, "radius less placebo"]]
 display(Markdown(abc.exposures.placebo_verdict(measured)))
 
 # %% [markdown]
-# ## Size and exposure
-#
-# The paper's law is a line through mean log10 radii over log10 $N$. But its members see an image
-# the less often the more images there are: 500,000 draws shared by $N/2$ images. Two variables,
-# then: $\log_{10} r = a + b \log_{10} N + c \log_{10} E$, with $E$ the exposure.
-
-# %%
-again = abc.exposures.trainings(measured)  # ensembles that were trained more than once
-total, spread = abc.exposures.spread_of(again)  # of log10 radii: all, and beyond samples
-law = abc.exposures.law_or_none
-laws = {kind: law(values, spread=spread) for kind, values in kinds.items()}
-placebo_laws = {kind: law(values, placebo=True, spread=spread) for kind, values in kinds.items()}
-round(total, 3), round(spread, 3)
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.exposures.law_table(laws, placebo_laws)))
-
-# %% [markdown]
-# Along the authors' design $N E$ is constant, so a law of size alone has the slope $b - c$ there.
-# The intervals draw samples anew, with the same noise in all ensembles, and training seeds, of
-# which some ensembles have several:
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.exposures.trainings_table(again)))
-display(Markdown(abc.exposures.trainings_verdict(again, measured)))
-
-# %% [markdown]
-# Does the radius level off with training? How much it grows a doubling of the exposure, from the
-# same noise before and after:
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.exposures.levelling_table(measured)))
-display(Markdown(abc.exposures.levelling_verdict(measured)))
-
-# %% [markdown]
-# Is there one variable behind size and exposure? The same radii against what members remember: by
-# how much nearer the samples of a member alone lie to an image that it saw than to any other.
-
-# %% mystnb={"image": {"alt": "Mean log10 radius against the ratio of distances to own and other images, a line an ensemble."}} tags=["hide-input"]
-for kind, values in kinds.items():
-    figure, ax = plt.subplots(figsize=(6.4, 4))
-    abc.figures.radii_by_memory(values, ax)
-    ax.set_title(kind)
-    plt.show()
-    display(abc.figures.table(abc.one_variable.within_table(values)))
-
-# %% [markdown]
-# The tables say how far the mean log10 radius of an ensemble lies from what a fit to the other
-# ensembles foretells.
-
-# %% tags=["hide-input"]
-display(Markdown(abc.one_variable.within_verdict(kinds)))
-
-# %% [markdown]
-# These are few ensembles; but a longer training and a smaller set do to
-# the radius what they do to memory, and an ensemble that remembers more has the larger radius.
-
-# %% [markdown]
-# ## One curve for all families?
-#
-# A radius of digits and one of MNIST are in the same unit, but images of the two do not lie equally
-# far apart. So let the unit be how far two samples of a family lie from each other: at 0 a
-# counterfactual is as far from its sample as another sample would be. Over what members remember,
-# digits and MNIST then lie on one curve. Fashion-MNIST, which was measured later, lies below it:
-
-# %% mystnb={"image": {"alt": "Mean log10 radius over the distance of two samples against the ratio of distances to own and other images, a colour a family, with a curve fitted to those measured first."}} tags=["hide-input"]
-apart = abc.one_variable.units(families, here)
-points, curve = abc.one_variable.curve_points(kinds, apart)
-figure, ax = plt.subplots(figsize=(6.4, 4.4))
-abc.figures.one_curve(points, curve, ax)
-plt.show()
-
-# %% [markdown]
-# Full marks are the first 23 ensembles, at which the unit was found, and the curve is fitted to
-# them. Does one family follow from the other? The table leaves each out of the fit in turn.
-
-# %% tags=["hide-input"]
-first = abc.one_variable.before(kinds)
-display(abc.figures.table(abc.one_variable.across_table(first, apart)))
-display(Markdown(abc.one_variable.across_verdict(first, apart)))
-
-# %% [markdown]
-# An idea that was found by looking at numbers says little of them. The rules were written then, and
-# what was measured later tests them:
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.one_variable.foretold_table(kinds, apart)))
-display(Markdown(abc.one_variable.foretold_verdict(kinds, apart)))
-
-# %% [markdown]
-# And each family from the others, with all that is known now:
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.one_variable.across_table(kinds, apart)))
-display(Markdown(abc.one_variable.across_verdict(kinds, apart)))
-
-# %% [markdown]
-# So the idea did not survive. Radii of Fashion-MNIST are too small for it, by a factor that hardly
-# depends on the exposure: there the unit is wrong. Two samples of clothes may lie far apart in what
-# every member knows, such as how dark a kind of clothes is; that was not tested. And where members
-# of `digits_64` nearly repeat their images, at 8,000 views, a parabola turns while the radius goes
-# on growing: there the form is wrong. A unit and a form that hold for three families are still to
-# be found.
-#
-# Nothing in this is about sources: placebo radii, being as large, lie where the radii do. It says
-# what a radius measures: how differently two halves of an ensemble draw the same sample, which
-# grows with what each remembers of its own images.
+# What the size of the training set and the exposure do to the radius, each by itself, is on the
+# page [what the radius follows](law.ipynb).
 
 # %% [markdown]
 # ## What members remember
@@ -283,69 +177,7 @@ display(abc.figures.table(table[columns]))
 display(abc.figures.table(abc.exposures.authors_table(measured)))
 
 # %% [markdown]
-# ## What it costs to remember
-#
-# Core-hours of training, from the time of a member's step that [the speed page](speed.ipynb)
-# measured, against how far that goes: larger radii, and samples that forget an image which is left
-# out. Dashed: the authors' ensemble of the same set, some 30 hours of a GPU.
-
-# %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours of training, a line an ensemble, with the authors' values dashed."}} tags=["hide-input"]
-bench = abc.speed.read_benchmarks("cpu")
-for kind, values in kinds.items():
-    hours = [abc.remembering.core_hours(value, bench) for value in values]
-    if np.isfinite(hours).all():
-        figure, axes = plt.subplots(2, 1, figsize=(6.4, 6.4), sharex=True)
-        abc.figures.frontier(values, hours, axes, abc.exposures.authors_points(kind))
-        axes[0].set_title(kind)
-        plt.show()
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.remembering.frontier_table(measured, bench)))
-
-# %% [markdown]
-# ## Which network remembers for its time
-#
-# The line is the chosen network at several exposures; the marks are others, every image seen 250
-# times: whole ensembles of the same code, sampled from the same noise. What each costs was measured
-# in turns with the chosen one. A mark above the line on top and below it at the bottom comes
-# farther for its time; one that is cheaper than the whole line is held against its cheapest point.
-# Marks are means of 8 samples and the line of 20; the table holds the same 8 against each other.
-
-# %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours: the chosen network as a line, others as marks."}} tags=["hide-input"]
-found = abc.speed.read_benchmarks("networks")
-tried = abc.remembering.candidates(found, measured, bench)
-for name in dict.fromkeys(one.ensemble for one in tried):
-    line = [value for value in measured if value.name == name]
-    hours = [abc.remembering.core_hours(value, bench) for value in line]
-    theirs = abc.exposures.authors_points(name.split("_")[0])
-    points = abc.remembering.candidate_points(one for one in tried if one.ensemble == name)
-    figure, axes = plt.subplots(2, 1, figsize=(6.4, 6.4), sharex=True)
-    abc.figures.frontier(line, hours, axes, theirs, points)
-    plt.show()
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.remembering.candidates_table(tried)))
-display(Markdown(abc.remembering.candidates_verdict(tried)))
-
-# %% [markdown]
-# Before that, more candidates were compared by what two members of each know, trained in lockstep
-# on one core, every image seen equally often. The line *chosen* is what `abc.get_recipe` gives.
-
-# %% tags=["hide-input"]
-display(abc.figures.table(abc.remembering.search_table(found)))
-
-# %% [markdown]
-# What matters most is that the network predicts the image rather than the velocity; then batches of
-# 16. Wide networks on large patches separate own images from others earliest. One training seed
-# each: differences of a few per cent are chance.
-#
-# Members here are those of a learning rate that falls to zero, so each exposure wants a training of
-# its own. With a constant rate a long training passes through all shorter ones, but its members are
-# noisy, and know their images less well. A running average over the last tenth of the steps (of a
-# width that grows with them, {cite}`karras2024analyzing`) makes up for it: at the whole exposure
-# and at a quarter of it such members know their own images as well as those of a falling rate.
-# Colour is trained so: `python -m abc_lib remember cifar10_500 --exposures 64 authors 512` trains
-# once.
+# Which network comes how near for its time is on the page [networks that remember](networks.ipynb).
 
 # %% [markdown]
 # ## A p-value for every source

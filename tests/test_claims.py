@@ -16,6 +16,7 @@ from abc_lib.study import exposures
 from abc_lib.study.claims import measures, rules
 from abc_lib.study.claims.__init__ import ROWS, claims, claims_table, judge
 from abc_lib.study.claims.rules import LENGTH, NO, OPEN, PARTLY, PLACEBO, UNDECIDED, VERDICTS, YES
+from abc_lib.study.exposures import law
 
 RULES = dict(inspect.getmembers(rules, inspect.isfunction))
 RULES = {name: rule for name, rule in RULES.items() if not name.startswith("_")}
@@ -264,11 +265,11 @@ def test_what_the_digits_64_show_is_asked_of_the_other_sizes(every):
 
 
 def test_the_law_is_held_against_placebos_and_exposure(every):
-    law = exposures.law(exposures.at_hand(["digits_64"]))
+    line = law.fit(exposures.at_hand(["digits_64"]))
     row = next(claim for claim in every if claim.claim.startswith("Mean log10 radius falls"))
-    assert f"{law.by_size:.2f}" in row.ours and row.verdict == PLACEBO
+    assert f"{line.by_size:.2f}" in row.ours and row.verdict == PLACEBO
     row = next(claim for claim in every if claim.claim.startswith("The slope is"))
-    assert f"{law.by_exposure:.2f}" in row.ours and row.verdict == LENGTH
+    assert f"{line.by_exposure:.2f}" in row.ours and row.verdict == LENGTH
 
 
 def test_the_table_links_to_pages(every):

@@ -21,7 +21,7 @@ from abc_lib.method.distance import distance  # noqa: E402
 from abc_lib.results import landscapes  # noqa: E402
 from abc_lib.results.placebos.memory import Memory  # noqa: E402
 from abc_lib.study import exposures  # noqa: E402
-from abc_lib.study.exposures import one_variable, remembering  # noqa: E402
+from abc_lib.study.exposures import law, one_variable, remembering  # noqa: E402
 
 
 def measured(
@@ -107,7 +107,7 @@ def test_the_law_is_that_of_which_the_data_were_made():
         for N in (64, 256, 1024)
         for E in (100.0, 400.0, 1600.0)
     ]
-    line = exposures.law(values)
+    line = law.fit(values)
     assert line.size_interval[0] < 0.2 < line.size_interval[1]
     assert line.exposure_interval[0] < 0.6 < line.exposure_interval[1]
     assert line.by_size == pytest.approx(0.2, abs=0.15) and line.r2 > 0.8
@@ -121,9 +121,9 @@ def test_the_law_is_that_of_which_the_data_were_made():
 def test_a_design_in_which_size_and_exposure_go_together_has_no_law():
     values = [measured("x_1", 64_000 / N, size=N) for N in (64, 128, 256, 512)]
     with pytest.raises(BadValue, match="vary apart"):
-        exposures.law(values)
-    assert exposures.law_or_none(values) is None
-    assert "none has" in exposures.law_table({"x": None}, {"x": None}).iloc[0, 0]
+        law.fit(values)
+    assert law.fit_or_none(values) is None
+    assert "none has" in law.table({"x": None}, {"x": None}).iloc[0, 0]
 
 
 # --- training seeds ---
@@ -138,7 +138,7 @@ def trained_again(seed_sd, sample_sd, ensembles=40, T=4, S=20):
         values = [measured(S=S) for _ in range(T)]
         radii = 10 ** (base + moved)
         groups.append(
-            exposures.Trainings(
+            law.Trainings(
                 tuple(
                     dataclasses.replace(value, distances=np.outer(row, np.ones(64)))
                     for value, row in zip(values, radii)
@@ -150,24 +150,24 @@ def trained_again(seed_sd, sample_sd, ensembles=40, T=4, S=20):
 
 @pytest.mark.parametrize("seed_sd, sample_sd", [(0.1, 0.2), (0.05, 0.0), (0.0, 0.3)])
 def test_what_a_seed_adds_is_told_from_what_few_samples_do(seed_sd, sample_sd):
-    whole, own = exposures.spread_of(trained_again(seed_sd, sample_sd))
+    whole, own = law.spread_of(trained_again(seed_sd, sample_sd))
     assert whole**2 == pytest.approx(seed_sd**2 + sample_sd**2 / 20, rel=0.3)
     assert own**2 == pytest.approx(seed_sd**2, rel=0.3, abs=0 if seed_sd else 1.5e-3)
 
 
 def test_without_a_second_training_nothing_is_known_of_seeds():
-    assert exposures.spread_of([]) == (0, 0)
-    assert exposures.trainings([measured("digits_128", exposure=77.0)]) == []
-    assert "not known" in exposures.trainings_verdict([], [measured()])
-    assert "none was trained" in exposures.trainings_table([]).iloc[0, 0]
+    assert law.spread_of([]) == (0, 0)
+    assert law.trainings([measured("digits_128", exposure=77.0)]) == []
+    assert "not known" in law.trainings_verdict([], [measured()])
+    assert "none was trained" in law.trainings_table([]).iloc[0, 0]
 
 
 def test_a_seed_that_moves_radii_as_much_as_size_does_is_told_from_one_that_does_not():
     apart = [measured(log=level) for level in (1.4, 1.6, 1.8)]
     little, much = trained_again(0.02, 0.0), trained_again(0.3, 0.0)
-    assert "seed matters little" in exposures.trainings_verdict(little, apart)
-    assert "as much as" in exposures.trainings_verdict(much, apart)
-    row = exposures.trainings_table(little[:1]).iloc[0]
+    assert "seed matters little" in law.trainings_verdict(little, apart)
+    assert "as much as" in law.trainings_verdict(much, apart)
+    row = law.trainings_table(little[:1]).iloc[0]
     assert len(row["mean log10 radius"].split(", ")) == 4
 
 
@@ -175,7 +175,7 @@ def test_intervals_of_the_law_grow_with_what_a_seed_would_change():
     corners = [(N, E) for N in (64, 256) for E in (100.0, 400.0)]
     values = [measured("x_1", E, size=N, seed=1, log=np.log10(E)) for N, E in corners]
     width = lambda line: line.size_interval[1] - line.size_interval[0]  # noqa: E731
-    exact, loose = (exposures.law(values, spread=spread) for spread in (0.0, 0.2))
+    exact, loose = (law.fit(values, spread=spread) for spread in (0.0, 0.2))
     # Four corners: b is half of a difference of means of two over log10 4.
     assert width(loose) ** 2 - width(exact) ** 2 == pytest.approx(
         (2 * 1.96 * 0.2 / np.log10(4)) ** 2, rel=0.15
@@ -233,7 +233,7 @@ def test_the_authors_points_lie_at_their_exposures():
 
 def test_a_page_without_results_says_how_to_get_them():
     with pytest.raises(BadValue, match="abc_lib remember first"):
-        exposures.opening([])
+        exposures.opening([], "x")
 
 
 # --- figures ---
@@ -291,11 +291,11 @@ def test_a_radius_that_stops_growing_levels_off_and_one_that_grows_does_not():
     stops = [at(125, 1.5), at(500, 1.9), at(2000, 1.91)]
     grows = [at(125, 1.5), at(500, 1.9), at(2000, 2.3)]
     flat = [at(125, 1.5), at(500, 1.5), at(2000, 1.5)]
-    assert "radius levels off** in digits_64" in exposures.levelling_verdict(stops)
-    assert "still grows** in digits_64" in exposures.levelling_verdict(grows)
-    assert "Undecided** in digits_64" in exposures.levelling_verdict(flat)  # it never grew
-    assert "nothing can be said" in exposures.levelling_verdict(stops[:2])
-    table = exposures.levelling_table(stops)
+    assert "radius levels off** in digits_64" in law.levelling_verdict(stops)
+    assert "still grows** in digits_64" in law.levelling_verdict(grows)
+    assert "Undecided** in digits_64" in law.levelling_verdict(flat)  # it never grew
+    assert "nothing can be said" in law.levelling_verdict(stops[:2])
+    table = law.levelling_table(stops)
     assert list(table["times seen"]) == ["125 to 500", "500 to 2,000"]
     assert table["log10 radius, a doubling"].iloc[0].startswith("0.200")
 
@@ -308,8 +308,8 @@ def test_the_variable_that_made_the_radii_foretells_them():
             ratio = float(rng.uniform(0.2, 0.9))
             name = f"digits_{size}"
             by_memory.append(at(exposure, 2.1 - 0.5 * ratio, name, size, ratio))
-            law = 2 - 0.2 * np.log10(size) + 0.1 * np.log10(exposure)
-            by_size.append(at(exposure, law, name, size, ratio))
+            log = 2 - 0.2 * np.log10(size) + 0.1 * np.log10(exposure)
+            by_size.append(at(exposure, log, name, size, ratio))
     assert "What members remember foretells" in one_variable.within_verdict({"a": by_memory})
     assert "Size and exposure foretell" in one_variable.within_verdict({"a": by_size})
     assert "Too few" in one_variable.within_verdict({"a": by_size[:2]})

@@ -613,3 +613,10 @@ def test_scores_stand_over_costs_and_a_line_joins_those_that_no_cheaper_one_beat
     assert front.get_xdata().tolist() == [0.1, 9] and front.get_ydata().tolist() == [0.2, 0.6]
     assert len(ax.get_legend().texts) == 4 and ax.get_xscale() == "log"
     assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_a_number_and_its_error_stay_on_one_line_of_a_table():
+    frame = pd.DataFrame({"mean": ["1.2 ± 0.1", None]})
+    text = figures.table(frame).data
+    assert "1.2\u00a0±\u00a00.1" in text and text == figures.table(frame.copy()).data
+    assert "None" not in text and "nan" not in text

@@ -192,6 +192,25 @@ def test_what_members_remember_is_read_or_measured_now(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "stem, says, pictures", [("law", "seed matters", 5), ("networks", "twice as deep", 3)]
+)
+def test_pages_on_memory_are_told_from_what_is_published(stem, says, pictures, tmp_path):
+    papermill.execute_notebook(
+        str(ROOT / f"notebooks/{stem}.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        {"families": ["digits_64", "mnist_256"]},
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    cells = code_cells(nbformat.read(tmp_path / "out.ipynb", 4))
+    outputs = [o for c in cells for o in c.outputs if "data" in o]
+    text = "\n".join(o.data.get("text/markdown", "") for o in outputs)
+    assert "with networks that remember" in text and says in text
+    assert sum("image/png" in o.data for o in outputs) == pictures
+
+
+@pytest.mark.slow
 def test_signal_and_chance_are_told_from_what_is_published(tmp_path):
     papermill.execute_notebook(
         str(ROOT / "notebooks/06_signal.ipynb"),

@@ -43,6 +43,7 @@ from abc_lib.results.measures import radii
 from abc_lib.results.measures.agreement import in_common, predicted_landscapes
 from abc_lib.results.run import stored_predictions
 from abc_lib.study import exposures
+from abc_lib.study.exposures import law
 from abc_lib.study.speed import read_benchmarks
 from abc_lib.training.classifier.values import classifier_metric, find_classifier
 
@@ -490,9 +491,9 @@ def laws(here: Here) -> Numbers:
     numbers |= {"placebo_by_size": nothing}
     if groups:
         measured = exposures.at_hand([SMALLEST], here)
-        _, spread = exposures.spread_of(exposures.trainings(measured, here))
-        real = exposures.law_or_none(measured, spread=spread)
-        placebo = exposures.law_or_none(measured, placebo=True, spread=spread)
+        _, spread = law.spread_of(law.trainings(measured, here))
+        real = law.fit_or_none(measured, spread=spread)
+        placebo = law.fit_or_none(measured, placebo=True, spread=spread)
         if real is not None and placebo is not None:
             ends = (real.by_size, *real.size_interval, real.by_exposure, *real.exposure_interval)
             numbers = dict(zip(numbers, ends)) | {"placebo_by_size": placebo.by_size}
@@ -511,16 +512,16 @@ _ENDS = ("", "_low", "_high")
 
 def _line(summaries) -> Numbers:
     """A fitted line and the 95% interval of the radius that it gives for 10^8 images."""
-    law = fit_law(summaries)
+    line = fit_law(summaries)
     x = np.log10([summary.size for summary in summaries])
     y = np.array([summary.mean for summary in summaries])
-    left = y - law.intercept - law.slope * x
+    left = y - line.intercept - line.slope * x
     apart = ((x - x.mean()) ** 2).sum()
     spread = np.sqrt((left**2).sum() / (len(x) - 2) * (1 / len(x) + (8 - x.mean()) ** 2 / apart))
     wide = float(stats.t.ppf(0.975, len(x) - 2) * spread)
-    far = law.radius_at(1e8)
+    far = line.radius_at(1e8)
     ends = {"far_low": far / 10**wide, "far_high": far * 10**wide}
-    return {**asdict(law), "far": far, **ends}
+    return {**asdict(line), "far": far, **ends}
 
 
 def falls_in_other_metrics(here: Here) -> Numbers | None:
