@@ -42,14 +42,14 @@ def train(
     workspace: Workspace,
     name: str = "checkpoint",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    visit: Callable[[int], None] | None = None,
+    visit: Callable[[int, dict], None] | None = None,
 ) -> dict:
     """Takes ``work`` through all its steps, from where a stopped run left a checkpoint ``name``.
 
     A checkpoint is written every ``checkpoint_seconds``, but never takes more than a twentieth of
-    the time, however large the networks; for 0, after every step. ``visit(k)`` is told how many
-    steps are done, first of all those of the checkpoint. Returns ``seconds`` and
-    ``steps_in_these_seconds``, for a manifest.
+    the time, however large the networks; for 0, after every step. Returns ``seconds`` and
+    ``steps_in_these_seconds``, for a manifest. ``visit(k, so_far)`` is told how many steps are
+    done, first of all those of the checkpoint, and what would be returned after them.
     """
     start = 0
     piece = workspace.load(name)
@@ -58,12 +58,16 @@ def train(
         start = int(piece.pop("step"))
         work.resume(piece, start)
     seconds, saved, cost, told = stopwatch(), 0.0, 0.0, 0.0
+
+    def took(k: int) -> dict:
+        return {"seconds": round(seconds(), 1), "steps_in_these_seconds": k - start}
+
     if visit is not None:
-        visit(start)
+        visit(start, took(start))
     for k in range(start, work.steps):
         work.step(k)
         if visit is not None:
-            visit(k + 1)
+            visit(k + 1, took(k + 1))
         if seconds() - told > _NOTE_SECONDS:
             told = seconds()
             workspace.note(f"{k + 1} {work.note(k)}")
@@ -75,7 +79,7 @@ def train(
             workspace.save(name, mark | state)
             saved = seconds()
             cost = saved - before
-    return {"seconds": round(seconds(), 1), "steps_in_these_seconds": work.steps - start}
+    return took(work.steps)
 
 
 def loss_note(losses: torch.Tensor, k: int) -> str:

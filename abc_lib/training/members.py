@@ -10,7 +10,7 @@ from abc_lib.ground.errors import ArtefactError, BadValue
 from abc_lib.ground.here import Here
 from abc_lib.ground.loop import CHECKPOINT_SECONDS, last_loss, train
 from abc_lib.ground.seeds import derive
-from abc_lib.ground.store import Artefact, Store, Workspace, stopwatch
+from abc_lib.ground.store import Artefact, Store, Workspace
 from abc_lib.images.latents import space_files, to_states
 from abc_lib.images.own.content import is_own, seen_by
 from abc_lib.images.training_set import TrainingSet
@@ -99,7 +99,12 @@ def train_members(
             work = Block(recipe, members, splits, here.device)
             # A checkpoint holds for these images only: of a changed data set it starts anew.
             name = f"checkpoint-{digest(checksums)[:12]}"
-            leave = _Leaving(work, members, splits, store, passing)
+            ends = {shorter.training.steps: shorter for shorter in passing}
+
+            def leave(k: int, took: dict) -> None:
+                if k in ends:
+                    _write(work, ends[k], members, splits, store, took)
+
             took = train(work, workspace, name, checkpoint_seconds, leave)
             done = _write(work, recipe, members, splits, store, took)
         workspace.clear()
@@ -170,28 +175,6 @@ def passing_through(recipe: Recipe, exposures: Sequence[float]) -> list[Recipe]:
         )
     shorter = [recipe.exposed(times) for times in exposures]
     return [each for each in shorter if each.training.steps < recipe.training.steps]
-
-
-class _Leaving:
-    """Writes a block's members whenever its training passes the end of a shorter one."""
-
-    def __init__(
-        self,
-        work: Block,
-        members: list[int | str],
-        splits: list[TrainingSet],
-        store: Store,
-        passing: Sequence[Recipe],
-    ):
-        self.whose, self.store = (members, splits), store
-        self.work, self.ends = work, {recipe.training.steps: recipe for recipe in passing}
-        self.seconds, self.start = stopwatch(), None
-
-    def __call__(self, k: int) -> None:
-        self.start = k if self.start is None else self.start
-        if k in self.ends:
-            took = {"seconds": round(self.seconds(), 1), "steps_in_these_seconds": k - self.start}
-            _write(self.work, self.ends[k], *self.whose, self.store, took)
 
 
 def _write(

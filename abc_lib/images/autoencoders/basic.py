@@ -201,7 +201,7 @@ def _train(
             training,
             workspace,
             checkpoint_seconds=checkpoint_seconds,
-            visit=lambda done: bar.update(done - bar.n),
+            visit=lambda done, _: bar.update(done - bar.n),
         )
     if not torch.isfinite(training.losses).all():
         raise BadValue(
