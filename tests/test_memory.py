@@ -181,6 +181,8 @@ def test_what_was_measured_is_found_again_without_members(trained, measured):
     assert again.exposure == pytest.approx(trained.recipe.exposure) == 16
     assert memory.stored(trained.recipe.exposed(32), here) is None
     assert "saw each image 16 times" in memory.origin(value)
+    # At whatever exposure: nobody has to know which ones were measured.
+    assert [one.exposure for one in memory.every(trained.recipe.exposed(500), here)] == [16]
 
 
 def test_more_samples_take_over_those_that_were_measured(trained, measured, tmp_path, monkeypatch):

@@ -33,7 +33,19 @@ from abc_lib.results.measures.attributions import false_attribution_rate
 from abc_lib.results.placebos.evidence import by_sample, owned_and_free, to_sources, without
 from abc_lib.training.ensembles import get_ensemble
 
-__all__ = ["KIND", "Memory", "get", "losses", "of", "origin", "publish", "ratios", "read", "stored"]
+__all__ = [
+    "KIND",
+    "Memory",
+    "every",
+    "get",
+    "losses",
+    "of",
+    "origin",
+    "publish",
+    "ratios",
+    "read",
+    "stored",
+]
 
 PLACEBOS = 1024
 """at most so many codewords that no source owns"""
@@ -279,6 +291,14 @@ def get(
 def stored(recipe: Recipe, here: Here | None = None) -> Memory | None:
     """What is at hand of a recipe, without its members; or None."""
     return KIND.stored(recipe, here or Here())
+
+
+def every(recipe: Recipe, here: Here | None = None) -> list[Memory]:
+    """What is at hand of a recipe at any exposure, by exposure, without its members."""
+    here = here or Here()
+    kept = here.store.find_all(KIND.folder, recipe.label)
+    found = [stored(recipe.exposed(e), here) for e in sorted({a.info["exposure"] for a in kept})]
+    return [value for value in found if value is not None]
 
 
 def of(recipe: Recipe, here: Here | None = None) -> Memory:

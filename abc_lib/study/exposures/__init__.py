@@ -20,7 +20,6 @@ from abc_lib.results.placebos import memory
 from abc_lib.results.placebos.memory import Memory
 
 __all__ = [
-    "EXPOSURES",
     "at_hand",
     "authors_points",
     "authors_table",
@@ -35,32 +34,18 @@ __all__ = [
     "table",
 ]
 
-EXPOSURES = (125, 500, 1000, 2000, 8000, None)
-"""how often an image is seen, and the authors' design"""
-PASSED = (64, 512, 1024)
-"""a quarter, twice and four times as often as in that design, where colour's training passes"""
 AUTHORS_DRAWN = 500_000
 """images that one of the authors' members draws, whatever N is: a million over N epochs over
 half of N (their released training script)"""
 
 
 def at_hand(families: Iterable[str], here: Here | None = None) -> list[Memory]:
-    """What was measured of families' data-point ensembles, by size and exposure, each once.
+    """What was measured of families' data-point ensembles, by size and exposure.
 
     A family is given by one of its names, such as ``digits_64``; they come in that order.
     """
-    measured: dict[str, Memory] = {}
-    for family in families:
-        found: dict[str, Memory] = {}
-        for name in family_of(family):
-            for exposure in (*EXPOSURES, *PASSED):
-                recipe = get_recipe(name)
-                recipe = recipe.exposed(exposure) if exposure else recipe
-                value = memory.stored(recipe, here)
-                if value is not None:
-                    found.setdefault(value.artefact.path.name, value)
-        measured |= dict(sorted(found.items(), key=lambda pair: (_size(pair[1]), pair[1].exposure)))
-    return list(measured.values())
+    names = [name for family in families for name in family_of(family)]
+    return [value for name in names for value in memory.every(get_recipe(name), here)]
 
 
 def by_kind(measured: Iterable[Memory]) -> dict[str, list[Memory]]:
@@ -77,15 +62,19 @@ def designs(measured: Iterable[Memory]) -> dict[str, list[Memory]]:
     An ensemble may be in two.
     """
     groups: dict[str, list[Memory]] = {"a fixed number drawn": []}
-    for exposure in sorted(filter(None, EXPOSURES)):
-        groups[f"each seen {exposure:,} times"] = []
-    for value in measured:
-        fixed = get_recipe(value.name, value.scale).exposure
-        for exposure, group in zip((fixed, *sorted(filter(None, EXPOSURES))), groups.values()):
-            if abs(value.exposure / exposure - 1) < 0.05:
-                group.append(value)
+    equal: dict[float, list[Memory]] = {}
+    for value in sorted(measured, key=lambda one: one.exposure):
+        if _near(value.exposure, get_recipe(value.name, value.scale).exposure):
+            groups["a fixed number drawn"].append(value)
+        like = next((each for each in equal if _near(value.exposure, each)), value.exposure)
+        equal.setdefault(like, []).append(value)
+    groups |= {f"each seen {exposure:,.0f} times": group for exposure, group in equal.items()}
     several = {name: group for name, group in groups.items() if len({_size(v) for v in group}) > 1}
     return {name: sorted(group, key=_size) for name, group in several.items()}
+
+
+def _near(exposure: float, other: float) -> bool:
+    return abs(exposure / other - 1) < 0.05
 
 
 def _size(value: Memory) -> int:
