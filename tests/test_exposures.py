@@ -96,6 +96,10 @@ def test_designs_are_those_of_two_sizes_or_more():
     assert list(found) == ["a fixed number drawn", "each seen 500 times"]
     assert [v.exposure for v in found["a fixed number drawn"]] == [2000, 500]
     assert [v.name for v in found["each seen 500 times"]] == ["digits_256", "digits_512"]
+    close = [measured("digits_64", 1000.0), measured("digits_128", 1024.0, size=128)]
+    assert list(exposures.designs(close)) == ["each seen 1,000 times"]  # 1,024 is as good as 1,000
+    kinds = exposures.by_kind([*values, measured("mnist_256")])
+    assert {kind: len(group) for kind, group in kinds.items()} == {"digits": 5, "mnist": 1}
 
 
 # --- the law ---
