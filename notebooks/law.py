@@ -45,7 +45,7 @@ run = "papermill notebooks/law.ipynb out.ipynb"
 display(Markdown(abc.exposures.opening(measured, run)))
 
 # %%
-kinds = abc.exposures.by_kind(measured)
+kinds = abc.radius.by_kind(measured)
 {kind: len(values) for kind, values in kinds.items()}  # ensembles of a kind of image
 
 # %% [markdown]
@@ -72,7 +72,7 @@ for kind, values in kinds.items():
 
 # %%
 values = max(kinds.values(), key=len)
-axes = [[1, np.log10(v.distances.shape[1]), np.log10(v.exposure)] for v in values]
+axes = [[1, np.log10(v.size), np.log10(v.exposure)] for v in values]
 means = [np.log10(v.radii).mean() for v in values]
 (a, b, c), *_ = np.linalg.lstsq(np.array(axes), np.array(means))
 values[0].name.split("_")[0], np.round([a, b, c], 2)

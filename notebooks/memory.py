@@ -105,7 +105,7 @@ np.round([real.mean(), chance.mean(), difference.mean(), error], 3)
 # ensembles of MNIST at their exposures, each with its number of images.
 
 # %% mystnb={"image": {"alt": "Mean log10 radius against exposure, a line an ensemble, with placebo radii dotted beside it and the authors' ensembles in grey."}} tags=["hide-input"]
-kinds = abc.exposures.by_kind(measured)
+kinds = abc.radius.by_kind(measured)
 for kind, values in kinds.items():
     figure, ax = plt.subplots(figsize=(6.4, 4.6))
     theirs = abc.exposures.authors_points(kind)

@@ -17,8 +17,9 @@
 # # Networks that remember
 #
 # **Asked:** which network and training remember single images for the least time on two processor
-# cores? **Found:** a small U-Net on large patches that predicts the image rather than the
-# velocity, in batches of 16; what it remembers then follows from how long it is trained.
+# cores? **Found:** a small U-Net on large patches that predicts the image rather than the velocity,
+# in batches of 16. Whole ensembles of networks near it, wider, deeper or on other patches, are not
+# told from it; what it remembers follows from how long it is trained.
 #
 # The ensembles are those of the page [members that remember](memory.ipynb). Time is in core-hours
 # of training, all members of an ensemble together.
@@ -47,7 +48,7 @@ display(Markdown(abc.exposures.opening(measured, run)))
 # out. Dashed: the authors' ensemble of the same set, some 30 hours of a GPU.
 
 # %% mystnb={"image": {"alt": "Mean log10 radius, and below it the share of samples that keep their nearest image without it, against core-hours of training, a line an ensemble, with the authors' values dashed."}} tags=["hide-input"]
-bench, kinds = abc.speed.read_benchmarks("cpu"), abc.exposures.by_kind(measured)
+bench, kinds = abc.speed.read_benchmarks("cpu"), abc.radius.by_kind(measured)
 for kind, values in kinds.items():
     hours = [abc.remembering.core_hours(value, bench) for value in values]
     if np.isfinite(hours).all():

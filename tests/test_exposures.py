@@ -18,6 +18,7 @@ from abc_lib.ground.errors import BadValue  # noqa: E402
 from abc_lib.images.registry import DRAWN, family_of, get_recipe  # noqa: E402
 from abc_lib.method.attribution import FalseAttribution  # noqa: E402
 from abc_lib.method.distance import distance  # noqa: E402
+from abc_lib.method.radius import by_kind  # noqa: E402
 from abc_lib.results import landscapes  # noqa: E402
 from abc_lib.results.placebos.memory import Memory  # noqa: E402
 from abc_lib.study import exposures  # noqa: E402
@@ -98,7 +99,7 @@ def test_designs_are_those_of_two_sizes_or_more():
     assert [v.name for v in found["each seen 500 times"]] == ["digits_256", "digits_512"]
     close = [measured("digits_64", 1000.0), measured("digits_128", 1024.0, size=128)]
     assert list(exposures.designs(close)) == ["each seen 1,000 times"]  # 1,024 is as good as 1,000
-    kinds = exposures.by_kind([*values, measured("mnist_256")])
+    kinds = by_kind([*values, measured("mnist_256")])
     assert {kind: len(group) for kind, group in kinds.items()} == {"digits": 5, "mnist": 1}
 
 

@@ -615,8 +615,9 @@ def test_scores_stand_over_costs_and_a_line_joins_those_that_no_cheaper_one_beat
     assert ax.get_xlabel() and ax.get_ylabel()
 
 
-def test_a_number_and_its_error_stay_on_one_line_of_a_table():
-    frame = pd.DataFrame({"mean": ["1.2 ± 0.1", None]})
+def test_a_number_and_its_error_stay_on_one_line_of_a_table_and_so_do_intervals():
+    frame = pd.DataFrame({"mean": ["1.2 ± 0.1", None], "slope": ["-1 (-2 to -0.5)", "up to 3"]})
     text = figures.table(frame).data
+    assert "-1 (-2\u00a0to\u00a0-0.5)" in text and "up to 3" in text
     assert "1.2\u00a0±\u00a00.1" in text and text == figures.table(frame.copy()).data
     assert "None" not in text and "nan" not in text

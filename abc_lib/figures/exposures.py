@@ -77,7 +77,7 @@ def radii_by_size(
         style = {"color": PAPERS, "marker": "s", "markersize": 5, "label": "authors"}
         ax.errorbar(theirs["size"], theirs["mean"], theirs["error"], capsize=2, **style)
     for (name, values), colour in zip(designs.items(), _colours(designs)):
-        _radii_beside_placebos(ax, [_size(v) for v in values], values, name, colour)
+        _radii_beside_placebos(ax, [v.size for v in values], values, name, colour)
     _sizes(ax, designs, theirs)
     _radius_axis(ax)
     ax.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
@@ -98,7 +98,7 @@ def attribution_by_size(
         for which, dashes, label in (("again", "-", name), ("instead", ":", None)):
             shares, errors = _shares(values, which)
             style = {"color": colour, "marker": "o", "markersize": 4, "linestyle": dashes}
-            ax.errorbar([_size(v) for v in values], shares, errors, capsize=2, label=label, **style)
+            ax.errorbar([v.size for v in values], shares, errors, capsize=2, label=label, **style)
     _sizes(ax, designs, theirs)
     ax.set(ylabel="share of samples that keep it", ylim=(-0.02, 1.02))
     ax.plot([], [], color="0.3", label="without the nearest")
@@ -139,12 +139,8 @@ def _colours(designs: dict[str, list[Memory]]) -> list:
     return [OURS if name.startswith("a fixed") else next(shades) for name in designs]
 
 
-def _size(value: Memory) -> int:
-    return value.distances.shape[1]
-
-
 def _sizes(ax: Axes, designs: dict[str, list[Memory]], theirs: pd.DataFrame | None) -> None:
-    sizes = {_size(value) for values in designs.values() for value in values}
+    sizes = {value.size for values in designs.values() for value in values}
     ax.set(xscale="log", xlabel="images in the training set")
     count_ticks(ax, sorted(sizes | (set() if theirs is None else set(theirs["size"]))))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from abc_lib.figures.groups import strips
 from abc_lib.figures.style import ALERT, LABEL, OURS, PALETTE, PAPERS, RADIUS_LABEL, stacked
-from abc_lib.method.radius import Law, LogRadius
+from abc_lib.method.radius import Law, LogRadius, by_kind
 
 
 def radius_distribution(
@@ -35,11 +35,8 @@ def radius_law(
     (figure 7, right); open circles for placebos, where as many members go and no source."""
     label = "the paper's 23 ensembles"
     _points(ax, paper, fmt="o", color=PAPERS, label=label, markersize=4, alpha=0.8)
-    families: dict[str, list[LogRadius]] = {}
-    for summary in ours:
-        families.setdefault(summary.name.split("_")[0], []).append(summary)
     styles = zip(cycle("sD^vPX"), cycle((0, 3, 2, 4, 1, 5, 6, 8, 9)))
-    for (family, summaries), (marker, k) in zip(families.items(), styles):
+    for (family, summaries), (marker, k) in zip(by_kind(ours).items(), styles):
         label = f"ours: {family}"
         _points(ax, summaries, fmt=marker, color=PALETTE[k], label=label, markersize=6)
     if placebos:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -80,8 +81,8 @@ def count_ticks(ax: Axes, ticks: Sequence[int], **text) -> None:
 
 
 def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> HTML:
-    """A table for a page: no index, room between columns, nothing where a number is missing, a
-    number and its error on one line.
+    """A table for a page: no index, room between columns, nothing where a number is missing,
+    and on one line what belongs together, a number and its error or the ends of an interval.
 
     ``formats`` are by column, as in ``"{:.2f}"``.
     """
@@ -93,5 +94,6 @@ def table(frame: pd.DataFrame, formats: dict[str, str] | None = None) -> HTML:
     name = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
     shown = frame.style.set_uuid(name).hide(axis="index").format(formats, na_rep="")
     # on a phone the table scrolls, not the page
-    text = shown.set_table_styles([cells]).to_html().replace(" ± ", "\u00a0±\u00a0")
+    text = shown.set_table_styles([cells]).to_html()
+    text = re.sub(r"(?<=\d) (±|to) (?=[-\d])", "\u00a0\\1\u00a0", text)
     return HTML(f'<div style="overflow-x: auto">{text}</div>')

@@ -1,14 +1,23 @@
 """Counterfactual radius, and how it shrinks as training sets grow (2.1, 3.5, 3.6)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import numpy as np
 
 from abc_lib.ground.errors import BadValue
 
-__all__ = ["counterfactual_radius", "LogRadius", "summarise", "Law", "fit_law", "slope_within"]
+__all__ = [
+    "counterfactual_radius",
+    "LogRadius",
+    "summarise",
+    "by_kind",
+    "Law",
+    "fit_law",
+    "slope_within",
+]
 
 
 def counterfactual_radius(distances: np.ndarray) -> np.ndarray:
@@ -57,6 +66,14 @@ def summarise(name: str, size: int, radii: Sequence[float] | np.ndarray) -> LogR
     return LogRadius(name, int(size), len(logs), int((radii == 0).sum()), mean, sd)
 
 
+def by_kind(named: Iterable[Any]) -> dict[str, list[Any]]:
+    """What has ensembles' names, by their kind of images: the first part of the name."""
+    kinds: dict[str, list[Any]] = {}
+    for one in named:
+        kinds.setdefault(one.name.split("_")[0], []).append(one)
+    return kinds
+
+
 @dataclass(frozen=True)
 class Law:
     """A least-squares line through mean log10 radius over log10 training set size (figure 7)."""
@@ -101,17 +118,15 @@ def fit_law(summaries: Sequence[LogRadius]) -> Law:
 def slope_within(summaries: Sequence[LogRadius]) -> Law:
     """The slope that all kinds of images share, each at a level of its own.
 
-    It is that of a line through every kind's deviations from its means. A kind is the first part
-    of an ensemble's name. ``intercept`` is of a kind of average level; kinds with an ensemble of
-    only one size say nothing about a slope and do not count.
+    It is that of a line through every kind's deviations from its means (:func:`by_kind`).
+    ``intercept`` is of a kind of average level; kinds with an ensemble of only one size say nothing
+    about a slope and do not count.
     """
     from scipy import stats
 
-    kinds: dict[str, list[tuple[float, float]]] = {}
-    for s in summaries:
-        if np.isfinite(s.mean):
-            kinds.setdefault(s.name.split("_")[0], []).append((np.log10(s.size), s.mean))
-    groups = [np.array(points) for points in kinds.values() if len({x for x, _ in points}) > 1]
+    kinds = by_kind(s for s in summaries if np.isfinite(s.mean)).values()
+    several = [group for group in kinds if len({s.size for s in group}) > 1]
+    groups = [np.array([(np.log10(s.size), s.mean) for s in group]) for group in several]
     if not groups:
         raise BadValue(
             "a slope within kinds needs ensembles of at least two training set sizes of one kind; "

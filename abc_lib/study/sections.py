@@ -20,7 +20,7 @@ from abc_lib.method.code import draw_codebook
 from abc_lib.method.differential import screening_bounds, screening_sizes
 from abc_lib.method.ensemble import Ensemble
 from abc_lib.method.landscape import Landscapes
-from abc_lib.method.radius import Law, LogRadius, fit_law, slope_within
+from abc_lib.method.radius import Law, LogRadius, by_kind, fit_law, slope_within
 from abc_lib.method.recipe import Recipe
 from abc_lib.method.space import state_shape
 from abc_lib.metrics.visual import visual_distances
@@ -338,14 +338,6 @@ def suspects_table(found: pd.DataFrame) -> pd.DataFrame:
 # --- 03: the radius ---
 
 
-def kinds(summaries: Iterable[LogRadius]) -> dict[str, list[LogRadius]]:
-    """Ensembles by their kind of images, the first part of their names."""
-    groups: dict[str, list[LogRadius]] = {}
-    for summary in summaries:
-        groups.setdefault(summary.name.split("_")[0], []).append(summary)
-    return groups
-
-
 def law_of(summaries: Sequence[LogRadius]) -> Law | None:
     """The line through all, each ensemble counting once; None for fewer than two sizes."""
     return fit_law(summaries) if len({s.size for s in summaries}) > 1 else None
@@ -353,7 +345,7 @@ def law_of(summaries: Sequence[LogRadius]) -> Law | None:
 
 def law_within(summaries: Sequence[LogRadius]) -> Law | None:
     """The slope that all kinds share; None where no kind has two sizes."""
-    enough = any(len({s.size for s in group}) > 1 for group in kinds(summaries).values())
+    enough = any(len({s.size for s in group}) > 1 for group in by_kind(summaries).values())
     return slope_within(summaries) if enough else None
 
 
@@ -365,7 +357,7 @@ def law_table(ours: Sequence[LogRadius], theirs: Sequence[LogRadius]) -> pd.Data
         (f"the paper, {level}", theirs, law_within(theirs)),
         ("ours, all", ours, law_of(ours)),
     ]
-    groups = kinds(ours)
+    groups = by_kind(ours)
     if len(groups) > 1:
         within = law_within(ours)
         lines += [(f"ours, {level}", ours, within)] if within is not None else []
@@ -389,7 +381,7 @@ def law_table(ours: Sequence[LogRadius], theirs: Sequence[LogRadius]) -> pd.Data
 
 def law_lines(ours: Sequence[LogRadius], theirs: Sequence[LogRadius]) -> list[str]:
     """What our radii say of the paper's law."""
-    line, our_line, groups = law_of(theirs), law_of(ours), kinds(ours)
+    line, our_line, groups = law_of(theirs), law_of(ours), by_kind(ours)
     slope, their_slope = law_within(ours), law_within(theirs)
     if slope is None:
         slope, their_slope = our_line, line

@@ -94,6 +94,11 @@ class Memory:
     artefact: Artefact
 
     @property
+    def size(self) -> int:
+        """Sources of the training set, N."""
+        return self.distances.shape[1]
+
+    @property
     def radii(self) -> np.ndarray:
         """Counterfactual radii (S,)."""
         return self.distances.max(axis=1)
@@ -101,7 +106,7 @@ class Memory:
     @property
     def placebo_radii(self) -> np.ndarray:
         """What definition 1 gives for the first N placebo codewords, (S,)."""
-        return self.placebos[:, : self.distances.shape[1]].max(axis=1)
+        return self.placebos[:, : self.size].max(axis=1)
 
 
 def _task(

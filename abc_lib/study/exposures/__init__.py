@@ -23,7 +23,6 @@ __all__ = [
     "at_hand",
     "authors_points",
     "authors_table",
-    "by_kind",
     "designs",
     "differs",
     "mean_and_error",
@@ -48,14 +47,6 @@ def at_hand(families: Iterable[str], here: Here | None = None) -> list[Memory]:
     return [value for name in names for value in memory.every(get_recipe(name), here)]
 
 
-def by_kind(measured: Iterable[Memory]) -> dict[str, list[Memory]]:
-    """What was measured of each family, by the word that its names begin with."""
-    kinds: dict[str, list[Memory]] = {}
-    for value in measured:
-        kinds.setdefault(value.name.split("_")[0], []).append(value)
-    return kinds
-
-
 def designs(measured: Iterable[Memory]) -> dict[str, list[Memory]]:
     """What was measured by design: as the authors, or at an equal exposure, with two sizes or more.
 
@@ -69,16 +60,12 @@ def designs(measured: Iterable[Memory]) -> dict[str, list[Memory]]:
         like = next((each for each in equal if _near(value.exposure, each)), value.exposure)
         equal.setdefault(like, []).append(value)
     groups |= {f"each seen {exposure:,.0f} times": group for exposure, group in equal.items()}
-    several = {name: group for name, group in groups.items() if len({_size(v) for v in group}) > 1}
-    return {name: sorted(group, key=_size) for name, group in several.items()}
+    several = {name: group for name, group in groups.items() if len({v.size for v in group}) > 1}
+    return {name: sorted(group, key=lambda one: one.size) for name, group in several.items()}
 
 
 def _near(exposure: float, other: float) -> bool:
     return abs(exposure / other - 1) < 0.05
-
-
-def _size(value: Memory) -> int:
-    return value.distances.shape[1]
 
 
 def mean_and_error(values: np.ndarray) -> str:

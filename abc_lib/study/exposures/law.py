@@ -166,7 +166,7 @@ def fit(
     count = min((len(value.radii) for value in measured), default=0)
     radii = [value.placebo_radii if placebo else value.radii for value in measured]
     logs = np.array([np.log10(values[:count]) for values in radii])
-    axes = np.array([[1, np.log10(v.distances.shape[1]), np.log10(v.exposure)] for v in measured])
+    axes = np.array([[1, np.log10(v.size), np.log10(v.exposure)] for v in measured])
     if len(measured) < 4 or np.linalg.matrix_rank(axes, tol=1e-6) < 3:
         raise BadValue(
             "a law of size and exposure needs four ensembles or more whose sizes and exposures "
@@ -206,8 +206,7 @@ def fit_or_none(
 
 
 def _interval(value: float, ends: tuple[float, float]) -> str:
-    """On two lines of a narrow table at the most."""
-    return f"{value:.2f} ({ends[0]:.2f}\u00a0to\u00a0{ends[1]:.2f})"
+    return f"{value:.2f} ({ends[0]:.2f} to {ends[1]:.2f})"
 
 
 def table(

@@ -39,7 +39,7 @@ WRITTEN = "2026-11-30T18:00"
 
 def _axes(measured: Sequence[Memory]) -> dict[str, list[np.ndarray]]:
     """The columns of each way to foretell a radius."""
-    size = np.log10([value.distances.shape[1] for value in measured])
+    size = np.log10([value.size for value in measured])
     times = np.log10([value.exposure for value in measured])
     share = np.array([np.median(value.ratios) for value in measured])
     return {
