@@ -116,7 +116,7 @@ for kind, values in kinds.items():
 # %%
 table = abc.exposures.table(measured)
 columns = ["ensemble", "times seen", "mean log10 radius", "placebo"]
-table[[*columns, "radius less placebo"]]
+abc.figures.table(table[[*columns, "radius less placebo"]])
 
 # %% tags=["hide-input"]
 display(Markdown(abc.exposures.placebo_verdict(measured)))
