@@ -102,17 +102,22 @@ plt.show()
 # exactly. *Unlearning* takes a step up a query's loss, and looks whose losses rise with it. *Loss
 # covariance* asks whether members that do well on a query do well on a source.
 #
-# *s* are seconds on one core, gradients that methods share counted for each; *MiB* is what a method
-# held at its peak beyond models and shared gradients.
-#
-# *Controls* is what 95% of a hundred relabellings of the members stay below, *p* how many of them
-# do as well; intervals are over queries and codes. The *ceiling* is what a perfect method would
-# reach, given the noise of the truth: of the draws for members and their sets, of codes (even
-# against odd) for one left out, of training seeds for trained again. Differential ablation and
-# loss covariance are made from the truth's own losses, noise included, so they can exceed the
-# ceiling: they say how far such an answer goes, not how well one does without counterfactuals.
+# Intervals are over queries and codes. A star: of a hundred relabellings of the members at most
+# five do as well. The *ceiling* is what a perfect method would reach, given the noise of the truth:
+# of the draws for members and their sets, of codes (even against odd) for one left out, of training
+# seeds for trained again. Differential ablation and loss covariance are made from the truth's own
+# losses, noise included, so they can exceed the ceiling: they say how far such an answer goes, not
+# how well one does without counterfactuals.
 
 # %%
+abc.figures.table(abc.yardstick.beside(tables))  # truth: members; held-out queries
+
+# %% [markdown]
+# Of each set alone, with what the methods cost. *Controls* is what 95% of the relabellings stay
+# below, *p* how many of them do as well. *s* are seconds on one core, gradients that methods share
+# counted for each; *MiB* is what a method held at its peak beyond models and shared gradients.
+
+# %% tags=["hide-cell"]
 for name, table in tables.items():
     display(Markdown(f"**{name}**, members, held-out queries"))
     display(abc.figures.table(abc.yardstick.shown(table)))
@@ -133,7 +138,7 @@ plt.show()
 # the truth's own losses or from counterfactuals are left out.
 
 # %% mystnb={"image": {"alt": "Score over ceiling against seconds for each method without counterfactuals, with a line through those that no cheaper method beats."}} tags=["hide-input"]
-figure, ax = plt.subplots(figsize=(6, 3.6))
+figure, ax = plt.subplots(figsize=(6.4, 5.6))
 abc.figures.score_by_cost(abc.yardstick.costs(tables[dataset]), ax)
 plt.show()
 
@@ -178,12 +183,21 @@ display(Markdown(abc.yardstick.hardest_verdict(told)))
 # them is a function of its $n$ members. So the chance of their codewords is in it, which no method
 # can know that does not look at the code; the mean over codes holds less of it, and the ceiling
 # says how much is left, see [Signal or chance](06_signal.ipynb). Retraining has no code, but the
-# chance of its seeds; its controls are scores in another order. The columns *top 1* and *top 8*
-# say which share of the sources that matter most a method finds.
+# chance of its seeds; its controls are scores in another order.
 
 # %% tags=["hide-input"]
+alone = ("leave_one_out", "retrained", "same_chance", "classes")
+for truth in alone:
+    display(Markdown(f"**{abc.yardstick.TITLES[truth]}**, held-out queries"))
+    display(abc.figures.table(abc.yardstick.beside(tables, truth)))
+
+# %% [markdown]
+# Of each set alone; *top 1* and *top 8* say which share of the sources that matter most a method
+# finds.
+
+# %% tags=["hide-cell"]
 for name, table in tables.items():
-    for truth in ("leave_one_out", "retrained", "same_chance", "classes"):
+    for truth in alone:
         if truth in found[name].task.truths:
             title = found[name].task.truths[truth].title
             display(Markdown(f"**{name}**, {title}, held-out queries"))
@@ -213,19 +227,28 @@ truths = [task.truths[name] for name in ("members", "retrained") if name in task
 # %% [markdown]
 # ### How far samples move
 #
-# A landscape is of distances, not of losses. Twelve samples, moved by every code; the last column
-# says which share of a code's counterfactual radius is found by trying exactly the eight sources
-# that a method names first. One code's distances are mostly chance of its codewords, see the page
-# [Signal or chance](06_signal.ipynb), and the ceiling says what five leave of it.
+# A landscape is of distances, not of losses. Twelve samples, moved by every code. One code's
+# distances are mostly chance of its codewords, see the page [Signal or chance](06_signal.ipynb),
+# and the ceiling says what five leave of it.
 
 # %% tags=["hide-input"]
+moves = ("moved", "away")
+for truth in moves:
+    display(Markdown(f"**{abc.yardstick.TITLES[truth]}**"))
+    display(abc.figures.table(abc.yardstick.beside(tables, truth, "generated")))
+display(Markdown(abc.yardstick.radius_verdict(tables)))
+
+# %% [markdown]
+# Of each set alone; the last column says which share of a code's counterfactual radius is found by
+# trying exactly the eight sources that a method names first.
+
+# %% tags=["hide-cell"]
 for name, table in tables.items():
-    for truth in ("moved", "away"):
+    for truth in moves:
         if truth in found[name].task.truths:
             title = found[name].task.truths[truth].title
             display(Markdown(f"**{name}**, {title}"))
             display(abc.figures.table(abc.yardstick.shown(table, truth, "generated")))
-display(Markdown(abc.yardstick.radius_verdict(tables)))
 
 # %% [markdown]
 # ## Damping, draws, projection
@@ -262,11 +285,18 @@ removal = found[dataset].removal.query("queries == 'held out' and method == 'sof
 removal[["k", "left", "asked", "answered", "rise", "low", "high", "control", "p"]].round(3)
 
 # %% tags=["hide-input"]
-for name, each in found.items():
-    display(Markdown(f"**{name}**, rise of the loss on held-out queries"))
-    display(abc.figures.table(abc.yardstick.removed(each.removal)))
 removals = {name: each.removal for name, each in found.items()}
-display(Markdown(abc.yardstick.removal_verdict(removals)))
+display(Markdown(f"**{dataset}**, rise of the loss on held-out queries"))
+display(abc.figures.table(abc.yardstick.removed(removals.pop(dataset))))
+
+# %% tags=["hide-cell"]
+for name, removal in removals.items():
+    display(Markdown(f"**{name}**, rise of the loss on held-out queries"))
+    display(abc.figures.table(abc.yardstick.removed(removal)))
+
+# %% tags=["hide-input"]
+every = {name: each.removal for name, each in found.items()}
+display(Markdown(abc.yardstick.removal_verdict(every)))
 
 # %% [markdown]
 # ## Advice

@@ -30,6 +30,7 @@ from abc_lib.training.together import FULL, TrainingTogether
 from abc_lib.yardstick import (
     METHODS,
     advice,
+    beside,
     compare_truths,
     cost_verdict,
     costs,
@@ -42,6 +43,7 @@ from abc_lib.yardstick import (
     ranking_table,
     ranking_verdict,
     read,
+    removal_verdict,
     same_ranking,
     shown,
     stored,
@@ -68,7 +70,7 @@ from abc_lib.yardstick.methods.by_unlearning import forgotten, skew
 from abc_lib.yardstick.methods.closed import local_rise, means_without, sensitivity
 from abc_lib.yardstick.methods.kernels import by_patch, shares
 from abc_lib.yardstick.removal import removal
-from abc_lib.yardstick.report import free_methods, read_scores, removal_verdict, score_file
+from abc_lib.yardstick.report import free_methods, read_scores, score_file
 from abc_lib.yardstick.scores import bootstrap, ceiling, datamodelling, rank_correlation, top_share
 from abc_lib.yardstick.sweeps import SWEPT, sweeps
 from abc_lib.yardstick.table import _packed, _unpacked, rows
@@ -792,6 +794,31 @@ def test_a_truth_without_agreement_has_no_ceiling_to_share_in():
     assert wide.loc["a", "members"] == pytest.approx(5 / 9) and np.isnan(wide.loc["a", "retrained"])
     text = shown(table, "retrained")
     assert text["of ceiling"].tolist() == [""] and text["top 8"].tolist() == ["0.20"]
+
+
+def test_sets_stand_side_by_side_best_first_with_a_star_for_what_no_control_reaches():
+    rows = [
+        ("one", "a", "members", 0.5, 0.9, 0.01),
+        ("one", "b", "members", 0.4, 0.9, 0.30),
+        ("two", "a", "members", 0.1, 0.8, 0.06),
+        ("two", "b", "members", 0.6, 0.8, 0.05),
+        ("two", "c", "members", 0.3, 0.8, 0.00),
+        ("two", "a", "retrained", 0.2, 0.7, 0.00),
+    ]
+    table = pd.DataFrame(rows, columns=["set", "method", "truth", "score", "ceiling", "p"])
+    table = table.assign(queries="held out", needs="images")
+    table = table.assign(low=table["score"] - 0.1, high=table["score"] + 0.1)
+    tables = dict(list(table.groupby("set")))
+    text = beside(tables).set_index("method")
+    assert text.index.tolist() == ["b", "a", "c", "ceiling"]
+    assert text["one"].fillna("").tolist() == [
+        "0.40 (0.30 to 0.50)", "0.50 (0.40 to 0.60) *", "", "0.90",
+    ]  # fmt: skip
+    assert text["two"].tolist() == [
+        "0.60 (0.50 to 0.70) *", "0.10 (0.00 to 0.20)", "0.30 (0.20 to 0.40) *", "0.80",
+    ]  # fmt: skip
+    # A set without this truth has no column.
+    assert list(beside(tables, "retrained")) == ["method", "needs", "two"]
 
 
 # --- tables ---

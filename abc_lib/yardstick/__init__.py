@@ -9,29 +9,32 @@ noise sets, an interval over queries and codes, and what relabelled members give
 from abc_lib.yardstick.methods import METHODS, Method
 from abc_lib.yardstick.report import (
     TITLES,
-    advice,
+    beside,
     compare_truths,
-    cost_verdict,
     costs,
     find,
     hardest,
-    hardest_verdict,
-    published_verdict,
-    radius_verdict,
     ranking_table,
-    ranking_verdict,
-    removal_verdict,
     removed,
     same_ranking,
     score_file,
     shown,
-    sweep_verdict,
     swept,
-    unrolled_verdict,
 )
 from abc_lib.yardstick.table import Yardstick, get, measure, origin, publish, read, stored
 from abc_lib.yardstick.tasks import Task, make_task
 from abc_lib.yardstick.truths import Truth
+from abc_lib.yardstick.verdicts import (
+    advice,
+    cost_verdict,
+    hardest_verdict,
+    published_verdict,
+    radius_verdict,
+    ranking_verdict,
+    removal_verdict,
+    sweep_verdict,
+    unrolled_verdict,
+)
 
 __all__ = [
     "METHODS",
@@ -41,6 +44,7 @@ __all__ = [
     "Truth",
     "Yardstick",
     "advice",
+    "beside",
     "compare_truths",
     "cost_verdict",
     "costs",
