@@ -10,7 +10,8 @@ counterfactuals and distances, which is checked.
 Measured twice. With the whole machine: the straightforward way on PyTorch's default
 threads, as people run it; ours as landscapes are computed, one thread a task and one
 task a core. And on one thread each, so that the ratio is about the way of working only.
-Every source costs the same, so the straightforward way is timed on few of them.
+Every source costs the same, so the straightforward way is timed on few of them. On a CPU also
+ours against itself in blocks of half the size, on one thread.
 """
 
 import numpy as np
@@ -81,10 +82,11 @@ def ours(
     factual: torch.Tensor,
     sources,
     jobs: int | None = None,
+    size: int | None = None,
 ):
     """The same as the library computes them: in blocks, each member once a step on its part."""
     total = len(noise) * len(sources)
-    size = block_size(ensemble, MEMORY, job_count(jobs, ensemble.device))
+    size = size or block_size(ensemble, MEMORY, job_count(jobs, ensemble.device))
 
     def task(start: int):
         owner, column = np.divmod(np.arange(start, min(start + size, total)), len(sources))
@@ -123,13 +125,15 @@ def setting(name: str, options: Options, samples: int, steps: int | None = None)
     return ensemble, noise, ensemble.sample(noise)
 
 
-def _once(name: str, options: Options, samples: int, count: int, plain: bool) -> None:
+def _once(
+    name: str, options: Options, samples: int, count: int, plain: bool, size: int | None = None
+) -> None:
     # for the memory, which three steps take as fifty do: a child reads the ensemble anew
     ensemble, noise, factual = setting(name, options, samples, 3)
     if plain:
         straightforward(ensemble, noise, factual, range(count))
     else:
-        ours(ensemble, noise, factual, range(count), 1)
+        ours(ensemble, noise, factual, range(count), 1, size)
 
 
 def compare(options: Options) -> dict:
@@ -204,7 +208,45 @@ def compare(options: Options) -> dict:
                     tolerance,
                 )
             )
+        if options.on_cpu:
+            rows.append(_halved(name, case, flops, options, rounds))
     return {"rows": rows}
+
+
+def _halved(name: str, case, flops: float, options: Options, rounds: int) -> dict:
+    """Blocks as the library takes them against blocks of half their size, on one thread."""
+    ensemble, noise, _ = case
+    samples, n, steps = len(noise), ensemble.n, ensemble.recipe.sampling.steps
+    block = block_size(ensemble, MEMORY, 1)
+    many = 4 if options.quick else min(ensemble.codebook.num_sources, max(1, block // samples))
+    total = samples * many
+    say(f"  {name}, one thread: {total} counterfactuals, blocks of {block} and {block // 2}")
+    sizes = {"ours": block, "half": max(1, block // 2)}
+    turns = in_turns(
+        {
+            way: doing(total, ours, *case, range(many), 1, size)
+            for way, size in sizes.items()
+        },
+        apart, 1e-3, options, rounds, 1,
+    )  # fmt: skip
+    alive = n - ensemble.codebook.weight
+    work = {}
+    for way, size in sizes.items():
+        # The first step is taken once a sample and block, by all members.
+        evaluations = alive * (steps - 1) + n * max(samples, -(-total // size)) / total
+        asked = name, options, samples, many, False, size
+        memory = peak_memory(options, _once, *asked, threads=1)
+        work[way] = Work(evaluations, evaluations * flops, memory)
+    return row(
+        f"exact landscapes, {name}, blocks of {block} and {block // 2}",
+        "the library's own blocks of trajectories against blocks of half their size, each on one "
+        "thread",
+        "counterfactual",
+        turns,
+        work,
+        1e-3,
+        "half",
+    )
 
 
 if __name__ == "__main__":

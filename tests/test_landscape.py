@@ -212,7 +212,7 @@ def test_blocks_of_any_size_give_the_same_landscapes(trained, three, store, size
         keep=3,
         memory=budget(trained.ensemble, size),
     )
-    assert artefact.info["block"] == size and three.info["block"] == 256
+    assert artefact.info["block"] == size and three.info["block"] == 512
     one, other = read_landscapes(artefact), read_landscapes(three)
     np.testing.assert_allclose(one.distances, other.distances, rtol=0, atol=1e-4)
     assert (one.kept_sources == other.kept_sources).all()
