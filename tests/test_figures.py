@@ -621,3 +621,23 @@ def test_a_number_and_its_error_stay_on_one_line_of_a_table_and_so_do_intervals(
     assert "-1 (-2\u00a0to\u00a0-0.5)" in text and "up to 3" in text
     assert "1.2\u00a0±\u00a00.1" in text and text == figures.table(frame.copy()).data
     assert "None" not in text and "nan" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((2, 0.9632265781178277), "(2, 0.9632)"),
+        ({"a": np.float64(126.49134810637916)}, "{'a': 126.5}"),
+        ([1.0, 0.25, -0.022, 3], "[1.0, 0.25, -0.022, 3]"),
+        (31798.494123001834, "31798"),
+        (2.384185791015625e-07, "2.384e-07"),
+        ((float("nan"), -float("inf")), "(nan, -inf)"),
+    ],
+)
+def test_numbers_that_end_a_cell_have_four_digits(value, text):
+    from IPython.core.formatters import PlainTextFormatter
+
+    formatter = PlainTextFormatter()
+    for kind in figures.style.NUMBERS:
+        formatter.for_type(kind, figures.style.few_digits)
+    assert formatter(value) == text

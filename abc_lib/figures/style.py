@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
 from IPython.display import HTML
+from IPython.lib.pretty import RepresentationPrinter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -26,12 +27,14 @@ CENTRED = {"ha": "center", "va": "center", "fontsize": LABEL}
 """Small text that is centred on its place."""
 BESIDE = {"rotation": 0, "ha": "right", "va": "center", "fontsize": LABEL}
 """The label of a row of images."""
+NUMBERS = float, np.float64, np.float32
+"""what is shown with four digits where a cell ends with it"""
 RADIUS_LABEL = "counterfactual radius (Euclidean, 3×256×256)"
 
 
 def use_style() -> None:
     """The one style of all figures: seaborn's white grid, colours that colour-blind readers can
-    tell apart."""
+    tell apart. In a notebook numbers that end a cell are shown with four digits."""
     sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
     plt.rcParams.update(
         {
@@ -50,7 +53,16 @@ def use_style() -> None:
     if shell is not None:
         # The backend brings a formatter of its own, but only when it is first asked for.
         plt.close(plt.figure())
-        shell.display_formatter.formatters["image/png"].for_type(Figure, palette_png)
+        formatters = shell.display_formatter.formatters
+        formatters["image/png"].for_type(Figure, palette_png)
+        for kind in NUMBERS:
+            formatters["text/plain"].for_type(kind, few_digits)
+
+
+def few_digits(x: float, printer: RepresentationPrinter, _cycle: bool) -> None:
+    """A number with four digits where it has more: a reader of a page compares no more of them."""
+    whole = repr(float(x))
+    printer.text(whole if len(whole) <= 6 else f"{x:.4g}" if abs(x) < 1e4 else f"{x:.0f}")
 
 
 def palette_png(figure: Figure) -> bytes:
