@@ -269,7 +269,7 @@ nearest[rows] == again
 rates = abc.attribution.false_attribution_rates(
     ensemble, range(rate_samples), images, list(metrics.values()), flips, seed, here=here
 )
-rates[0]
+vars(rates[0])
 
 # %% tags=["hide-input"]
 rows = []

@@ -205,7 +205,7 @@ display(abc.figures.table(means, forms | {"radius at the mean": "{:.1f}"}))
 # %%
 paper = abc.radii.paper_summaries()
 paper_law = abc.radius.fit_law(paper)
-paper_law
+vars(paper_law)
 
 # %% [markdown]
 # Ours, through every ensemble that has landscapes, whatever its images; the lower slope lets each
@@ -215,7 +215,7 @@ paper_law
 # %%
 every = abc.radii.summaries(abc.radii.of_all(scale) | radii, scale)
 our_law = abc.sections.law_of(every)  # fit_law, or None with one size
-our_law, abc.sections.law_within(every)
+[law and vars(law) for law in (our_law, abc.sections.law_within(every))]
 
 # %% mystnb={"image": {"alt": "Mean log10 radius against log10 training set size: the paper's 23 ensembles and all of ours, by kind of image, each with its fitted line, and our placebos as circles around our points."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.8, 4.4))

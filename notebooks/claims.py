@@ -92,7 +92,7 @@ digits = abc.radii.of_family(abc.get_recipe("digits_64", scale))
 ours = abc.radii.summaries(digits, scale)
 paper = abc.radii.paper_summaries()
 our_law, paper_law = abc.radius.fit_law(ours), abc.radius.fit_law(paper)
-our_law, paper_law
+[vars(law) for law in (our_law, paper_law)]
 
 # %% mystnb={"image": {"alt": "Mean log10 radius against log10 training set size: the paper's 23 ensembles and ours, each with its fitted line."}} tags=["hide-input"]
 mnist = abc.radii.of_family(abc.get_recipe("mnist_256", scale))
