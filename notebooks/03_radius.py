@@ -297,6 +297,7 @@ if designs:
     placebo = abc.law.fit_or_none(measured, placebo=True, spread=spread)
     both = {recipe.data.family: law}, {recipe.data.family: placebo}
     display(abc.figures.table(abc.law.table(*both)))
+    display(Markdown(abc.law.told_verdict(both[0])))
     display(Markdown(abc.law.levelling_verdict(measured)))
 else:
     display(Markdown(f"No ensemble of the family of {dataset} was trained at several exposures."))

@@ -79,7 +79,9 @@ values[0].name.split("_")[0], np.round([a, b, c], 2)
 
 # %% [markdown]
 # By how much would other samples and other training seeds change that? Intervals draw samples anew,
-# with the same noise in all ensembles, and training seeds, of which some ensembles have several:
+# with the same noise in all ensembles, and training seeds, of which some ensembles have several.
+# They know nothing of ensembles that do not lie on the law. So the table also says between which
+# ends an exponent lies when each of the ensembles is left out in turn.
 
 # %%
 again = abc.law.trainings(measured)  # ensembles that were trained more than once
@@ -92,6 +94,7 @@ round(total, 3), round(spread, 3)
 
 # %% tags=["hide-input"]
 display(abc.figures.table(abc.law.table(laws, placebo_laws)))
+display(Markdown(abc.law.told_verdict(laws)))
 
 # %% [markdown]
 # Along the authors' design $N E$ is constant, so a law of size alone has the slope $b - c$ there.

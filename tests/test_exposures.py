@@ -123,6 +123,39 @@ def test_the_law_is_that_of_which_the_data_were_made():
     assert [line.level, line.by_size, line.by_exposure] == pytest.approx(by_hand.tolist())
 
 
+def test_what_a_law_tells_is_tried_without_each_ensemble():
+    corners = [(N, E) for N in (64, 256, 1024) for E in (100.0, 400.0, 1600.0)]
+
+    def made(N, E, log, by_size=0.0):
+        log += by_size * np.log10(N) + 0.6 * np.log10(E)
+        return measured("x_1", E, size=N, seed=1, log=log)
+
+    sure = law.fit([made(N, E, 0.0, -0.5) for N, E in corners])
+    assert len(sure.without_one) == 9
+    # The same noise everywhere and no seed: every subset gives the law of which they were made.
+    assert all(other.by_size == pytest.approx(sure.by_size, abs=0.05) for other in sure.without_one)
+    said = law.told_verdict({"x": sure})
+    assert "size (-0.50) is told from zero, whichever ensemble is left out" in said
+    assert said.count("whichever") == 2
+
+    # All that speaks for a size is one ensemble.
+    values = [made(N, E, -0.6 if (N, E) == (1024, 1600.0) else 0.0) for N, E in corners]
+    single = law.fit(values, spread=0.02)
+    assert single.size_interval[1] < 0
+    assert "size (-0.17) is told from zero, but not in 1 of 9 fits" in law.told_verdict(
+        {"x": single, "y": None}
+    )
+    flat = law.fit([made(N, E, 0.0) for N, E in corners], spread=0.02)
+    assert "size (0.00) is not told from zero" in law.told_verdict({"x": flat}).replace(
+        "-0.00", "0.00"
+    )
+    four = law.fit([made(N, E, 0.0, -0.5) for N, E in corners[:2] + corners[3:5]])
+    assert four.without_one == () and "just as many" in law.told_verdict({"x": four})
+    assert "enough" in law.told_verdict({"x": None})
+    table = law.table({"x": sure, "y": four}, {})
+    assert table["b without one"].tolist() == ["-0.50 to -0.50", ""]
+
+
 def test_a_design_in_which_size_and_exposure_go_together_has_no_law():
     values = [measured("x_1", 64_000 / N, size=N) for N in (64, 128, 256, 512)]
     with pytest.raises(BadValue, match="vary apart"):

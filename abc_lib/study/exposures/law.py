@@ -4,7 +4,7 @@ training seed would change that, and whether the radius levels off with training
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ __all__ = [
     "levelling_verdict",
     "spread_of",
     "table",
+    "told_verdict",
     "trainings",
     "trainings_table",
     "trainings_verdict",
@@ -140,7 +141,8 @@ class ExposureLaw:
     Intervals are the 2.5th to 97.5th percentiles over bootstrap draws of samples, which are the
     same samples (the same noise) in every ensemble, and of training seeds: the mean of each
     ensemble moves by a normal deviate of standard deviation ``spread``, see :func:`spread_of`
-    (what the seed adds to the chance of samples).
+    (what the seed adds to the chance of samples). They know nothing of ensembles that do not lie
+    on the law; ``without_one`` does: the laws without each ensemble in turn, where there are any.
     """
 
     level: float
@@ -152,6 +154,7 @@ class ExposureLaw:
     ensembles: int
     samples: int
     spread: float
+    without_one: tuple["ExposureLaw", ...] = ()
 
 
 def fit(
@@ -163,15 +166,31 @@ def fit(
     :class:`BadValue` where sizes and exposures do not vary apart from each other.
     """
     measured = list(measured)
-    count = min((len(value.radii) for value in measured), default=0)
-    radii = [value.placebo_radii if placebo else value.radii for value in measured]
-    logs = np.array([np.log10(values[:count]) for values in radii])
-    axes = np.array([[1, np.log10(v.size), np.log10(v.exposure)] for v in measured])
-    if len(measured) < 4 or np.linalg.matrix_rank(axes, tol=1e-6) < 3:
+    whole = _fit(measured, placebo, spread, resamples)
+    rest = ([v for v in measured if v is not one] for one in measured)
+    found = tuple(_fit(each, placebo, spread, resamples) for each in rest if _varies(each))
+    return replace(whole, without_one=found)
+
+
+def _axes(measured: Sequence[Memory]) -> np.ndarray:
+    return np.array([[1, np.log10(v.size), np.log10(v.exposure)] for v in measured])
+
+
+def _varies(measured: Sequence[Memory]) -> bool:
+    """Whether there are ensembles enough, whose sizes and exposures vary apart from each other."""
+    return len(measured) >= 4 and np.linalg.matrix_rank(_axes(measured), tol=1e-6) == 3
+
+
+def _fit(measured: Sequence[Memory], placebo: bool, spread: float, resamples: int) -> ExposureLaw:
+    if not _varies(measured):
         raise BadValue(
             "a law of size and exposure needs four ensembles or more whose sizes and exposures "
             "vary apart from each other; measure another one"
         )
+    count = min(len(value.radii) for value in measured)
+    radii = [value.placebo_radii if placebo else value.radii for value in measured]
+    logs = np.array([np.log10(values[:count]) for values in radii])
+    axes = _axes(measured)
     solve = np.linalg.pinv(axes)
     means = logs.mean(axis=1)
     level, by_size, by_exposure = solve @ means
@@ -209,10 +228,17 @@ def _interval(value: float, ends: tuple[float, float]) -> str:
     return f"{value:.2f} ({ends[0]:.2f} to {ends[1]:.2f})"
 
 
+def _range(values: Iterable[float]) -> str:
+    values = list(values)
+    return f"{min(values):.2f} to {max(values):.2f}" if values else ""
+
+
 def table(
     laws: dict[str, ExposureLaw | None], placebos: dict[str, ExposureLaw | None]
 ) -> pd.DataFrame:
-    """A row a family and kind of codeword: exponents with their intervals."""
+    """A row a family and kind of codeword: exponents with their intervals, and between which they
+    lie without any one of the ensembles.
+    """
     rows = []
     for words, fitted in (("sources", laws), ("placebos", placebos)):
         for kind, line in fitted.items():
@@ -223,7 +249,9 @@ def table(
                     "family": kind,
                     "codewords": words,
                     "b, of size": _interval(line.by_size, line.size_interval),
+                    "b without one": _range(other.by_size for other in line.without_one),
                     "c, of exposure": _interval(line.by_exposure, line.exposure_interval),
+                    "c without one": _range(other.by_exposure for other in line.without_one),
                     "R²": f"{line.r2:.2f}",
                     "ensembles": line.ensembles,
                     "samples": line.samples,
@@ -232,6 +260,42 @@ def table(
     if not rows:
         return pd.DataFrame([{"family": "none has four ensembles that vary apart"}])
     return pd.DataFrame(rows).sort_values(["family", "codewords"], ascending=[True, False])
+
+
+def told_verdict(laws: dict[str, ExposureLaw | None]) -> str:
+    """Which exponents are told from zero, and whether that rests on a single ensemble.
+
+    Rule: an exponent is told if its interval leaves zero out; that rests on no single ensemble if
+    the interval of every fit without one does so, on the same side.
+    """
+    sentences = []
+    for kind, line in laws.items():
+        if line is None:
+            continue
+        parts = []
+        for of, value, ends in (
+            ("size", "by_size", "size_interval"),
+            ("exposure", "by_exposure", "exposure_interval"),
+        ):
+            side = _side(getattr(line, ends))
+            others = [_side(getattr(other, ends)) for other in line.without_one]
+            lost = sum(other != side for other in others)
+            if side == 0:
+                says = "is not told from zero"
+            elif not others:
+                says = "is told from zero by just as many ensembles as it takes"
+            elif lost:
+                says = f"is told from zero, but not in {lost} of {len(others)} fits without one"
+            else:
+                says = "is told from zero, whichever ensemble is left out"
+            parts.append(f"the exponent of {of} ({getattr(line, value):.2f}) {says}")
+        sentences.append(f"Of {kind} {'; '.join(parts)}.")
+    return " ".join(sentences) or "No kind of image has ensembles enough for a law."
+
+
+def _side(interval: tuple[float, float]) -> int:
+    """On which side of zero an interval lies, 0 where it holds zero."""
+    return int(interval[0] > 0) - int(interval[1] < 0)
 
 
 def _steps(measured: Iterable[Memory]) -> list[tuple[Memory, Memory, np.ndarray]]:
