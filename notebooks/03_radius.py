@@ -359,7 +359,7 @@ float(abc.distance(first, second)), np.sort(distances)[::-1][:2].round(2)
 pair = sources[np.argsort(-distances)[:2]]
 try:
     both = ensemble.sample(noise, ensemble.codebook.ablation(pair))
-    print(ensemble.codebook.survivors(pair).sum(), float(abc.distance(factual, both)))
+    print(ensemble.codebook.survivors(pair).sum(), round(float(abc.distance(factual, both)), 1))
 except abc.NoSurvivors as error:
     print(error)
 
