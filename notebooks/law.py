@@ -19,9 +19,9 @@
 # **Asked:** the paper finds that counterfactual radii shrink as training sets grow. Is it the
 # *number* of images that does it, or how *often* members see each of them? **Found:** both. Of
 # digits and of MNIST the radius falls with the number where each image is seen equally often, and
-# grows with how often, whichever ensemble is left out of the fit; of Fashion-MNIST, with five, only
-# the latter can be told. Of digits and MNIST it follows what members remember of their images more
-# closely than size and exposure together. One curve of memory for all kinds of images was not
+# grows with how often, whichever ensemble is left out of the fit; five ensembles of Fashion-MNIST
+# tell neither for certain. Of digits and MNIST it follows what members remember of their images
+# more closely than size and exposure together. One curve of memory for all kinds of images was not
 # found.
 #
 # The ensembles are those of the page [members that remember](memory.ipynb), which also says that
