@@ -164,6 +164,20 @@ def test_a_design_in_which_size_and_exposure_go_together_has_no_law():
     assert "none has" in law.table({"x": None}, {"x": None}).iloc[0, 0]
 
 
+def test_slopes_are_those_of_each_design_by_themselves():
+    tried = [(64, 500.0, 0.0), (256, 500.0, -0.3), (1024, 500.0, -0.3), (64, 125.0, 0.1)]
+    values = [measured(f"digits_{N}", E, size=N, seed=1, log=log) for N, E, log in tried]
+    row = law.slopes_table({"digits": values}).iloc[0]
+    assert (row["design"], row["sizes"]) == ("each seen 500 times", "64, 256, 1,024")
+    logs = np.array([np.log10(value.radii) for value in values[:3]])
+    by_hand = np.polyfit(np.log10([64, 256, 1024]), logs, 1)[0]
+    assert float(row["slope"].split(" ")[0]) == pytest.approx(by_hand.mean(), abs=6e-4)
+    assert float(row["slope"].split(" ")[2]) == pytest.approx(
+        by_hand.std(ddof=1) / np.sqrt(len(by_hand)), abs=6e-4
+    )
+    assert "no design" in law.slopes_table({"digits": values[:1]}).iloc[0, 0]
+
+
 # --- training seeds ---
 
 

@@ -15,7 +15,7 @@ from abc_lib.ground.seeds import derive
 from abc_lib.images.registry import get_recipe
 from abc_lib.results.placebos import memory
 from abc_lib.results.placebos.memory import Memory
-from abc_lib.study.exposures import differs, mean_and_error
+from abc_lib.study.exposures import designs, differs, mean_and_error
 
 __all__ = [
     "ExposureLaw",
@@ -24,6 +24,7 @@ __all__ = [
     "fit_or_none",
     "levelling_table",
     "levelling_verdict",
+    "slopes_table",
     "spread_of",
     "table",
     "told_verdict",
@@ -296,6 +297,30 @@ def told_verdict(laws: dict[str, ExposureLaw | None]) -> str:
 def _side(interval: tuple[float, float]) -> int:
     """On which side of zero an interval lies, 0 where it holds zero."""
     return int(interval[0] > 0) - int(interval[1] < 0)
+
+
+def slopes_table(kinds: dict[str, list[Memory]]) -> pd.DataFrame:
+    """The slope of log10 radii over log10 N within each design of each kind of image.
+
+    One slope a sample, whose noise all sizes share, with the standard error over samples. A law
+    gives all equal exposures one slope; the table says whether they have it.
+    """
+    rows = []
+    for kind, measured in kinds.items():
+        for design, group in designs(measured).items():
+            count = min(len(value.radii) for value in group)
+            logs = np.array([np.log10(value.radii[:count]) for value in group])
+            away = np.log10([value.size for value in group])
+            away -= away.mean()
+            rows.append(
+                {
+                    "family": kind,
+                    "design": design,
+                    "sizes": ", ".join(f"{value.size:,}" for value in group),
+                    "slope": mean_and_error(away @ logs / (away @ away)),
+                }
+            )
+    return pd.DataFrame(rows or [{"family": "no design has two sizes"}])
 
 
 def _steps(measured: Iterable[Memory]) -> list[tuple[Memory, Memory, np.ndarray]]:
