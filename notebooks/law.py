@@ -97,8 +97,9 @@ display(abc.figures.table(abc.law.table(laws, placebo_laws)))
 display(Markdown(abc.law.told_verdict(laws)))
 
 # %% [markdown]
-# Along the authors' design $N E$ is constant, so a law of size alone has the slope $b - c$ there. Is
-# the slope the same at every exposure, as the law has it? Within each design, paired over samples:
+# Along the authors' design $N E$ is constant, so a law of size alone has the slope $b - c$ there.
+# Is the slope the same at every exposure, as the law has it? Within each design, paired over
+# samples:
 
 # %% tags=["hide-input"]
 display(abc.figures.table(abc.law.slopes_table(kinds)))
