@@ -233,8 +233,9 @@ def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
         {k: arrays.get(k) for k in _OPTIONAL},
     )
     task = Task(recipe, books, queries, arrays["generated"], gram, **more)
+    # One thread: those of Arrow may still start when a short command ends, and abort it.
     tables = (
-        pd.read_parquet(io.BytesIO(artefact.read(name)))
+        pd.read_parquet(io.BytesIO(artefact.read(name)), use_threads=False)
         if (name := f"{part}.parquet") in artefact.manifest["files"]
         else None
         for part in ("table", "removal", "sweeps", "by_query")
