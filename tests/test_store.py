@@ -7,9 +7,11 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from abc_lib.ground.errors import ArtefactError
 from abc_lib.ground.seeds import derive, generator
-from abc_lib.ground.store import Store, Workspace
+from abc_lib.ground.store import Store, Workspace, parquet_bytes
 
 SPEC = {"what": "a thing", "steps": 3, "rate": 1e-4}
 quick = settings(
@@ -31,6 +33,31 @@ def put(store, label="thing", spec=SPEC, publish=False, **info):
         "t.safetensors": {"x": torch.arange(40.0), "y": torch.tensor([1, 2])},
     }
     return store.write("kind", label, spec, files, info, publish=publish)
+
+
+READS_A_TABLE = """
+import os, sys
+from pathlib import Path
+import pandas, pyarrow.parquet
+from abc_lib.ground.store import Store
+
+(artefact,) = Store(Path(sys.argv[1])).find_all("kind", "thing")
+threads = lambda: len(os.listdir("/proc/self/task"))
+before = threads()
+print(artefact.table("t.parquet")["x"].tolist(), threads() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_a_table_is_read_back_and_no_thread_is_left_that_could_outlive_a_command(tmp_path):
+    files = {"t.parquet": parquet_bytes(pd.DataFrame({"x": [1.5, None], "name": ["a", "b"]}))}
+    artefact = Store(tmp_path).write("kind", "thing", SPEC, files, {})
+    assert artefact.table("t.parquet").to_dict("list")["name"] == ["a", "b"]
+    # In a process of its own: threads of Arrow stay.
+    done = subprocess.run(
+        [sys.executable, "-c", READS_A_TABLE, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout == "[1.5, nan] 0\n", done.stderr
 
 
 def hashed(manifest):

@@ -9,7 +9,6 @@ the decoder's derivative: the difference of the two is what the decoder's curvat
 """
 
 import dataclasses
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -218,10 +217,8 @@ class _Comparisons(BySample[Comparison]):
 
     def read(self, artefact: Artefact) -> Comparison:
         """An artefact's comparison, with every byte checked."""
-        import pandas as pd
-
         spec = artefact.spec
-        frame = pd.read_parquet(io.BytesIO(artefact.read("comparison.parquet")))
+        frame = artefact.table("comparison.parquet")
         rows = len(spec["indices"])
         shape = (len(spec["switches"]), rows, len(frame) // rows)
 

@@ -7,7 +7,6 @@ trajectories of a sample are still one state, is computed once a sample.
 """
 
 import dataclasses
-import io
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -133,10 +132,8 @@ class _Landscapes(BySample[Landscapes]):
 
     def read(self, artefact: Artefact) -> Landscapes:
         """An artefact's landscapes, with every byte checked."""
-        import pandas as pd
-
         spec = artefact.spec
-        table = pd.read_parquet(io.BytesIO(artefact.read("distances.parquet")))
+        table = artefact.table("distances.parquet")
         distances = table["distance"].to_numpy(np.float64)
         images = artefact.tensors("images.safetensors")
         shown = None

@@ -221,9 +221,6 @@ def _unpacked(one: np.ndarray, apart: np.ndarray) -> np.ndarray:
 
 def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
     """An artefact's tables and task, with every byte checked."""
-    import io
-
-    import pandas as pd
 
     arrays = {name: each.numpy() for name, each in artefact.tensors("task.safetensors").items()}
     gram = _unpacked(arrays["one"], arrays["apart"])
@@ -233,11 +230,8 @@ def read(artefact: Artefact, recipe: Recipe) -> Yardstick:
         {k: arrays.get(k) for k in _OPTIONAL},
     )
     task = Task(recipe, books, queries, arrays["generated"], gram, **more)
-    # One thread: those of Arrow may still start when a short command ends, and abort it.
     tables = (
-        pd.read_parquet(io.BytesIO(artefact.read(name)), use_threads=False)
-        if (name := f"{part}.parquet") in artefact.manifest["files"]
-        else None
+        artefact.table(name) if (name := f"{part}.parquet") in artefact.manifest["files"] else None
         for part in ("table", "removal", "sweeps", "by_query")
     )
     return Yardstick(*name_and_scale(artefact), *tables, task, artefact)

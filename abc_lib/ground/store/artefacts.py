@@ -196,6 +196,15 @@ class Artefact:
         """A safetensors file's tensors, verified."""
         return load_tensors(self.read(name))
 
+    def table(self, name: str) -> "pd.DataFrame":
+        """A Parquet file's table, verified: what :func:`parquet_bytes` wrote."""
+        from pyarrow.parquet import ParquetFile
+
+        # On this thread alone. pandas.read_parquet leaves the file to a thread of Arrow, and one
+        # that lets go of it while a short command ends aborts the process.
+        file = ParquetFile(io.BytesIO(self.read(name)), pre_buffer=False)
+        return file.read(use_threads=False).to_pandas(use_threads=False)
+
     def verify(self) -> None:
         """Reads and checks every file; raises :class:`ArtefactError` naming the first that is not
         right.
