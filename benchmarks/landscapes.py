@@ -180,10 +180,10 @@ def compare(options: Options) -> dict:
                 threads,
                 processes,
             )
-            blocks = -(-samples * many // block)
-            # The first step is taken once a sample and block, by all members.
-            first = n * max(samples, blocks) / (samples * many)
-            evaluations = {"ours": alive * (steps - 1) + first, "straightforward": alive * steps}
+            evaluations = {
+                "ours": _evaluations(ensemble, samples, many, block),
+                "straightforward": alive * steps,
+            }
             work = {
                 way: Work(
                     evaluations[way],
@@ -213,11 +213,18 @@ def compare(options: Options) -> dict:
     return {"rows": rows}
 
 
+def _evaluations(ensemble: abc.Ensemble, samples: int, sources: int, size: int) -> float:
+    """Evaluations of members for one of ours, in blocks of ``size``."""
+    total, n = samples * sources, ensemble.n
+    # The first step is taken once a sample and block, by all members.
+    first = n * max(samples, -(-total // size)) / total
+    return (n - ensemble.codebook.weight) * (ensemble.recipe.sampling.steps - 1) + first
+
+
 def _halved(name: str, case, flops: float, options: Options, rounds: int) -> dict:
     """Blocks as the library takes them against blocks of half their size, on one thread."""
     ensemble, noise, _ = case
-    samples, n, steps = len(noise), ensemble.n, ensemble.recipe.sampling.steps
-    block = block_size(ensemble, MEMORY, 1)
+    samples, block = len(noise), block_size(ensemble, MEMORY, 1)
     many = 4 if options.quick else min(ensemble.codebook.num_sources, max(1, block // samples))
     total = samples * many
     say(f"  {name}, one thread: {total} counterfactuals, blocks of {block} and {block // 2}")
@@ -229,11 +236,9 @@ def _halved(name: str, case, flops: float, options: Options, rounds: int) -> dic
         },
         apart, 1e-3, options, rounds, 1,
     )  # fmt: skip
-    alive = n - ensemble.codebook.weight
     work = {}
     for way, size in sizes.items():
-        # The first step is taken once a sample and block, by all members.
-        evaluations = alive * (steps - 1) + n * max(samples, -(-total // size)) / total
+        evaluations = _evaluations(ensemble, samples, many, size)
         asked = name, options, samples, many, False, size
         memory = peak_memory(options, _once, *asked, threads=1)
         work[way] = Work(evaluations, evaluations * flops, memory)

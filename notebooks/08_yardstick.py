@@ -287,16 +287,14 @@ removal[["k", "left", "asked", "answered", "rise", "low", "high", "control", "p"
 # %% tags=["hide-input"]
 removals = {name: each.removal for name, each in found.items()}
 display(Markdown(f"**{dataset}**, rise of the loss on held-out queries"))
-display(abc.figures.table(abc.yardstick.removed(removals.pop(dataset))))
+display(abc.figures.table(abc.yardstick.removed(removals[dataset])))
+display(Markdown(abc.yardstick.removal_verdict(removals)))
 
 # %% tags=["hide-cell"]
 for name, removal in removals.items():
-    display(Markdown(f"**{name}**, rise of the loss on held-out queries"))
-    display(abc.figures.table(abc.yardstick.removed(removal)))
-
-# %% tags=["hide-input"]
-every = {name: each.removal for name, each in found.items()}
-display(Markdown(abc.yardstick.removal_verdict(every)))
+    if name != dataset:
+        display(Markdown(f"**{name}**, rise of the loss on held-out queries"))
+        display(abc.figures.table(abc.yardstick.removed(removal)))
 
 # %% [markdown]
 # ## Advice

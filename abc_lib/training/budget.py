@@ -56,8 +56,8 @@ def _side_by_side(memory: int, jobs: int, each: int, what: str, preferred: int) 
 
 
 def _preferred(ensemble: Ensemble) -> int:
-    # Measured (benchmarks/landscapes.py): smaller blocks waste calls, of the digits' networks a
-    # quarter of the time at 256; larger ones gain nothing.
+    # Measured (benchmarks/landscapes.py): smaller blocks waste calls, at 256 nearly a third of the
+    # time of the digits' networks; larger ones hardly gain.
     return 512 if ensemble.device.type == "cpu" else 4096
 
 

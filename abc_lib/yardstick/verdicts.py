@@ -55,7 +55,7 @@ def ranking_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held o
     return f"{head} (rank correlations of their scores; {'; '.join(told)})."
 
 
-def _beside(one: "pd.Series", other: "pd.Series") -> str:
+def _told_apart(one: "pd.Series", other: "pd.Series") -> str:
     """Above, below or neither, by both intervals."""
     if one["low"] > other["high"]:
         return "above"
@@ -76,7 +76,7 @@ def published_verdict(tables: Mapping[str, "pd.DataFrame"]) -> str:
                     continue
                 ours, theirs = by.loc[f"{better}-like"], by.loc[f"{worse}-like"]
                 pair = f"{ours['score']:.2f} and {theirs['score']:.2f}"
-                words.append(f"{_beside(ours, theirs)} {worse} ({pair}) on {name}, {queries}")
+                words.append(f"{_told_apart(ours, theirs)} {worse} ({pair}) on {name}, {queries}")
         if words:
             sentences.append(f"{better} is {'; '.join(words)}.")
     return f"Judged by intervals over queries, {' '.join(sentences)}"
@@ -126,7 +126,7 @@ def unrolled_verdict(tables: Mapping[str, "pd.DataFrame"], queries: str = "held 
             best = best.loc[best["score"].idxmax()]
             one = by.loc["unrolled"]
             pair = f"{one['score']:.2f} and {best['score']:.2f}"
-            parts.append(f"{_beside(one, best)} {best.name} under *{TITLES[truth]}* ({pair})")
+            parts.append(f"{_told_apart(one, best)} {best.name} under *{TITLES[truth]}* ({pair})")
         if parts:
             told.append(f"on {name} it is {', '.join(parts)}")
     if not told:
@@ -193,7 +193,7 @@ def sweep_verdict(found: Mapping[str, Yardstick], queries: str = "held out") -> 
             mine = sweeps[sweeps["method"] == method]
             draws = mine[mine["sweep"] == "draws"].sort_values("value")
             few, most = draws.iloc[0], draws.iloc[-1]
-            says = _beside(most, kernel)
+            says = _told_apart(most, kernel)
             projection = mine[mine["sweep"] == "projection"].sort_values("value")
             exact, small = projection.iloc[0], projection[projection["value"] > 0]
             lost = small[small["high"] < exact["score"]]["value"]

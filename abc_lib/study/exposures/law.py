@@ -167,6 +167,11 @@ def fit(
     :class:`BadValue` where sizes and exposures do not vary apart from each other.
     """
     measured = list(measured)
+    if not _varies(measured):
+        raise BadValue(
+            "a law of size and exposure needs four ensembles or more whose sizes and exposures "
+            "vary apart from each other; measure another one"
+        )
     whole = _fit(measured, placebo, spread, resamples)
     rest = ([v for v in measured if v is not one] for one in measured)
     found = tuple(_fit(each, placebo, spread, resamples) for each in rest if _varies(each))
@@ -183,11 +188,6 @@ def _varies(measured: Sequence[Memory]) -> bool:
 
 
 def _fit(measured: Sequence[Memory], placebo: bool, spread: float, resamples: int) -> ExposureLaw:
-    if not _varies(measured):
-        raise BadValue(
-            "a law of size and exposure needs four ensembles or more whose sizes and exposures "
-            "vary apart from each other; measure another one"
-        )
     count = min(len(value.radii) for value in measured)
     radii = [value.placebo_radii if placebo else value.radii for value in measured]
     logs = np.array([np.log10(values[:count]) for values in radii])
